@@ -1,0 +1,53 @@
+//! Memory operations (`public/memory.h`).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// `XENMEM_add_to_physmap`
+pub const XENMEM_ADD_TO_PHYSMAP: u64 = 7;
+/// `XENMEM_memory_map`
+pub const XENMEM_MEMORY_MAP: u64 = 9;
+/// `XENMEM_remove_from_physmap`
+pub const XENMEM_REMOVE_FROM_PHYSMAP: u64 = 15;
+
+/// `XENMAPSPACE_shared_info`
+pub const XENMAPSPACE_SHARED_INFO: u32 = 0;
+
+/// `struct xen_add_to_physmap`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AddToPhysmap {
+    /// Which domain.
+    pub domid: u16,
+    /// Pages, for a range alone.
+    pub size: u16,
+    /// `XENMAPSPACE_*`
+    pub space: u32,
+    /// Index into the space.
+    pub idx: u64,
+    /// Where it goes.
+    pub gpfn: u64,
+}
+
+/// `struct xen_remove_from_physmap`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RemoveFromPhysmap {
+    /// Which domain.
+    pub domid: u16,
+    /// Padding.
+    pub pad: [u16; 3],
+    /// What goes.
+    pub gpfn: u64,
+}
+
+/// `struct xen_memory_map`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MemoryMap {
+    /// In: room in the buffer. Out: entries written.
+    pub nr_entries: u32,
+    /// Padding.
+    pub pad: u32,
+    /// Guest address of an array of 20-byte e820 entries.
+    pub buffer: u64,
+}

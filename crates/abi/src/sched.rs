@@ -1,0 +1,37 @@
+//! Scheduling and shutdown (`public/sched.h`).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// `SCHEDOP_yield`
+pub const SCHEDOP_YIELD: u64 = 0;
+/// `SCHEDOP_shutdown`
+pub const SCHEDOP_SHUTDOWN: u64 = 2;
+/// `SCHEDOP_poll`
+pub const SCHEDOP_POLL: u64 = 3;
+
+/// `SHUTDOWN_poweroff`
+pub const SHUTDOWN_POWEROFF: u32 = 0;
+/// `SHUTDOWN_crash`
+pub const SHUTDOWN_CRASH: u32 = 3;
+
+/// `struct sched_shutdown`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedShutdown {
+    /// `SHUTDOWN_*`
+    pub reason: u32,
+}
+
+/// `struct sched_poll`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedPoll {
+    /// Guest address of an array of ports.
+    pub ports: u64,
+    /// Ports in the array.
+    pub nr_ports: u32,
+    /// Padding.
+    pub pad: u32,
+    /// System time in nanoseconds at which to wake; 0 for never.
+    pub timeout: u64,
+}
