@@ -1,2 +1,32 @@
-//! To come.
+//! The guest side of Xen's interfaces.
+//!
+//! Everything here reaches the hypervisor and guest memory through one
+//! trait, [`Machine`]: the boot image implements it with real hypercalls,
+//! a test with a model. Nothing here is unsafe.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`machine`] | the trait, addresses, faults |
+//! | [`hypercall`] | typed calls, every result checked |
+//! | [`extents`] | sets of pages as sorted runs |
+//! | [`console`] | the console ring and the hypervisor's console |
+//! | [`events`] | ports: notify, clear, wait |
+//! | [`pv`] | a PV guest's address space, p2m and M2P |
+//! | [`hvm`] | a PVH guest's start structure, address space, shared info |
+
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod console;
+pub mod events;
+pub mod extents;
+pub mod hvm;
+pub mod hypercall;
+pub mod machine;
+pub mod pv;
+
+pub use extents::{Extent, Extents};
+pub use hypercall::HypercallError;
+pub use machine::{Arg, Fault, Machine};

@@ -1,0 +1,13 @@
+//! A PVH guest: the start structure, the memory map, its address space,
+//! shared info.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`start`] | `hvm_start_info`, modules, memory map |
+//! | [`space`] | a long-mode address space over identity-mapped tables |
+
+pub mod space;
+pub mod start;
+
+pub use space::AddressSpace;
+pub use start::Start;

@@ -1,0 +1,202 @@
+//! The PVH start of day, as this kernel finds it.
+//!
+//! Protocol: `docs/misc/pvh.pandoc` and `public/arch-x86/hvm/start_info.h`.
+//! All addresses are guest-physical and, in this image's address space,
+//! virtual too. A toolstack is trusted, but the structure is checked all
+//! the same: counts are bounded, sums do not wrap.
+
+use alloc::{string::String, vec::Vec};
+
+use kexen_abi::{
+    PAGE_SIZE,
+    hvm::{HvmMemmapEntry, HvmModlistEntry, HvmStartInfo, MEMMAP_TYPE_RAM, START_MAGIC},
+    start_info::SIF_INITDOMAIN,
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::{Extent, Extents, Machine, machine::Fault};
+
+/// Entries of a memory map that are looked at.
+const MAX_MEMMAP: u32 = 512;
+/// Modules that are looked at.
+const MAX_MODULES: u32 = 64;
+/// Bytes of a command line that are looked at.
+const MAX_COMMAND_LINE: u64 = 64 * 1024;
+
+/// What the builder told the guest.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The structure, as it was.
+    pub info: HvmStartInfo,
+    /// Its address.
+    pub address: u64,
+    /// The module list.
+    pub modules: Vec<HvmModlistEntry>,
+    /// The memory map.
+    pub memmap: Vec<HvmMemmapEntry>,
+    /// The command line.
+    pub command_line: String,
+    /// Bytes of it, the NUL included.
+    command_line_bytes: u64,
+}
+
+/// What is wrong with a start structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// It could not be read.
+    Fault(Fault),
+    /// A field with a value that cannot be.
+    Field {
+        /// Its name in `struct hvm_start_info`.
+        field: &'static str,
+        /// What it holds.
+        value: u64,
+        /// What it should be.
+        want: &'static str,
+    },
+}
+
+impl From<Fault> for StartError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl core::fmt::Display for StartError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Field { field, value, want } => {
+                write!(f, "hvm_start_info.{field} is {value:#x}, not {want}")
+            }
+        }
+    }
+}
+
+impl Start {
+    /// Reads the structure at `address` (register `ebx`).
+    pub fn read<M: Machine + ?Sized>(m: &M, address: u64) -> Result<Self, StartError> {
+        let mut info = HvmStartInfo::new_zeroed();
+        m.read(address, info.as_mut_bytes())?;
+        let check = |ok: bool, field, value, want| {
+            if ok {
+                Ok(())
+            } else {
+                Err(StartError::Field { field, value, want })
+            }
+        };
+        check(
+            info.magic == START_MAGIC,
+            "magic",
+            info.magic.into(),
+            "0x336ec578",
+        )?;
+        check(
+            info.version >= 1 && info.memmap_entries > 0,
+            "memmap_entries",
+            info.memmap_entries.into(),
+            "a memory map (version 1)",
+        )?;
+        check(
+            info.memmap_entries <= MAX_MEMMAP,
+            "memmap_entries",
+            info.memmap_entries.into(),
+            "at most 512",
+        )?;
+        check(
+            info.nr_modules <= MAX_MODULES,
+            "nr_modules",
+            info.nr_modules.into(),
+            "at most 64",
+        )?;
+        let mut modules = Vec::new();
+        for n in 0..u64::from(info.nr_modules) {
+            let mut module = HvmModlistEntry::default();
+            m.read(info.modlist_paddr + n * 32, module.as_mut_bytes())?;
+            modules.push(module);
+        }
+        let mut memmap = Vec::new();
+        for n in 0..u64::from(info.memmap_entries) {
+            let mut entry = HvmMemmapEntry::default();
+            m.read(info.memmap_paddr + n * 24, entry.as_mut_bytes())?;
+            memmap.push(entry);
+        }
+        let mut text = Vec::new();
+        if info.cmdline_paddr != 0 {
+            for n in 0..MAX_COMMAND_LINE {
+                let mut byte = [0];
+                m.read(info.cmdline_paddr + n, &mut byte)?;
+                if byte == [0] {
+                    break;
+                }
+                text.push(byte[0]);
+            }
+        }
+        Ok(Self {
+            info,
+            address,
+            modules,
+            memmap,
+            command_line_bytes: u64::try_from(text.len()).unwrap_or(0) + 1,
+            command_line: String::from_utf8_lossy(&text).into_owned(),
+        })
+    }
+
+    /// Whether this is the initial control domain.
+    #[must_use]
+    pub const fn is_dom0(&self) -> bool {
+        self.info.flags & SIF_INITDOMAIN != 0
+    }
+
+    /// The whole pages of RAM of the memory map.
+    #[must_use]
+    pub fn ram(&self) -> Extents {
+        let mut ram = Extents::new();
+        for entry in &self.memmap {
+            if entry.kind == MEMMAP_TYPE_RAM {
+                let start = entry.addr.div_ceil(PAGE_SIZE);
+                let end = entry.addr.saturating_add(entry.size) / PAGE_SIZE;
+                ram.insert(Extent::new(start, end.saturating_sub(start)));
+            }
+        }
+        ram
+    }
+
+    /// The pages that the structure and what it points to are in, without
+    /// the modules.
+    #[must_use]
+    pub fn own_pages(&self) -> Extents {
+        let mut pages = Extents::new();
+        let mut add = |address, len| pages.insert(Extent::covering(address, len));
+        add(self.address, 56);
+        add(
+            self.info.modlist_paddr,
+            32 * u64::from(self.info.nr_modules),
+        );
+        add(
+            self.info.memmap_paddr,
+            24 * u64::from(self.info.memmap_entries),
+        );
+        if self.info.cmdline_paddr != 0 {
+            add(self.info.cmdline_paddr, self.command_line_bytes);
+        }
+        for module in &self.modules {
+            if module.cmdline_paddr != 0 {
+                add(module.cmdline_paddr, 1);
+            }
+        }
+        pages
+    }
+
+    /// A page that the memory map does not name at all, above everything it
+    /// does: a hole where shared info can be mapped without a loss of RAM.
+    #[must_use]
+    pub fn hole(&self) -> u64 {
+        self.memmap
+            .iter()
+            .map(|e| e.addr.saturating_add(e.size).div_ceil(PAGE_SIZE))
+            .filter(|end| *end < (1 << 20) - 16)
+            .max()
+            .unwrap_or(1 << 19)
+    }
+}

@@ -1,0 +1,291 @@
+//! Typed hypercalls; each checks what Xen returned.
+
+use kexen_abi::{
+    DOMID_SELF,
+    errno::Errno,
+    features, hvm,
+    hypercall::Hypercall,
+    memory,
+    mmu::{self, MmuExtOp, MmuUpdate},
+    sched, vcpu,
+};
+use zerocopy::IntoBytes;
+
+use crate::machine::{Arg, Machine};
+
+/// A hypercall that Xen refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HypercallError {
+    /// Which call.
+    pub call: Hypercall,
+    /// What it was to do, in a word or two.
+    pub what: &'static str,
+    /// Xen's error.
+    pub errno: Errno,
+    /// For a batch: how many requests were carried out before.
+    pub done: Option<u64>,
+}
+
+impl core::fmt::Display for HypercallError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} ({}): {}", self.call.name(), self.what, self.errno)?;
+        match self.done {
+            Some(done) => write!(f, ", after {done} requests"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check(call: Hypercall, what: &'static str, result: i64) -> Result<u64, HypercallError> {
+    u64::try_from(result).map_err(|_| HypercallError {
+        call,
+        what,
+        errno: Errno(u32::try_from(result.unsigned_abs()).unwrap_or(u32::MAX)),
+        done: None,
+    })
+}
+
+/// `CONSOLEIO_write`: text for the hypervisor's own console. A domU gets
+/// `EPERM` from most builds of Xen.
+pub fn console_write<M: Machine + ?Sized>(m: &M, text: &[u8]) -> Result<(), HypercallError> {
+    let len = u64::try_from(text.len()).unwrap_or(0);
+    let result = m.hypercall(
+        Hypercall::CONSOLE_IO,
+        &mut [
+            Arg::Value(kexen_abi::console::CONSOLEIO_WRITE),
+            Arg::Value(len),
+            Arg::In(text),
+        ],
+    );
+    check(Hypercall::CONSOLE_IO, "write", result).map(drop)
+}
+
+/// `CONSOLEIO_read`: what was typed on the hypervisor's console (dom0).
+pub fn console_read<M: Machine + ?Sized>(m: &M, into: &mut [u8]) -> Result<usize, HypercallError> {
+    let len = into.len();
+    let result = m.hypercall(
+        Hypercall::CONSOLE_IO,
+        &mut [
+            Arg::Value(kexen_abi::console::CONSOLEIO_READ),
+            Arg::Value(u64::try_from(len).unwrap_or(0)),
+            Arg::InOut(into),
+        ],
+    );
+    let read = check(Hypercall::CONSOLE_IO, "read", result)?;
+    Ok(usize::try_from(read).unwrap_or(0).min(len))
+}
+
+/// `SCHEDOP_yield`.
+pub fn sched_yield<M: Machine + ?Sized>(m: &M) -> Result<(), HypercallError> {
+    let result = m.hypercall(
+        Hypercall::SCHED_OP,
+        &mut [Arg::Value(sched::SCHEDOP_YIELD), Arg::Value(0)],
+    );
+    check(Hypercall::SCHED_OP, "yield", result).map(drop)
+}
+
+/// `SCHEDOP_shutdown`; does not return if Xen carries it out.
+pub fn shutdown<M: Machine + ?Sized>(m: &M, reason: u32) -> Result<(), HypercallError> {
+    let arg = sched::SchedShutdown { reason };
+    let result = m.hypercall(
+        Hypercall::SCHED_OP,
+        &mut [Arg::Value(sched::SCHEDOP_SHUTDOWN), Arg::In(arg.as_bytes())],
+    );
+    check(Hypercall::SCHED_OP, "shutdown", result).map(drop)
+}
+
+/// `XENVER_version`: major, minor.
+pub fn version<M: Machine + ?Sized>(m: &M) -> Result<(u16, u16), HypercallError> {
+    let result = m.hypercall(
+        Hypercall::XEN_VERSION,
+        &mut [Arg::Value(features::XENVER_VERSION), Arg::Value(0)],
+    );
+    let version = check(Hypercall::XEN_VERSION, "version", result)?;
+    let half = |shift: u32| u16::try_from((version >> shift) & 0xffff).unwrap_or(0);
+    Ok((half(16), half(0)))
+}
+
+/// `VCPUOP_get_runstate_info` of vCPU 0.
+pub fn runstate<M: Machine + ?Sized>(m: &M) -> Result<vcpu::VcpuRunstateInfo, HypercallError> {
+    let mut info = vcpu::VcpuRunstateInfo::default();
+    let result = m.hypercall(
+        Hypercall::VCPU_OP,
+        &mut [
+            Arg::Value(vcpu::VCPUOP_GET_RUNSTATE_INFO),
+            Arg::Value(0),
+            Arg::InOut(info.as_mut_bytes()),
+        ],
+    );
+    check(Hypercall::VCPU_OP, "get_runstate_info", result)?;
+    Ok(info)
+}
+
+/// `mmu_update` on the guest's own tables and frames, all or an error that
+/// says how many were done.
+pub fn mmu_update<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    updates: &[MmuUpdate],
+) -> Result<(), HypercallError> {
+    if updates.is_empty() {
+        return Ok(());
+    }
+    let mut done = [0_u8; 4];
+    let result = m.hypercall(
+        Hypercall::MMU_UPDATE,
+        &mut [
+            Arg::In(updates.as_bytes()),
+            Arg::Value(u64::try_from(updates.len()).unwrap_or(u64::MAX)),
+            Arg::InOut(&mut done),
+            Arg::Value(u64::from(DOMID_SELF)),
+        ],
+    );
+    batch(Hypercall::MMU_UPDATE, what, result, done)
+}
+
+/// `mmuext_op`, all or an error that says how many were done.
+pub fn mmuext_op<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    ops: &[MmuExtOp],
+) -> Result<(), HypercallError> {
+    let mut done = [0_u8; 4];
+    let result = m.hypercall(
+        Hypercall::MMUEXT_OP,
+        &mut [
+            Arg::In(ops.as_bytes()),
+            Arg::Value(u64::try_from(ops.len()).unwrap_or(u64::MAX)),
+            Arg::InOut(&mut done),
+            Arg::Value(u64::from(DOMID_SELF)),
+        ],
+    );
+    batch(Hypercall::MMUEXT_OP, what, result, done)
+}
+
+fn batch(
+    call: Hypercall,
+    what: &'static str,
+    result: i64,
+    done: [u8; 4],
+) -> Result<(), HypercallError> {
+    check(call, what, result).map(drop).map_err(|mut error| {
+        error.done = Some(u64::from(u32::from_le_bytes(done)));
+        error
+    })
+}
+
+/// `update_va_mapping` of one page; its translation is flushed on this vCPU.
+pub fn update_va_mapping<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    address: u64,
+    entry: u64,
+) -> Result<(), HypercallError> {
+    let result = m.hypercall(
+        Hypercall::UPDATE_VA_MAPPING,
+        &mut [
+            Arg::Value(address),
+            Arg::Value(entry),
+            Arg::Value(mmu::UVMF_INVLPG),
+        ],
+    );
+    check(Hypercall::UPDATE_VA_MAPPING, what, result).map(drop)
+}
+
+/// `HVMOP_get_param` of the guest itself.
+pub fn hvm_param<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    index: u32,
+) -> Result<u64, HypercallError> {
+    let mut param = hvm::HvmParam {
+        domid: DOMID_SELF,
+        pad: 0,
+        index,
+        value: 0,
+    };
+    let result = m.hypercall(
+        Hypercall::HVM_OP,
+        &mut [
+            Arg::Value(hvm::HVMOP_GET_PARAM),
+            Arg::InOut(param.as_mut_bytes()),
+        ],
+    );
+    check(Hypercall::HVM_OP, what, result)?;
+    Ok(param.value)
+}
+
+/// `EVTCHNOP_*` on one port of the guest.
+pub(crate) fn event_channel<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    op: u64,
+    port: u32,
+) -> Result<(), HypercallError> {
+    let arg = kexen_abi::event_channel::EvtchnPort { port };
+    let result = m.hypercall(
+        Hypercall::EVENT_CHANNEL_OP,
+        &mut [Arg::Value(op), Arg::In(arg.as_bytes())],
+    );
+    check(Hypercall::EVENT_CHANNEL_OP, what, result).map(drop)
+}
+
+/// `SCHEDOP_poll` on one port, until it is pending. The array of ports is
+/// the four bytes of guest memory at `ports`.
+pub(crate) fn poll<M: Machine + ?Sized>(m: &M, ports: u64) -> Result<(), HypercallError> {
+    let arg = sched::SchedPoll {
+        ports,
+        nr_ports: 1,
+        pad: 0,
+        timeout: 0,
+    };
+    let result = m.hypercall(
+        Hypercall::SCHED_OP,
+        &mut [Arg::Value(sched::SCHEDOP_POLL), Arg::In(arg.as_bytes())],
+    );
+    check(Hypercall::SCHED_OP, "poll", result).map(drop)
+}
+
+/// `XENMEM_add_to_physmap` of the shared info page at a gfn.
+pub fn map_shared_info<M: Machine + ?Sized>(m: &M, gfn: u64) -> Result<(), HypercallError> {
+    let arg = memory::AddToPhysmap {
+        domid: DOMID_SELF,
+        size: 0,
+        space: memory::XENMAPSPACE_SHARED_INFO,
+        idx: 0,
+        gpfn: gfn,
+    };
+    memory_op(
+        m,
+        "add_to_physmap of shared info",
+        memory::XENMEM_ADD_TO_PHYSMAP,
+        Arg::In(arg.as_bytes()),
+    )
+    .map(drop)
+}
+
+/// `XENMEM_remove_from_physmap` of one gfn.
+pub fn remove_from_physmap<M: Machine + ?Sized>(m: &M, gfn: u64) -> Result<(), HypercallError> {
+    let arg = memory::RemoveFromPhysmap {
+        domid: DOMID_SELF,
+        pad: [0; 3],
+        gpfn: gfn,
+    };
+    memory_op(
+        m,
+        "remove_from_physmap",
+        memory::XENMEM_REMOVE_FROM_PHYSMAP,
+        Arg::In(arg.as_bytes()),
+    )
+    .map(drop)
+}
+
+fn memory_op<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    op: u64,
+    arg: Arg<'_>,
+) -> Result<u64, HypercallError> {
+    let result = m.hypercall(Hypercall::MEMORY_OP, &mut [Arg::Value(op), arg]);
+    check(Hypercall::MEMORY_OP, what, result)
+}

@@ -1,0 +1,83 @@
+//! The one trait through which hypercalls and guest memory are reached.
+//!
+//! A guest address (`u64`) given to these methods lies in *guest memory*:
+//! pages that Xen, a toolstack or the guest layer mapped, and that are not
+//! the running program's own image, stack or heap. An implementation
+//! refuses the latter, so that the trait is safe to call.
+
+/// One argument of a hypercall.
+#[derive(Debug)]
+pub enum Arg<'a> {
+    /// A number.
+    Value(u64),
+    /// A structure that Xen reads.
+    In(&'a [u8]),
+    /// A structure that Xen reads and writes.
+    InOut(&'a mut [u8]),
+}
+
+/// An access that guest memory does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The first address of the access.
+    pub address: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Why it was refused.
+    pub why: &'static str,
+}
+
+impl core::fmt::Display for Fault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "memory {:#x}, {} bytes: {}",
+            self.address, self.len, self.why
+        )
+    }
+}
+
+/// The hypervisor and guest memory, as one vCPU sees them.
+pub trait Machine {
+    /// Calls the hypervisor; returns what it returned, negative for an error.
+    /// At most five arguments.
+    fn hypercall(&self, call: kexen_abi::hypercall::Hypercall, args: &mut [Arg<'_>]) -> i64;
+
+    /// Copies guest memory out. The other side may write it meanwhile: the
+    /// copy is what the caller then checks.
+    fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Fault>;
+
+    /// Copies into guest memory.
+    fn write(&self, at: u64, from: &[u8]) -> Result<(), Fault>;
+
+    /// Fills guest memory with one byte.
+    fn fill(&self, at: u64, len: u64, byte: u8) -> Result<(), Fault>;
+
+    /// Lends guest memory that nobody else writes as a slice. The same
+    /// memory cannot be lent twice at a time.
+    fn lend(&self, at: u64, len: u64, to: &mut dyn FnMut(&mut [u8])) -> Result<(), Fault>;
+
+    /// Reads a 32-bit word that another side may be writing (acquire).
+    /// `at` is 4-byte aligned.
+    fn load32(&self, at: u64) -> Result<u32, Fault>;
+
+    /// Writes a 32-bit word that another side may be reading (release).
+    /// `at` is 4-byte aligned.
+    fn store32(&self, at: u64, value: u32) -> Result<(), Fault>;
+
+    /// Drops the translation of one address from this vCPU's TLB, where the
+    /// guest may do that itself (PVH). Under PV it is a hypercall instead.
+    fn invalidate(&self, at: u64);
+
+    /// Reads a 64-bit word.
+    fn read64(&self, at: u64) -> Result<u64, Fault> {
+        let mut bytes = [0; 8];
+        self.read(at, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Writes a 64-bit word.
+    fn write64(&self, at: u64, value: u64) -> Result<(), Fault> {
+        self.write(at, &value.to_le_bytes())
+    }
+}
