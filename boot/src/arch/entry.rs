@@ -147,14 +147,18 @@ kexen_gdt_pointer:
     .word kexen_gdt_pointer - kexen_gdt - 1
     .quad kexen_gdt - KEXEN_OFFSET
 
-    .section .bss.pages, "aw", @nobits
+    /* Last in the image: guest memory, not Rust's (boot/kexen.ld). */
+    .section .bss.tables, "aw", @nobits
     .balign 4096
+    .global kexen_boot_l4
 kexen_boot_l4: .zero 4096
 kexen_boot_l3: .zero 4096
 kexen_boot_l2: .zero 16384
 kexen_image_l3: .zero 4096
 kexen_image_l2: .zero 4096
-    .global kexen_stack
+
+    .section .bss.stack, "aw", @nobits
+    .balign 4096
 kexen_stack: .zero {stack}
 kexen_stack_end:
     .text

@@ -1,4 +1,10 @@
 //! What only an x86-64 guest under Xen can say: entry points, the real
-//! [`Machine`](kexen_guest::Machine), the last instructions before a jump.
+//! [`Machine`](kexen_guest::Machine), the heap, the last instructions
+//! before a jump. All `unsafe` of the boot image is in this folder.
 
 pub(crate) mod entry;
+pub(crate) mod heap;
+pub(crate) mod jump;
+pub(crate) mod machine;
+
+pub(crate) use machine::Xen;

@@ -1,0 +1,1 @@
+//! The last instructions before a jump. To come.

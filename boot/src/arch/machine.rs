@@ -1,0 +1,333 @@
+//! The real [`Machine`]: hypercalls by instruction, guest memory by address.
+//!
+//! Protocol: Xen's hypercall ABI for 64-bit guests (`rax` = number, `rdi`,
+//! `rsi`, `rdx`, `r10`, `r8` = arguments, `rax` = result): `syscall` under
+//! PV, `vmmcall` or `vmcall` in a PVH guest. No hypercall page is needed.
+//!
+//! Guest memory is every address outside what Rust owns: the image up to
+//! its page tables, and pages given to the heap. An access to the rest is
+//! refused; one to memory that is not mapped is a fault of the guest (Xen
+//! ends the domain), never a broken invariant of Rust.
+
+use core::{
+    arch::{asm, x86_64},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+};
+
+use kexen_abi::hypercall::{HYPERCALL_COUNT, Hypercall};
+use kexen_guest::{Arg, Fault, Machine};
+
+unsafe extern "C" {
+    static kexen_image_start: u8;
+    static kexen_owned_end: u8;
+    static kexen_boot_l4: u8;
+    static hypercall_page: u8;
+}
+
+/// Virtual minus physical address of the image in a PVH guest.
+pub(crate) const IMAGE_OFFSET: u64 = 0xffff_ffff_c000_0000 - 0x0600_0000;
+
+const KIND_PV: u8 = 1;
+const KIND_AMD: u8 = 2;
+const KIND_INTEL: u8 = 3;
+
+/// A table of address ranges `[start, end)`; an empty slot is `(0, 0)`.
+struct Ranges<const N: usize>([(AtomicU64, AtomicU64); N]);
+
+impl<const N: usize> Ranges<N> {
+    const fn new() -> Self {
+        Self([const { (AtomicU64::new(0), AtomicU64::new(0)) }; N])
+    }
+
+    fn hit(&self, start: u64, end: u64) -> bool {
+        self.0
+            .iter()
+            .any(|(s, e)| start < e.load(Ordering::Relaxed) && end > s.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, start: u64, end: u64) -> bool {
+        for (s, e) in &self.0 {
+            if e.load(Ordering::Relaxed) == 0 {
+                s.store(start, Ordering::Relaxed);
+                e.store(end, Ordering::Relaxed);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn remove(&self, start: u64, end: u64) {
+        for (s, e) in &self.0 {
+            if s.load(Ordering::Relaxed) == start && e.load(Ordering::Relaxed) == end {
+                e.store(0, Ordering::Relaxed);
+                s.store(0, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+}
+
+/// The hypervisor and this guest's memory.
+pub(crate) struct Xen {
+    kind: AtomicU8,
+    owned: Ranges<16>,
+    lent: Ranges<8>,
+    calls: [AtomicU32; HYPERCALL_COUNT],
+    written: AtomicU64,
+    zeroed: AtomicU64,
+}
+
+static XEN: Xen = Xen {
+    kind: AtomicU8::new(0),
+    owned: Ranges::new(),
+    lent: Ranges::new(),
+    calls: [const { AtomicU32::new(0) }; HYPERCALL_COUNT],
+    written: AtomicU64::new(0),
+    zeroed: AtomicU64::new(0),
+};
+
+/// The machine, for a panic alone; everybody else is handed it.
+pub(crate) fn in_panic() -> &'static Xen {
+    &XEN
+}
+
+impl Xen {
+    /// The machine of a PV guest. Once, from the entry point.
+    pub(crate) fn start_pv() -> &'static Self {
+        Self::start(KIND_PV)
+    }
+
+    /// The machine of a PVH guest, if this is one. Once, from the entry
+    /// point.
+    pub(crate) fn start_pvh() -> Option<&'static Self> {
+        let vendor = x86_64::__cpuid(0);
+        let amd = matches!(&vendor.ebx.to_le_bytes(), b"Auth" | b"Hygo");
+        let machine = Self::start(if amd { KIND_AMD } else { KIND_INTEL });
+        let xen = (0x4000_0000..0x4001_0000_u32).step_by(0x100).any(|leaf| {
+            let id = x86_64::__cpuid(leaf);
+            (id.ebx, id.ecx, id.edx) == (0x566e_6558, 0x6558_4d4d, 0x4d4d_566e)
+        });
+        xen.then_some(machine)
+    }
+
+    fn start(kind: u8) -> &'static Self {
+        let (start, end) = image();
+        XEN.kind.store(kind, Ordering::Relaxed);
+        XEN.owned.add(start, end);
+        if kind != KIND_PV {
+            // The identity map shows the image a second time.
+            XEN.owned.add(start - IMAGE_OFFSET, end - IMAGE_OFFSET);
+        }
+        super::heap::start();
+        &XEN
+    }
+
+    /// Whether this is a PV guest.
+    pub(crate) fn is_pv(&self) -> bool {
+        self.kind.load(Ordering::Relaxed) == KIND_PV
+    }
+
+    /// Makes mapped guest pages Rust's own and gives them to the heap.
+    pub(crate) fn give_to_heap(&self, address: u64, len: u64) -> bool {
+        let end = address.saturating_add(len);
+        !self.owned.hit(address, end)
+            && !self.lent.hit(address, end)
+            && self.owned.add(address, end)
+            && super::heap::add(address, len)
+    }
+
+    /// Hypercalls made so far, by number; those made at least once.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (Hypercall, u32)> {
+        (0..).zip(&self.calls).filter_map(|(number, count)| {
+            let count = count.load(Ordering::Relaxed);
+            (count > 0).then_some((Hypercall(number), count))
+        })
+    }
+
+    /// Bytes written to guest memory, copies and decompressed bytes alike.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Bytes filled.
+    pub(crate) fn zeroed(&self) -> u64 {
+        self.zeroed.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that were written through a lent slice.
+    pub(crate) fn count_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn check(&self, at: u64, len: u64) -> Result<*mut u8, Fault> {
+        let fault = |why| Fault {
+            address: at,
+            len,
+            why,
+        };
+        let end = at.checked_add(len).ok_or_else(|| fault("wraps around"))?;
+        if self.owned.hit(at, end) {
+            return Err(fault("belongs to Kexen itself"));
+        }
+        if self.lent.hit(at, end) {
+            return Err(fault("is lent out"));
+        }
+        let address = usize::try_from(at).map_err(|_| fault("is no address"))?;
+        Ok(core::ptr::with_exposed_provenance_mut(address))
+    }
+}
+
+/// First and one past the last address of what Rust owns of the image.
+fn image() -> (u64, u64) {
+    let address = |symbol: *const u8| u64::try_from(symbol.addr()).unwrap_or(0);
+    (
+        address(&raw const kexen_image_start),
+        address(&raw const kexen_owned_end),
+    )
+}
+
+/// Physical address of the page directory that a PVH guest starts on.
+pub(crate) fn boot_l4() -> u64 {
+    let address = (&raw const kexen_boot_l4).addr();
+    u64::try_from(address)
+        .unwrap_or(0)
+        .wrapping_sub(IMAGE_OFFSET)
+}
+
+/// A copy of the page that Xen filled with hypercall stubs (PV).
+pub(crate) fn copy_of_hypercall_page(into: &mut [u8; 4096]) {
+    let page = (&raw const hypercall_page).cast::<[u8; 4096]>();
+    // SAFETY: 4096 bytes of the image are reserved at that symbol, and Xen
+    // wrote them before the first instruction ran.
+    *into = unsafe { page.read_volatile() };
+}
+
+/// Writes a byte to the port that Xen logs for an HVM or PVH guest.
+pub(crate) fn debug_port(byte: u8) {
+    // SAFETY: port 0xe9 is Xen's debug port; it only logs.
+    unsafe { asm!("out 0xe9, al", in("al") byte, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Stops this vCPU for good, where Xen is not there to be asked.
+pub(crate) fn halt() -> ! {
+    loop {
+        // SAFETY: no interrupt is enabled; the CPU stays here.
+        unsafe { asm!("hlt", options(nomem, nostack)) };
+    }
+}
+
+impl Machine for Xen {
+    fn hypercall(&self, call: Hypercall, args: &mut [Arg<'_>]) -> i64 {
+        let mut raw = [0_u64; 5];
+        for (slot, arg) in raw.iter_mut().zip(args) {
+            let pointer = |p: *const u8| u64::try_from(p.expose_provenance()).unwrap_or(0);
+            *slot = match arg {
+                Arg::Value(value) => *value,
+                Arg::In(bytes) => pointer(bytes.as_ptr()),
+                Arg::InOut(bytes) => pointer(bytes.as_mut_ptr()),
+            };
+        }
+        if let Some(count) = usize::try_from(call.0).ok().and_then(|n| self.calls.get(n)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let [mut a, mut b, mut c, mut d, mut e] = raw;
+        let mut result = u64::from(call.0);
+        macro_rules! trap {
+            ($instruction:literal) => {
+                // SAFETY: Xen reads and writes only what the arguments point
+                // to: structures that `Arg` borrows for the call, or guest
+                // memory. All registers that it may change are named.
+                unsafe {
+                    asm!($instruction,
+                        inout("rax") result, inout("rdi") a, inout("rsi") b, inout("rdx") c,
+                        inout("r10") d, inout("r8") e, out("rcx") _, out("r11") _)
+                }
+            };
+        }
+        match self.kind.load(Ordering::Relaxed) {
+            KIND_PV => trap!("syscall"),
+            KIND_AMD => trap!("vmmcall"),
+            _ => trap!("vmcall"),
+        }
+        let _ = (a, b, c, d, e);
+        result.cast_signed()
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Fault> {
+        let len = u64::try_from(into.len()).unwrap_or(u64::MAX);
+        let from = self.check(at, len)?;
+        // SAFETY: the source is guest memory (checked), the destination a
+        // slice of that length; the copy is one instruction, so that a
+        // writer on the other side is no data race of Rust's.
+        unsafe {
+            asm!("rep movsb", inout("rcx") into.len() => _, inout("rsi") from => _,
+                inout("rdi") into.as_mut_ptr() => _, options(nostack, preserves_flags))
+        };
+        Ok(())
+    }
+
+    fn write(&self, at: u64, from: &[u8]) -> Result<(), Fault> {
+        let len = u64::try_from(from.len()).unwrap_or(u64::MAX);
+        let to = self.check(at, len)?;
+        self.written.fetch_add(len, Ordering::Relaxed);
+        // SAFETY: as in `read`, the other way round.
+        unsafe {
+            asm!("rep movsb", inout("rcx") from.len() => _, inout("rsi") from.as_ptr() => _,
+                inout("rdi") to => _, options(nostack, preserves_flags))
+        };
+        Ok(())
+    }
+
+    fn fill(&self, at: u64, len: u64, byte: u8) -> Result<(), Fault> {
+        let to = self.check(at, len)?;
+        self.zeroed.fetch_add(len, Ordering::Relaxed);
+        // SAFETY: `len` bytes from `to` are guest memory (checked).
+        unsafe {
+            asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte,
+                options(nostack, preserves_flags))
+        };
+        Ok(())
+    }
+
+    fn lend(&self, at: u64, len: u64, to: &mut dyn FnMut(&mut [u8])) -> Result<(), Fault> {
+        let start = self.check(at, len)?;
+        let fault = |why| Fault {
+            address: at,
+            len,
+            why,
+        };
+        let size = usize::try_from(len).map_err(|_| fault("is too long"))?;
+        if !self.lent.add(at, at + len) {
+            return Err(fault("is one loan too many"));
+        }
+        // SAFETY: guest memory that Rust owns nowhere else and that was not
+        // lent before (both checked); entered as lent until the slice dies.
+        let slice = unsafe { core::slice::from_raw_parts_mut(start, size) };
+        to(slice);
+        self.lent.remove(at, at + len);
+        Ok(())
+    }
+
+    fn load32(&self, at: u64) -> Result<u32, Fault> {
+        let word = self.check(at, 4)?.cast::<u32>();
+        // SAFETY: four bytes of guest memory (checked), aligned by contract.
+        let word = unsafe { AtomicU32::from_ptr(word) };
+        Ok(word.load(Ordering::Acquire))
+    }
+
+    fn store32(&self, at: u64, value: u32) -> Result<(), Fault> {
+        let word = self.check(at, 4)?.cast::<u32>();
+        // SAFETY: four bytes of guest memory (checked), aligned by contract.
+        let word = unsafe { AtomicU32::from_ptr(word) };
+        word.store(value, Ordering::Release);
+        Ok(())
+    }
+
+    fn invalidate(&self, at: u64) {
+        if self.is_pv() {
+            return;
+        }
+        // SAFETY: drops one translation; the tables say what is true.
+        unsafe { asm!("invlpg [{0}]", in(reg) at, options(nostack, preserves_flags)) };
+    }
+}
