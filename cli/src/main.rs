@@ -1,2 +1,59 @@
-//! To come.
-fn main() {}
+//! Kexen's host tool: builds the boot image, shows it at work on a real Xen,
+//! tests and measures it.
+
+mod cmd;
+mod host;
+mod lab;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Kexen hands a Xen guest from one kernel to the next.
+///
+/// Start with `demo`: it boots a real Xen in QEMU (no hardware support and
+/// nothing to set up needed) and hands guests over to Debian's Linux.
+#[derive(Debug, Parser)]
+#[command(name = "cargo kexen", bin_name = "cargo kexen", version)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Hand guests over to Linux on a real Xen, and show how it went
+    Demo(cmd::demo::DemoArgs),
+    /// Build the boot image: what a toolstack starts as a guest's kernel
+    Image(cmd::image::ImageArgs),
+    /// Pack a kernel, initrd and command line into a boot module
+    Bundle(cmd::bundle::BundleArgs),
+    /// Say what a kernel image is and in which guests it can start
+    Inspect(cmd::inspect::InspectArgs),
+    /// Run everything that tests the project
+    Test(cmd::test::TestArgs),
+    /// Measure the hand-off from inside the guest, and compare it
+    Bench(cmd::bench::BenchArgs),
+    /// Start the lab with a shell in dom0
+    Lab(cmd::lab::LabArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Options::parse().command {
+        Command::Demo(args) => cmd::demo::run(&args),
+        Command::Image(args) => cmd::image::run(&args),
+        Command::Bundle(args) => cmd::bundle::run(&args),
+        Command::Inspect(args) => cmd::inspect::run(&args),
+        Command::Test(args) => cmd::test::run(&args),
+        Command::Bench(args) => cmd::bench::run(&args),
+        Command::Lab(args) => cmd::lab::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! `demo`: the main job, shown on a real Xen.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use crate::host::tools;
+use crate::lab::artefacts::{self, Flavour, Kernel, Xen};
+use crate::lab::build::{self, Variant};
+use crate::lab::dom0::Dom0;
+use crate::lab::guest::{self, Guest, Mode, Run};
+use crate::lab::{bare, payload};
+use crate::ui;
+
+/// Options of `demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Guests to run, separated by commas; `all` adds dom0-pvh on Xen 4.20
+    #[arg(long, value_delimiter = ',', default_value = "pv,pvh,dom0-pv")]
+    guest: Vec<String>,
+    /// Linux kernel to hand over to, instead of Debian's (bzImage or ELF)
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Initrd for it, instead of the lab's test userspace
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Words to add to the kernel's command line
+    #[arg(long, value_name = "TEXT")]
+    cmdline: Option<String>,
+    /// Version of Xen
+    #[arg(long, value_enum, default_value = "4.17")]
+    xen: Xen,
+    /// Memory of each guest
+    #[arg(long, value_name = "MiB", default_value_t = 512)]
+    memory: u64,
+    /// Virtual processors of each guest
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    vcpus: u32,
+    /// Print one JSON document on stdout
+    #[arg(long)]
+    json: bool,
+    /// Leave Kexen out: the toolstack starts the kernel itself, to compare
+    #[arg(long)]
+    direct: bool,
+}
+
+/// What came of one guest.
+#[derive(Debug, Serialize)]
+struct Row {
+    guest: &'static str,
+    xen: &'static str,
+    linux: Option<String>,
+    userspace: bool,
+    passed: bool,
+    problem: Option<String>,
+    seconds_to_kexen: Option<f64>,
+    seconds_to_linux: Option<f64>,
+    seconds_to_userspace: Option<f64>,
+    console: Option<PathBuf>,
+}
+
+/// The guests that the option names.
+fn modes(args: &DemoArgs) -> Result<Vec<Mode>> {
+    let mut modes = Vec::new();
+    for name in &args.guest {
+        match name.as_str() {
+            "all" => {
+                modes.extend([Mode::Pv, Mode::Pvh, Mode::Dom0Pv]);
+                if args.xen == Xen::V4_20 {
+                    modes.push(Mode::Dom0Pvh);
+                }
+            }
+            name => modes.push(
+                <Mode as clap::ValueEnum>::from_str(name, true).map_err(|_| {
+                    anyhow::anyhow!("--guest {name}: not one of pv, pvh, dom0-pv, dom0-pvh, all")
+                })?,
+            ),
+        }
+    }
+    modes.sort();
+    modes.dedup();
+    if args.xen == Xen::V4_17 && modes.contains(&Mode::Dom0Pvh) {
+        bail!("Xen 4.17 starts no PVH dom0 without an IOMMU; add --xen 4.20");
+    }
+    Ok(modes)
+}
+
+/// Runs the demo; an error if any guest did not reach its userspace.
+pub(crate) fn run(args: &DemoArgs) -> Result<()> {
+    let modes = modes(args)?;
+    tools::require(&[tools::PACK, tools::RUN])?;
+    let kexen = if args.direct {
+        None
+    } else {
+        Some(build::image(Variant::Normal)?.stripped)
+    };
+    let scratch = tempfile::tempdir()?;
+    let mut dom0 = None;
+    let mut rows = Vec::new();
+    for mode in modes {
+        // The cloud kernel cannot be dom0 (no CONFIG_XEN_DOM0).
+        let flavour = if mode.is_dom0() {
+            Flavour::Generic
+        } else {
+            Flavour::Cloud
+        };
+        let debian = Kernel::debian(flavour)?;
+        let kernel = args
+            .kernel
+            .as_deref()
+            .map_or(Ok(debian.image.clone()), artefacts::given)?;
+        let initrd = match &args.initrd {
+            Some(file) => artefacts::given(file)?,
+            None => debian.test_initrd(0)?,
+        };
+        let disks = !mode.is_dom0() && args.initrd.is_none();
+        let mut cmdline = String::from(mode.console());
+        if disks {
+            cmdline.push_str(" lab.disks");
+        }
+        if let Some(more) = &args.cmdline {
+            cmdline.push(' ');
+            cmdline.push_str(more);
+        }
+        let (start, module, outer) = match &kexen {
+            None => (kernel, initrd, cmdline),
+            Some(kexen) => {
+                let module = scratch.path().join(format!("{}.module", mode.name()));
+                payload::write(&module, &kernel, Some(&initrd), &cmdline)?;
+                (kexen.clone(), module, String::new())
+            }
+        };
+        let guest = Guest {
+            name: format!("demo-{}", mode.name()),
+            mode,
+            kernel: start,
+            module: Some(module),
+            cmdline: outer,
+            memory: args.memory,
+            vcpus: args.vcpus,
+            disks,
+            replies: Vec::new(),
+            until: None,
+            timeout: Duration::from_secs(300),
+        };
+        let step = ui::step(format!(
+            "running the {} guest on Xen {}",
+            mode.name(),
+            args.xen.version()
+        ));
+        let run = if mode.is_dom0() {
+            bare::run_guest(args.xen, &guest)
+        } else {
+            if dom0.is_none() {
+                dom0 = Some(Dom0::boot(args.xen, args.memory)?);
+            }
+            let dom0 = dom0.as_mut().context("dom0 is gone")?;
+            dom0.run_guest(&guest)
+        };
+        let row = row(args, &guest, run);
+        step.done(row.problem.as_deref().unwrap_or("userspace reached"));
+        rows.push(row);
+    }
+    drop(dom0);
+    show(args, &rows)?;
+    let missed: Vec<&str> = rows
+        .iter()
+        .filter(|row| !row.passed)
+        .map(|row| row.guest)
+        .collect();
+    if !missed.is_empty() {
+        bail!("not passed: {}", missed.join(", "));
+    }
+    Ok(())
+}
+
+fn row(args: &DemoArgs, guest: &Guest, run: Result<Run>) -> Row {
+    let mut row = Row {
+        guest: guest.mode.name(),
+        xen: args.xen.version(),
+        linux: None,
+        userspace: false,
+        passed: false,
+        problem: None,
+        seconds_to_kexen: None,
+        seconds_to_linux: None,
+        seconds_to_userspace: None,
+        console: None,
+    };
+    match run {
+        Err(error) => row.problem = Some(format!("{error:#}")),
+        Ok(run) => {
+            row.linux = run.said("release").map(str::to_owned);
+            row.seconds_to_kexen = run.seconds_to("kexen:");
+            row.seconds_to_linux = run.seconds_to("Linux version");
+            row.seconds_to_userspace = run.seconds_to("kexen-lab: userspace=");
+            row.userspace = row.seconds_to_userspace.is_some();
+            // A userspace of the user's own is not ours to judge: its kernel
+            // starting it is what can be seen from outside.
+            let own = args.initrd.is_some();
+            if own && run.saw("Run /init as init process") {
+                row.seconds_to_userspace = run.seconds_to("Run /init as init process");
+                row.userspace = true;
+            }
+            let checked = guest::check(guest, &run, None);
+            row.passed = if own { row.userspace } else { checked.is_ok() };
+            if !row.passed {
+                row.problem = checked.err().map(|error| error.to_string());
+            }
+            row.console = Some(run.log);
+        }
+    }
+    row
+}
+
+fn show(args: &DemoArgs, rows: &[Row]) -> Result<()> {
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&serde_json::json!({ "guests": rows }))?
+        );
+        return Ok(());
+    }
+    let seconds =
+        |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1} s"));
+    println!(
+        "\n{:<9} {:<5} {:<26} {:<10} {:>9} {:>9} {:>13}",
+        "guest", "Xen", "Linux", "userspace", "to Kexen", "to Linux", "to userspace"
+    );
+    for row in rows {
+        println!(
+            "{:<9} {:<5} {:<26} {:<10} {:>9} {:>9} {:>13}",
+            row.guest,
+            row.xen,
+            row.linux.as_deref().unwrap_or("-"),
+            if row.userspace { "reached" } else { "no" },
+            seconds(row.seconds_to_kexen),
+            seconds(row.seconds_to_linux),
+            seconds(row.seconds_to_userspace)
+        );
+    }
+    println!(
+        "Times count from the guest's creation (dom0-pv: from QEMU's start, Xen's own boot included)."
+    );
+    if args.kernel.is_none() && rows.iter().any(|row| row.guest.starts_with("dom0")) {
+        println!(
+            "dom0 runs Debian's generic kernel: the cloud kernel is built without dom0 support."
+        );
+    }
+    for row in rows {
+        if let Some(problem) = &row.problem {
+            println!("\n{}: {problem}", row.guest);
+        }
+    }
+    Ok(())
+}

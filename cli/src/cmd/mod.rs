@@ -1,0 +1,9 @@
+//! The commands, one file each.
+
+pub(crate) mod bench;
+pub(crate) mod bundle;
+pub(crate) mod demo;
+pub(crate) mod image;
+pub(crate) mod inspect;
+pub(crate) mod lab;
+pub(crate) mod test;

@@ -1,0 +1,248 @@
+//! What the lab is made of, fetched or built once: Xen, Debian's kernels, and
+//! the test userspace. dom0's image has its own file.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::apt::{Apt, Suite};
+use super::cpio::Archive;
+use super::modules;
+use crate::host::{cache, command};
+
+/// A version of Xen that the lab can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub(crate) enum Xen {
+    /// Xen 4.17, of Debian 12.
+    #[value(name = "4.17")]
+    V4_17,
+    /// Xen 4.20, of Debian 13.
+    #[value(name = "4.20")]
+    V4_20,
+}
+
+impl Xen {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::V4_17, Self::V4_20];
+
+    /// The version as Debian's package names have it.
+    pub(crate) const fn version(self) -> &'static str {
+        match self {
+            Self::V4_17 => "4.17",
+            Self::V4_20 => "4.20",
+        }
+    }
+
+    /// The Debian suite that has it.
+    pub(crate) const fn suite(self) -> Suite {
+        match self {
+            Self::V4_17 => Suite::Bookworm,
+            Self::V4_20 => Suite::Trixie,
+        }
+    }
+
+    /// The hypervisor, unpacked, as QEMU's multiboot loader wants it.
+    pub(crate) fn hypervisor(self) -> Result<PathBuf> {
+        let version = self.version();
+        let package = format!("xen-hypervisor-{version}-amd64");
+        let recipe = format!("xen 1\n{package}\n{}", self.suite().name());
+        let dir = cache::get(
+            &format!("xen-{version}"),
+            "the hypervisor",
+            &recipe,
+            |dir| {
+                let root = tempfile::tempdir_in(dir)?;
+                let file = Apt::new(self.suite())?.unpack(&package, root.path())?;
+                let packed = root.path().join(format!("boot/xen-{version}-amd64.gz"));
+                let bytes = command::run(Command::new("gzip").arg("-dc").arg(&packed))?;
+                fs::write(dir.join("xen"), bytes)?;
+                fs::write(dir.join("packages.txt"), file + "\n")?;
+                Ok(())
+            },
+        )?;
+        Ok(dir.join("xen"))
+    }
+}
+
+/// One of Debian's kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Flavour {
+    /// For clouds: LZ4 payload, no dom0 support.
+    Cloud,
+    /// For everything: xz payload, can be dom0.
+    Generic,
+}
+
+impl Flavour {
+    /// A short name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Cloud => "cloud",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn meta_package(self) -> &'static str {
+        match self {
+            Self::Cloud => "linux-image-cloud-amd64",
+            Self::Generic => "linux-image-amd64",
+        }
+    }
+}
+
+/// Modules that a guest's test userspace loads.
+const GUEST_MODULES: &[&str] = &["xen-blkfront", "xen-netfront"];
+
+/// Modules that dom0 loads.
+const DOM0_MODULES: &[&str] = &[
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-privcmd",
+    "xenfs",
+    "xen-blkback",
+    "xen-netback",
+    "loop",
+    "virtio_pci",
+    "9pnet_virtio",
+    "9p",
+];
+
+/// A Debian kernel with the modules that the lab uses.
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    /// The bzImage.
+    pub(crate) image: PathBuf,
+    /// What `uname -r` says in it.
+    pub(crate) release: String,
+    dir: PathBuf,
+}
+
+impl Kernel {
+    /// Debian 12's kernel of that flavour.
+    pub(crate) fn debian(flavour: Flavour) -> Result<Self> {
+        let meta = flavour.meta_package();
+        let recipe = format!("kernel 1\n{meta}\nbookworm\n{GUEST_MODULES:?}\n{DOM0_MODULES:?}\n");
+        let name = format!("kernel-{}", flavour.name());
+        let dir = cache::get(&name, "Debian's kernel", &recipe, |dir| {
+            let apt = Apt::new(Suite::Bookworm)?;
+            let package = apt.kernel_behind(meta)?;
+            let release = package.trim_start_matches("linux-image-").to_owned();
+            let root = tempfile::tempdir_in(dir)?;
+            let file = apt.unpack(&package, root.path())?;
+            fs::copy(
+                root.path().join(format!("boot/vmlinuz-{release}")),
+                dir.join("vmlinuz"),
+            )?;
+            let all = root.path().join("lib/modules").join(&release);
+            fs::create_dir(dir.join("modules"))?;
+            for module in modules::closure(&all, &[GUEST_MODULES, DOM0_MODULES].concat())? {
+                let name = module.file_name().context("a module without a name")?;
+                fs::copy(&module, dir.join("modules").join(name))?;
+            }
+            fs::write(dir.join("release"), release)?;
+            fs::write(dir.join("packages.txt"), file + "\n")?;
+            Ok(())
+        })?;
+        Ok(Self {
+            image: dir.join("vmlinuz"),
+            release: fs::read_to_string(dir.join("release"))?,
+            dir,
+        })
+    }
+
+    /// Text that changes when the kernel does, for recipes that include it.
+    pub(crate) fn identity(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.dir.join("manifest.txt"))?)
+    }
+
+    fn add_modules<W: std::io::Write>(
+        &self,
+        archive: &mut Archive<W>,
+        folder: &str,
+        wanted: &[&str],
+    ) -> Result<()> {
+        let mut order = String::new();
+        archive.directory(folder)?;
+        for module in modules::closure(&self.dir.join("modules"), wanted)? {
+            let name = module
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            archive.file(&format!("{folder}/{name}"), 0o644, &fs::read(&module)?)?;
+            order.push_str(&name);
+            order.push('\n');
+        }
+        archive.file(&format!("{folder}/order"), 0o644, order.as_bytes())?;
+        Ok(())
+    }
+
+    /// Adds dom0's modules to its image, under `lib/kexen`.
+    pub(crate) fn add_dom0_modules<W: std::io::Write>(
+        &self,
+        archive: &mut Archive<W>,
+    ) -> Result<()> {
+        self.add_modules(archive, "lib/kexen", DOM0_MODULES)
+    }
+
+    /// The test userspace for this kernel, as an initrd with `ballast` bytes
+    /// of incompressible filler that the guest checks.
+    pub(crate) fn test_initrd(&self, ballast: usize) -> Result<PathBuf> {
+        let init = include_str!("../../../lab/guest/init");
+        let recipe = format!(
+            "initrd 1\nbusybox-static\n{ballast}\n{init}\n{}",
+            self.identity()?
+        );
+        let name = format!("initrd-{}-{}m", self.release, ballast >> 20);
+        let dir = cache::get(&name, "the guests' test userspace", &recipe, |dir| {
+            let root = tempfile::tempdir_in(dir)?;
+            let file = Apt::new(Suite::Bookworm)?.unpack("busybox-static", root.path())?;
+            let out = BufWriter::new(File::create(dir.join("initrd.cpio"))?);
+            let mut archive = Archive::new(out);
+            archive.directory("bin")?;
+            archive.file(
+                "bin/busybox",
+                0o755,
+                &fs::read(root.path().join("bin/busybox"))?,
+            )?;
+            archive.file("init", 0o755, init.as_bytes())?;
+            // The kernel opens this before init has mounted /dev.
+            archive.directory("dev")?;
+            self.add_modules(&mut archive, "modules", GUEST_MODULES)?;
+            if ballast > 0 {
+                let bytes = noise(ballast);
+                let sum = format!("{}  ballast\n", cache::sha256(&bytes));
+                archive.file("ballast", 0o644, &bytes)?;
+                archive.file("ballast.sha256", 0o644, sum.as_bytes())?;
+            }
+            archive.finish()?;
+            fs::write(dir.join("packages.txt"), file + "\n")?;
+            Ok(())
+        })?;
+        Ok(dir.join("initrd.cpio"))
+    }
+}
+
+/// Bytes that do not compress and are the same each time (xorshift).
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Makes sure that a file that the user named is there.
+pub(crate) fn given(path: &Path) -> Result<PathBuf> {
+    path.canonicalize()
+        .with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,72 @@
+//! Kexen's boot image: built for bare metal, stripped, put where it is found.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::host::{command, tools, workspace};
+use crate::ui;
+
+/// Which boot image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Variant {
+    /// The one to use.
+    Normal,
+    /// The one that can leave single steps of the hand-off out, for tests.
+    Omission,
+}
+
+/// The boot image's files.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    /// To start.
+    pub(crate) stripped: PathBuf,
+    /// With symbols, to debug.
+    pub(crate) symbols: PathBuf,
+    /// Size in bytes of the first.
+    pub(crate) size: u64,
+}
+
+/// Cargo's arguments that choose the boot image's package and target.
+pub(crate) const PACKAGE: [&str; 4] = ["-p", "kexen-boot", "--target", tools::TARGET];
+
+/// Builds the boot image.
+pub(crate) fn image(variant: Variant) -> Result<Image> {
+    tools::require(&[tools::STRIP])?;
+    tools::require_target()?;
+    let (name, features): (_, &[&str]) = match variant {
+        Variant::Normal => ("kexen-x86_64", &[]),
+        Variant::Omission => ("kexen-omission-x86_64", &["--features", "omission"]),
+    };
+    let step = ui::step("building Kexen's boot image");
+    command::run(
+        workspace::cargo()
+            .args(["build", "--profile", "boot"])
+            .args(PACKAGE)
+            .args(features),
+    )?;
+    let out = workspace::output();
+    fs::create_dir_all(&out)?;
+    let symbols = out.join(format!("{name}.debug.elf"));
+    let stripped = out.join(format!("{name}.elf"));
+    let built = workspace::target()
+        .join(tools::TARGET)
+        .join("boot/kexen-boot");
+    fs::copy(&built, &symbols).with_context(|| format!("cannot copy {}", built.display()))?;
+    command::run(
+        Command::new("strip")
+            .arg("--strip-all")
+            .arg("-o")
+            .arg(&stripped)
+            .arg(&symbols),
+    )?;
+    let size = fs::metadata(&stripped)?.len();
+    step.done(format!("{} ({size} bytes)", stripped.display()));
+    Ok(Image {
+        stripped,
+        symbols,
+        size,
+    })
+}

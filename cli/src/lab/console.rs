@@ -1,0 +1,79 @@
+//! Console output as lines, each with the time at which it was seen.
+
+use std::time::Instant;
+
+/// A line of a console.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// When its end was seen.
+    pub(crate) at: Instant,
+    /// Its text, without control characters.
+    pub(crate) text: String,
+}
+
+/// Cuts a stream of bytes into lines.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    rest: String,
+}
+
+impl Lines {
+    /// Takes bytes; gives the lines that they complete.
+    pub(crate) fn feed(&mut self, at: Instant, bytes: &[u8]) -> Vec<Line> {
+        self.rest.push_str(&String::from_utf8_lossy(bytes));
+        let mut lines = Vec::new();
+        while let Some(end) = self.rest.find('\n') {
+            let text: String = self
+                .rest
+                .drain(..=end)
+                .filter(|c| !c.is_control())
+                .collect();
+            lines.push(Line { at, text });
+        }
+        lines
+    }
+
+    /// What came after the last line's end: a prompt, perhaps.
+    pub(crate) fn partial(&self) -> &str {
+        &self.rest
+    }
+}
+
+/// The value of `key` if the line is one of the test userspace's.
+pub(crate) fn lab_value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    lab_pair(line).and_then(|(found, value)| (found == key).then_some(value))
+}
+
+/// Key and value of a line `kexen-lab: key=value` (other writers of the same
+/// console may have put something before it).
+pub(crate) fn lab_pair(line: &str) -> Option<(&str, &str)> {
+    let (_, rest) = line.split_once("kexen-lab: ")?;
+    rest.split_once('=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_and_cleaned() {
+        let mut lines = Lines::default();
+        let now = Instant::now();
+        assert!(lines.feed(now, b"one\r").is_empty());
+        let got = lines.feed(now, b"\ntwo\nprompt> ");
+        let texts: Vec<&str> = got.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(texts, ["one", "two"]);
+        assert_eq!(lines.partial(), "prompt> ");
+    }
+
+    #[test]
+    fn lab_lines_are_read() {
+        assert_eq!(lab_value("kexen-lab: vcpus=4", "vcpus"), Some("4"));
+        assert_eq!(
+            lab_value("[ 1.0] kexen-lab: cmdline=a=b", "cmdline"),
+            Some("a=b")
+        );
+        assert_eq!(lab_value("kexen-lab: vcpus=4", "memory"), None);
+        assert_eq!(lab_value("vcpus=4", "vcpus"), None);
+    }
+}

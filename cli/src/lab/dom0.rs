@@ -1,0 +1,405 @@
+//! A running dom0 with Xen's toolstack, and guests under it.
+//!
+//! dom0's init runs the scripts that we put into the shared folder (see
+//! `lab/dom0/init`); guests' consoles and xl's logs appear there as files, so
+//! they can be watched without asking dom0 anything.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::artefacts::{Xen, noise};
+use super::console::{Line, Lines};
+use super::dom0_image;
+use super::guest::{Console, Guest, Run, watch};
+use super::qemu::{Machine, Qemu, run_dir};
+use crate::host::cache;
+use crate::ui;
+
+/// dom0's own memory in MiB: it holds its whole root file system.
+const DOM0_MEMORY: u64 = 1536;
+
+/// The part of a dom0's command line that every use of it shares.
+pub(crate) const DOM0_CMDLINE: &str = "console=hvc0 loglevel=5 panic=1";
+
+/// A running dom0.
+#[derive(Debug)]
+pub(crate) struct Dom0 {
+    qemu: Qemu,
+    share: PathBuf,
+    request: u32,
+    images: HashMap<PathBuf, String>,
+}
+
+/// The machine that can run guests of up to `memory` MiB.
+pub(crate) fn machine_memory(memory: u64) -> u64 {
+    DOM0_MEMORY + memory + memory / 32 + 512
+}
+
+/// Xen's options for a dom0 with a toolstack.
+pub(crate) fn xen_options() -> String {
+    format!("dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M dom0_max_vcpus=2")
+}
+
+impl Dom0 {
+    /// Boots Xen and dom0; guests may have up to `memory` MiB.
+    pub(crate) fn boot(xen: Xen, memory: u64) -> Result<Self> {
+        let (kernel, initrd) = dom0_image::get(xen)?;
+        let dir = run_dir(&format!("xen-{}", xen.version()))?;
+        let share = dir.join("share");
+        for folder in ["req", "log", "img", "disk"] {
+            fs::create_dir_all(share.join(folder))?;
+        }
+        let step = ui::step(format!(
+            "booting Xen {} and its toolstack in QEMU",
+            xen.version()
+        ));
+        let qemu = Machine {
+            xen,
+            xen_options: xen_options(),
+            kernel: &kernel.image,
+            cmdline: DOM0_CMDLINE.to_owned(),
+            module: &initrd,
+            memory: machine_memory(memory),
+            cpus: 2,
+            share: Some(share.clone()),
+        }
+        .boot(&dir)?;
+        let mut dom0 = Self {
+            qemu,
+            share,
+            request: 0,
+            images: HashMap::new(),
+        };
+        let ready = dom0.share.join("ready");
+        dom0.wait("dom0 to come up", Duration::from_secs(300), || {
+            Ok(ready.exists())
+        })?;
+        step.done(format!("logs in {}", dir.display()));
+        Ok(dom0)
+    }
+
+    fn wait(
+        &mut self,
+        what: &str,
+        timeout: Duration,
+        mut done: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            self.qemu.poll();
+            if done()? {
+                return Ok(());
+            }
+            if self.qemu.ended() {
+                self.qemu.poll();
+                return Err(self
+                    .qemu
+                    .error(&format!("QEMU ended while waiting for {what}")));
+            }
+            if start.elapsed() > timeout {
+                let seconds = timeout.as_secs();
+                return Err(self.qemu.error(&format!("waited {seconds} s for {what}")));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Has dom0 start a shell script; [`Self::outcome`] has the answer.
+    fn ask(&mut self, script: &str) -> Result<u32> {
+        self.request += 1;
+        let number = self.request;
+        let requests = self.share.join("req");
+        fs::write(requests.join(format!("{number}.new")), script)?;
+        fs::rename(
+            requests.join(format!("{number}.new")),
+            requests.join(format!("{number}.sh")),
+        )?;
+        Ok(number)
+    }
+
+    /// The exit status and output of a script, once it has ended.
+    fn outcome(&self, number: u32) -> Result<Option<(i32, String)>> {
+        let requests = self.share.join("req");
+        let Ok(status) = fs::read_to_string(requests.join(format!("{number}.rc"))) else {
+            return Ok(None);
+        };
+        let output = fs::read(requests.join(format!("{number}.out"))).unwrap_or_default();
+        Ok(Some((
+            status.trim().parse().unwrap_or(-1),
+            String::from_utf8_lossy(&output).into_owned(),
+        )))
+    }
+
+    /// Runs a shell script in dom0 to its end.
+    pub(crate) fn run(&mut self, script: &str) -> Result<String> {
+        let number = self.ask(script)?;
+        let file = self.share.join(format!("req/{number}.rc"));
+        self.wait("a command in dom0", Duration::from_secs(120), || {
+            Ok(file.exists())
+        })?;
+        match self.outcome(number)? {
+            Some((0, output)) => Ok(output),
+            Some((status, output)) => bail!("dom0: `{script}` ended with {status}:\n{output}"),
+            None => bail!("dom0 gave no answer to `{script}`"),
+        }
+    }
+
+    /// Puts a file into the shared folder; gives its name in dom0.
+    fn share_image(&mut self, file: &Path) -> Result<String> {
+        if let Some(name) = self.images.get(file) {
+            return Ok(name.clone());
+        }
+        let plain = file.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("img/{}-{plain}", self.images.len());
+        fs::copy(file, self.share.join(&name))
+            .with_context(|| format!("cannot copy {}", file.display()))?;
+        let name = format!("/lab/{name}");
+        self.images.insert(file.to_path_buf(), name.clone());
+        Ok(name)
+    }
+
+    /// Creates a guest, watches it to its end, and removes it.
+    pub(crate) fn run_guest(&mut self, guest: &Guest) -> Result<Run> {
+        let name = &guest.name;
+        let kernel = self.share_image(&guest.kernel)?;
+        let module = match &guest.module {
+            Some(module) => Some(self.share_image(module)?),
+            None => None,
+        };
+        let disks = if guest.disks {
+            Some(Disks::make(&self.share, name)?)
+        } else {
+            None
+        };
+        let config = config(guest, &kernel, module.as_deref(), disks.is_some());
+        fs::write(self.share.join(format!("{name}.cfg")), config)?;
+        let mut script = String::new();
+        if disks.is_some() {
+            script.push_str(&format!(
+                "losetup /dev/loop0 /lab/disk/{name}-a && losetup /dev/loop1 /lab/disk/{name}-b || exit\n"
+            ));
+        }
+        script.push_str(&format!("xl create /lab/{name}.cfg\n"));
+        let created = Instant::now();
+        let create = self.ask(&script)?;
+        let log = self.share.join(format!("log/guest-{name}.log"));
+        let mut console = DomU {
+            name: name.clone(),
+            create: Some(create),
+            log: Tail::new(log.clone()),
+            xl: self.share.join(format!("log/xl-{name}.log")),
+            dom0: self,
+        };
+        let watched = watch(&mut console, guest, created);
+        drop(console);
+        // Whatever came of it, the next guest finds dom0 as this one did.
+        let clean = self.clean_up(name, disks.is_some());
+        let (lines, end) = watched.with_context(|| format!("guest {name}"))?;
+        let cpu_seconds = clean?;
+        let disks = disks.map(|disks| disks.sums()).transpose()?;
+        Ok(Run {
+            created,
+            lines,
+            end,
+            disks,
+            cpu_seconds,
+            log,
+        })
+    }
+
+    /// Takes the domain's CPU time, destroys it, frees the disks.
+    fn clean_up(&mut self, name: &str, disks: bool) -> Result<Option<f64>> {
+        let mut script = format!("xl list {name} 2>/dev/null\nxl destroy {name} 2>/dev/null\n");
+        if disks {
+            script.push_str("losetup -d /dev/loop0; losetup -d /dev/loop1\n");
+        }
+        script.push_str("sync\ntrue\n");
+        Ok(cpu_time(&self.run(&script)?, name))
+    }
+}
+
+/// The time column of `xl list`.
+fn cpu_time(list: &str, name: &str) -> Option<f64> {
+    list.lines()
+        .find(|line| line.split_whitespace().next() == Some(name))?
+        .split_whitespace()
+        .last()?
+        .parse()
+        .ok()
+}
+
+/// xl's configuration of a guest.
+fn config(guest: &Guest, kernel: &str, module: Option<&str>, disks: bool) -> String {
+    let mut text = format!(
+        "name = \"{}\"\ntype = \"{}\"\nkernel = \"{kernel}\"\n",
+        guest.name,
+        guest.mode.name()
+    );
+    if let Some(module) = module {
+        text.push_str(&format!("ramdisk = \"{module}\"\n"));
+    }
+    text.push_str(&format!(
+        "cmdline = \"{}\"\nmemory = {}\nvcpus = {}\n",
+        guest.cmdline, guest.memory, guest.vcpus
+    ));
+    if disks {
+        text.push_str(
+            "disk = [ \"format=raw,vdev=xvda,access=ro,target=/dev/loop0\",\n         \
+             \"format=raw,vdev=xvdb,access=rw,target=/dev/loop1\" ]\n",
+        );
+    }
+    // Kept after its end, so that the reason can be read.
+    for event in ["on_poweroff", "on_reboot", "on_crash"] {
+        text.push_str(&format!("{event} = \"preserve\"\n"));
+    }
+    text
+}
+
+/// The two test disks of a guest: one to read, one to write.
+#[derive(Debug)]
+struct Disks {
+    read: PathBuf,
+    write: PathBuf,
+}
+
+/// How much the guest writes (see `lab/guest/init`).
+const WRITTEN: usize = 1 << 20;
+
+impl Disks {
+    fn make(share: &Path, name: &str) -> Result<Self> {
+        let disks = Self {
+            read: share.join(format!("disk/{name}-a")),
+            write: share.join(format!("disk/{name}-b")),
+        };
+        fs::write(&disks.read, noise(4 << 20))?;
+        fs::write(&disks.write, vec![0; 4 << 20])?;
+        Ok(disks)
+    }
+
+    /// The hashes that the guest should have seen. The second is of what is
+    /// in the file, and only if that is the pattern.
+    fn sums(&self) -> Result<(String, String)> {
+        let written = fs::read(&self.write)?;
+        let pattern: Vec<u8> = b"kexen-lab-pattern\n"
+            .iter()
+            .copied()
+            .cycle()
+            .take(WRITTEN)
+            .collect();
+        let sum = if written.get(..WRITTEN) == Some(&pattern[..]) {
+            cache::sha256(&pattern)
+        } else {
+            "the pattern, which is not on the disk".to_owned()
+        };
+        Ok((cache::sha256_file(&self.read)?, sum))
+    }
+}
+
+/// A file that grows.
+#[derive(Debug)]
+struct Tail {
+    path: PathBuf,
+    offset: u64,
+    lines: Lines,
+}
+
+impl Tail {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            offset: 0,
+            lines: Lines::default(),
+        }
+    }
+
+    fn poll(&mut self) -> Result<Vec<Line>> {
+        let Ok(mut file) = File::open(&self.path) else {
+            return Ok(Vec::new());
+        };
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut bytes = Vec::new();
+        self.offset += file.read_to_end(&mut bytes)? as u64;
+        Ok(self.lines.feed(Instant::now(), &bytes))
+    }
+}
+
+/// A guest under dom0.
+struct DomU<'a> {
+    dom0: &'a mut Dom0,
+    name: String,
+    /// The request that creates it, until that has been answered.
+    create: Option<u32>,
+    log: Tail,
+    xl: PathBuf,
+}
+
+impl Console for DomU<'_> {
+    fn poll(&mut self) -> Result<Vec<Line>> {
+        self.dom0.qemu.poll();
+        if self.dom0.qemu.ended() {
+            return Err(self.dom0.qemu.error("QEMU ended under the guest"));
+        }
+        if let Some(request) = self.create
+            && let Some((status, output)) = self.dom0.outcome(request)?
+        {
+            if status != 0 {
+                bail!("xl create ended with {status}:\n{output}");
+            }
+            self.create = None;
+        }
+        self.log.poll()
+    }
+
+    fn partial(&self) -> String {
+        self.log.lines.partial().to_owned()
+    }
+
+    fn send(&mut self, text: &str) -> Result<()> {
+        // The console daemon's terminal: what is written there is typed.
+        self.dom0.ask(&format!(
+            "tty=$(xenstore-read /local/domain/$(xl domid {})/console/tty)\nprintf %s '{text}' > \"$tty\"\n",
+            self.name
+        ))?;
+        Ok(())
+    }
+
+    fn shutdown(&mut self) -> Result<Option<u32>> {
+        Ok(fs::read_to_string(&self.xl)
+            .ok()
+            .as_deref()
+            .and_then(reason))
+    }
+}
+
+/// The reason code in xl's log of a domain.
+fn reason(log: &str) -> Option<u32> {
+    let (_, rest) = log.split_once("reason code ")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_code_is_read() {
+        let log = "Waiting for domain g (domid 1) to die [pid 77]\n\
+                   Domain 1 has shut down, reason code 3 0x3\n\
+                   Action for shutdown reason code 3 is preserve\n";
+        assert_eq!(reason(log), Some(3));
+        assert_eq!(reason("Waiting for domain g (domid 1) to die"), None);
+    }
+
+    #[test]
+    fn cpu_time_is_read() {
+        let list =
+            "Name   ID   Mem VCPUs\tState\tTime(s)\ng      1   256     1     ---s--       5.7\n";
+        assert_eq!(cpu_time(list, "g"), Some(5.7));
+    }
+}

@@ -1,0 +1,337 @@
+//! A guest to run, what came of it, and the watch over its console.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::console::{Line, lab_pair};
+
+/// How a guest runs on Xen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// A paravirtualised domain, started by xl.
+    Pv,
+    /// A PVH domain, started by xl.
+    Pvh,
+    /// The first domain, paravirtualised, started by Xen itself.
+    Dom0Pv,
+    /// The first domain as PVH (Xen 4.20 and later).
+    Dom0Pvh,
+}
+
+impl Mode {
+    /// The name used in options and tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Pv => "pv",
+            Self::Pvh => "pvh",
+            Self::Dom0Pv => "dom0-pv",
+            Self::Dom0Pvh => "dom0-pvh",
+        }
+    }
+
+    /// Whether Xen starts it without a toolstack.
+    pub(crate) const fn is_dom0(self) -> bool {
+        matches!(self, Self::Dom0Pv | Self::Dom0Pvh)
+    }
+
+    /// Linux's options for a console that shows all of its messages. In a PVH
+    /// guest the early console is elsewhere and would swallow the first ones.
+    pub(crate) const fn console(self) -> &'static str {
+        match self {
+            Self::Pv | Self::Dom0Pv => "console=hvc0 earlyprintk=xen",
+            Self::Pvh | Self::Dom0Pvh => "console=hvc0",
+        }
+    }
+
+    /// What Linux says of it in `/sys/hypervisor/guest_type`.
+    pub(crate) const fn guest_type(self) -> &'static str {
+        match self {
+            Self::Pv | Self::Dom0Pv => "xen/PV",
+            Self::Pvh | Self::Dom0Pvh => "xen/PVH",
+        }
+    }
+}
+
+/// A guest to run once.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    /// Its name: unique within one dom0.
+    pub(crate) name: String,
+    /// How it runs.
+    pub(crate) mode: Mode,
+    /// What the toolstack starts.
+    pub(crate) kernel: PathBuf,
+    /// What the toolstack gives it as initrd.
+    pub(crate) module: Option<PathBuf>,
+    /// The command line that the toolstack gives it.
+    pub(crate) cmdline: String,
+    /// Memory in MiB.
+    pub(crate) memory: u64,
+    /// Virtual processors.
+    pub(crate) vcpus: u32,
+    /// Whether it gets the two test disks.
+    pub(crate) disks: bool,
+    /// Answers on its console: text to wait for, line to send.
+    pub(crate) replies: Vec<(String, String)>,
+    /// The text that ends the run; without it the guest's end does.
+    pub(crate) until: Option<String>,
+    /// How long it may take.
+    pub(crate) timeout: Duration,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The guest shut down with this reason code of Xen's (0 is power-off).
+    Shutdown(u32),
+    /// The text to wait for was seen, and the guest was still there.
+    Text,
+    /// The time was over.
+    Timeout,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// When the guest was asked for.
+    pub(crate) created: Instant,
+    /// Its console.
+    pub(crate) lines: Vec<Line>,
+    /// How it ended.
+    pub(crate) end: End,
+    /// Hashes of the disks after the run: the one read, the one written.
+    pub(crate) disks: Option<(String, String)>,
+    /// CPU time of the domain by the toolstack's count, in seconds.
+    pub(crate) cpu_seconds: Option<f64>,
+    /// The file that has the whole console.
+    pub(crate) log: PathBuf,
+}
+
+impl Run {
+    /// Seconds from creation to the first line that has `text` in it.
+    pub(crate) fn seconds_to(&self, text: &str) -> Option<f64> {
+        self.lines
+            .iter()
+            .find(|line| line.text.contains(text))
+            .map(|line| line.at.duration_since(self.created).as_secs_f64())
+    }
+
+    /// What the test userspace said about `key`.
+    pub(crate) fn said(&self, key: &str) -> Option<&str> {
+        self.lines
+            .iter()
+            .filter_map(|line| lab_pair(&line.text))
+            .find(|(found, _)| *found == key)
+            .map(|(_, value)| value)
+    }
+
+    /// Whether any line has this text in it.
+    pub(crate) fn saw(&self, text: &str) -> bool {
+        self.lines.iter().any(|line| line.text.contains(text))
+    }
+
+    /// The last lines of its console.
+    pub(crate) fn tail(&self) -> String {
+        let from = self.lines.len().saturating_sub(12);
+        self.lines[from..]
+            .iter()
+            .map(|line| format!("    | {}\n", line.text))
+            .collect()
+    }
+}
+
+/// A guest's console, and a way to learn that the guest ended.
+pub(crate) trait Console {
+    /// New lines.
+    fn poll(&mut self) -> Result<Vec<Line>>;
+    /// What stands after the last line's end.
+    fn partial(&self) -> String;
+    /// Types a text.
+    fn send(&mut self, text: &str) -> Result<()>;
+    /// The reason code, once the guest has shut down.
+    fn shutdown(&mut self) -> Result<Option<u32>>;
+}
+
+/// The line sent when the test userspace asks for one.
+pub(crate) const HELLO: &str = "hello from the host";
+
+/// Watches a guest to its end, answering what it asks.
+pub(crate) fn watch(
+    console: &mut dyn Console,
+    guest: &Guest,
+    created: Instant,
+) -> Result<(Vec<Line>, End)> {
+    let mut lines: Vec<Line> = Vec::new();
+    let mut replies = guest.replies.as_slice();
+    let mut over: Option<u32> = None;
+    loop {
+        // Asked before the console is read, so that no line before the end is missed.
+        let ended = console.shutdown()?;
+        let new = console.poll()?;
+        for line in &new {
+            if lab_pair(&line.text) == Some(("ask", "line")) {
+                console.send(&format!("{HELLO}\n"))?;
+            }
+        }
+        let mut seen: Vec<String> = new.iter().map(|line| line.text.clone()).collect();
+        seen.push(console.partial());
+        lines.extend(new);
+        for text in &seen {
+            if let Some(((wait, reply), rest)) = replies.split_first()
+                && text.contains(wait)
+            {
+                console.send(&format!("{reply}\n"))?;
+                replies = rest;
+            }
+        }
+        if let Some(until) = &guest.until
+            && replies.is_empty()
+            && seen.iter().any(|text| text.contains(until))
+        {
+            return Ok((lines, End::Text));
+        }
+        if let Some(code) = over {
+            return Ok((lines, End::Shutdown(code)));
+        }
+        over = ended;
+        if created.elapsed() > guest.timeout {
+            return Ok((lines, End::Timeout));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What the test userspace must have found for a run to pass.
+pub(crate) fn check(guest: &Guest, run: &Run, release: Option<&str>) -> Result<()> {
+    let fail = |what: String| -> Result<()> {
+        bail!(
+            "{what}\n{}    (whole console: {})",
+            run.tail(),
+            run.log.display()
+        )
+    };
+    if let End::Timeout = run.end {
+        return fail(format!("nothing after {} s", guest.timeout.as_secs()));
+    }
+    if run.said("userspace").is_none() {
+        return fail(format!("no userspace ({:?})", run.end));
+    }
+    if run.said("done") != Some("ok") {
+        return fail("the test userspace did not come to its end".to_owned());
+    }
+    if run.end != End::Shutdown(0) {
+        return fail(format!("ended with {:?} rather than a power-off", run.end));
+    }
+    let mut wanted = vec![
+        ("vcpus", guest.vcpus.to_string()),
+        ("type", guest.mode.guest_type().to_owned()),
+        ("echo", HELLO.to_owned()),
+        ("problems", "0".to_owned()),
+    ];
+    if let Some(release) = release {
+        wanted.push(("release", release.to_owned()));
+    }
+    if let Some((read, write)) = &run.disks {
+        wanted.push(("disk-read", read.clone()));
+        wanted.push(("disk-write", write.clone()));
+    }
+    for (key, value) in wanted {
+        let said = run.said(key).unwrap_or("nothing");
+        if said != value {
+            return fail(format!("{key} is `{said}`, not `{value}`"));
+        }
+    }
+    if run.said("initrd") == Some("damaged") {
+        return fail("the initrd did not come through whole".to_owned());
+    }
+    let memory: u64 = run.said("memory-kib").unwrap_or("0").parse().unwrap_or(0);
+    let given = guest.memory * 1024;
+    if memory > given || memory < given * 7 / 10 {
+        return fail(format!(
+            "{memory} KiB of memory where {given} KiB were given"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fake(Vec<&'static str>, Vec<String>);
+
+    impl Console for Fake {
+        fn poll(&mut self) -> Result<Vec<Line>> {
+            let at = Instant::now();
+            Ok(self
+                .0
+                .drain(..self.0.len().min(1))
+                .map(|text| Line {
+                    at,
+                    text: text.to_owned(),
+                })
+                .collect())
+        }
+        fn partial(&self) -> String {
+            String::new()
+        }
+        fn send(&mut self, text: &str) -> Result<()> {
+            self.1.push(text.to_owned());
+            Ok(())
+        }
+        fn shutdown(&mut self) -> Result<Option<u32>> {
+            Ok(self.0.is_empty().then_some(0))
+        }
+    }
+
+    fn guest() -> Guest {
+        Guest {
+            name: "g".into(),
+            mode: Mode::Pv,
+            kernel: PathBuf::new(),
+            module: None,
+            cmdline: String::new(),
+            memory: 256,
+            vcpus: 1,
+            disks: false,
+            replies: vec![("prompt".into(), "retry".into())],
+            until: None,
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    #[test]
+    fn the_watch_answers_and_sees_the_end() {
+        let mut fake = Fake(vec!["a", "kexen-lab: ask=line", "prompt>", "z"], Vec::new());
+        let (lines, end) = watch(&mut fake, &guest(), Instant::now()).unwrap();
+        assert_eq!(end, End::Shutdown(0));
+        assert_eq!(lines.len(), 4);
+        assert_eq!(fake.1, [format!("{HELLO}\n"), "retry\n".to_owned()]);
+    }
+
+    #[test]
+    fn a_text_can_end_the_run() {
+        let mut guest = guest();
+        guest.until = Some("again".into());
+        let mut fake = Fake(vec!["again", "prompt>", "again", "never"], Vec::new());
+        let (lines, end) = watch(&mut fake, &guest, Instant::now()).unwrap();
+        assert_eq!((lines.len(), end), (3, End::Text));
+    }
+
+    #[test]
+    fn an_early_end_fails() {
+        let run = Run {
+            created: Instant::now(),
+            lines: Vec::new(),
+            end: End::Shutdown(0),
+            disks: None,
+            cpu_seconds: None,
+            log: PathBuf::new(),
+        };
+        let error = check(&guest(), &run, None).unwrap_err().to_string();
+        assert!(error.contains("no userspace"), "{error}");
+    }
+}

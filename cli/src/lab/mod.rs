@@ -1,0 +1,14 @@
+//! The lab: a real Xen with a real toolstack, in QEMU.
+
+pub(crate) mod apt;
+pub(crate) mod artefacts;
+pub(crate) mod bare;
+pub(crate) mod build;
+pub(crate) mod console;
+pub(crate) mod cpio;
+pub(crate) mod dom0;
+pub(crate) mod dom0_image;
+pub(crate) mod guest;
+pub(crate) mod modules;
+pub(crate) mod payload;
+pub(crate) mod qemu;

@@ -1,0 +1,210 @@
+//! QEMU as a machine that runs Xen: started, watched on its serial line, and
+//! killed when dropped.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::artefacts::Xen;
+use super::console::{Line, Lines};
+use crate::host::{command, workspace};
+
+/// What to boot: Xen with its options, dom0's kernel with its arguments, and
+/// dom0's module.
+#[derive(Debug)]
+pub(crate) struct Machine<'a> {
+    /// The hypervisor's version.
+    pub(crate) xen: Xen,
+    /// Xen's options besides the console's.
+    pub(crate) xen_options: String,
+    /// dom0's kernel.
+    pub(crate) kernel: &'a Path,
+    /// dom0's command line.
+    pub(crate) cmdline: String,
+    /// dom0's boot module.
+    pub(crate) module: &'a Path,
+    /// Memory of the whole machine, in MiB.
+    pub(crate) memory: u64,
+    /// Processors of the whole machine.
+    pub(crate) cpus: u32,
+    /// A folder of the host that dom0 can mount by the tag `lab`.
+    pub(crate) share: Option<PathBuf>,
+}
+
+impl Machine<'_> {
+    /// QEMU's command line. It is started in `dir`, where links give all
+    /// files plain names (QEMU splits module lists at commas).
+    fn command(&self, dir: &Path) -> Result<Command> {
+        let files = [
+            ("xen", self.xen.hypervisor()?),
+            ("dom0-kernel", self.kernel.to_path_buf()),
+            ("dom0-module", self.module.to_path_buf()),
+        ];
+        for (name, file) in files {
+            let link = dir.join(name);
+            fs::remove_file(&link).ok();
+            symlink(file.canonicalize()?, link)?;
+        }
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .current_dir(dir)
+            // SVM with nested paging is emulated, so PVH guests run too.
+            .args(["-cpu", "qemu64,+svm,+npt"])
+            .args(["-accel", "tcg,thread=multi"])
+            .args(["-m", &self.memory.to_string()])
+            .args(["-smp", &self.cpus.to_string()])
+            .args(["-nographic", "-no-reboot", "-serial", "mon:stdio"])
+            .args(["-kernel", "xen", "-append"])
+            .arg(format!(
+                "console=com1 com1=115200 loglvl=all guest_loglvl=all {}",
+                self.xen_options
+            ))
+            .arg("-initrd")
+            .arg(format!(
+                "dom0-kernel {},dom0-module",
+                self.cmdline.replace(',', ",,")
+            ));
+        if let Some(share) = &self.share {
+            command.arg("-virtfs").arg(format!(
+                "local,path={},mount_tag=lab,security_model=none,id=lab",
+                share.display().to_string().replace(',', ",,")
+            ));
+        }
+        Ok(command)
+    }
+
+    /// Boots, with the serial line on this process's terminal.
+    pub(crate) fn interactive(&self, dir: &Path) -> Result<ExitStatus> {
+        let mut command = self.command(dir)?;
+        Ok(command
+            .status()
+            .context("cannot start qemu-system-x86_64")?)
+    }
+
+    /// Boots, with the serial line in our hands.
+    pub(crate) fn boot(&self, dir: &Path) -> Result<Qemu> {
+        let mut command = self.command(dir)?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(dir.join("qemu.err"))?)
+            .spawn()
+            .context("cannot start qemu-system-x86_64")?;
+        fs::write(dir.join("qemu.cmd"), command::shown(&command))?;
+        let log = dir.join("serial.log");
+        let mut copy = File::create(&log)?;
+        let mut output = child.stdout.take().context("no serial line")?;
+        let input = child.stdin.take();
+        let (sender, bytes) = channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = output.read(&mut buffer) {
+                copy.write_all(&buffer[..read]).ok();
+                if sender
+                    .send((Instant::now(), buffer[..read].to_vec()))
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        });
+        Ok(Qemu {
+            child,
+            input,
+            bytes,
+            lines: Lines::default(),
+            tail: Vec::new(),
+            dir: dir.to_path_buf(),
+        })
+    }
+}
+
+/// A running QEMU.
+#[derive(Debug)]
+pub(crate) struct Qemu {
+    child: Child,
+    input: Option<ChildStdin>,
+    bytes: Receiver<(Instant, Vec<u8>)>,
+    lines: Lines,
+    tail: Vec<String>,
+    dir: PathBuf,
+}
+
+impl Qemu {
+    /// The lines that came on the serial line since the last call.
+    pub(crate) fn poll(&mut self) -> Vec<Line> {
+        let mut new = Vec::new();
+        while let Ok((at, bytes)) = self.bytes.try_recv() {
+            new.extend(self.lines.feed(at, &bytes));
+        }
+        self.tail.extend(new.iter().map(|line| line.text.clone()));
+        let over = self.tail.len().saturating_sub(30);
+        self.tail.drain(..over);
+        new
+    }
+
+    /// What stands on the serial line without a line's end.
+    pub(crate) fn partial(&self) -> &str {
+        self.lines.partial()
+    }
+
+    /// Types on the serial line.
+    pub(crate) fn send(&mut self, text: &str) -> Result<()> {
+        let input = self.input.as_mut().context("the serial line is closed")?;
+        input.write_all(text.as_bytes())?;
+        input.flush()?;
+        Ok(())
+    }
+
+    /// Whether the machine has ended.
+    pub(crate) fn ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// An error with the end of the serial log and where to read all of it.
+    pub(crate) fn error(&self, what: &str) -> anyhow::Error {
+        let complaint = fs::read_to_string(self.dir.join("qemu.err")).unwrap_or_default();
+        anyhow::anyhow!(
+            "{what}\n{complaint}last lines of the machine's console (all: {}):\n{}",
+            self.dir.join("serial.log").display(),
+            command::tail(&self.tail.join("\n"), 30)
+        )
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A new folder for one run's files, below Cargo's target folder.
+pub(crate) fn run_dir(name: &str) -> Result<PathBuf> {
+    let runs = workspace::output().join("runs");
+    fs::create_dir_all(&runs)?;
+    for number in 1..1_000_000 {
+        let dir = runs.join(format!("{number:04}-{name}"));
+        if runs_has(&runs, number)? {
+            continue;
+        }
+        if fs::create_dir(&dir).is_ok() {
+            return Ok(dir.canonicalize()?);
+        }
+    }
+    bail!("too many runs in {}; remove some", runs.display())
+}
+
+fn runs_has(runs: &Path, number: u32) -> Result<bool> {
+    let prefix = format!("{number:04}-");
+    Ok(fs::read_dir(runs)?
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)))
+}

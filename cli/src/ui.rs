@@ -1,0 +1,68 @@
+//! Progress on stderr: a spinner on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A piece of work that takes long enough to be worth a word.
+#[derive(Debug)]
+pub(crate) struct Step {
+    bar: Option<ProgressBar>,
+    text: String,
+    start: Instant,
+}
+
+fn fancy() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("CI").is_none()
+}
+
+/// Says what starts now; drop or [`Step::done`] ends it.
+pub(crate) fn step(text: impl Into<String>) -> Step {
+    let text = text.into();
+    let bar = fancy().then(|| {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        bar.set_message(text.clone());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    });
+    if bar.is_none() {
+        eprintln!("... {text}");
+    }
+    Step {
+        bar,
+        text,
+        start: Instant::now(),
+    }
+}
+
+/// A plain remark on stderr.
+pub(crate) fn note(text: impl AsRef<str>) {
+    eprintln!("    {}", text.as_ref());
+}
+
+impl Step {
+    /// Ends the step with what came of it.
+    pub(crate) fn done(self, result: impl AsRef<str>) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        eprintln!(
+            "ok  {}: {} ({:.1} s)",
+            self.text,
+            result.as_ref(),
+            self.start.elapsed().as_secs_f64()
+        );
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
