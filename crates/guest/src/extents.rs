@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 /// A run of pages: `start` and the `count` of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
     /// First page number.
     pub start: u64,

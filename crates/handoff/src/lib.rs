@@ -1,2 +1,29 @@
-//! To come.
+//! The hand-off: from this kernel to the next, as a transaction.
+//!
+//! `Loaded → Staged → Quiesced → Released → jump() -> !`. Each step consumes
+//! the one before; each but the last can be undone, and is, when the next
+//! one fails. What outlives a step is entered in the [`ledger`], and
+//! nothing jumps while a claim is outstanding.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`ledger`] | claims: who still refers to this guest's memory or state |
+//! | [`placement`] | which page of the kernel file becomes which page of memory |
+//! | [`pv`] | layout, page exchange, page tables, M2P: a PV hand-off |
+//! | [`pvh`] | start structure, copy list: a PVH hand-off |
+//!
+//! The plans are pure: they make no hypercall and are tested on the host.
+
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod error;
+pub mod ledger;
+pub mod placement;
+pub mod pv;
+pub mod pvh;
+
+pub use error::HandoffError;
+pub use ledger::{Claim, Ledger};
