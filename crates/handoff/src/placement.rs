@@ -71,11 +71,7 @@ impl Placement {
     /// Plans for a file of `file_len` bytes. Segments are sorted by address
     /// and do not overlap (the ELF reader checked that); at most `max_pages`
     /// pages of memory are taken.
-    pub fn plan(
-        segments: &[Segment],
-        file_len: u64,
-        max_pages: u64,
-    ) -> Result<Self, HandoffError> {
+    pub fn plan(segments: &[Segment], file_len: u64, max_pages: u64) -> Result<Self, HandoffError> {
         let first = segments
             .first()
             .ok_or(bad("e_phnum", 0, "there is no PT_LOAD segment"))?;
@@ -86,7 +82,11 @@ impl Placement {
                 .checked_add(segment.filesz)
                 .filter(|end| *end <= file_len);
             if file_end.is_none() {
-                return Err(bad("p_offset", segment.offset, "beyond the end of the file"));
+                return Err(bad(
+                    "p_offset",
+                    segment.offset,
+                    "beyond the end of the file",
+                ));
             }
             end = segment
                 .address
@@ -316,7 +316,11 @@ mod tests {
         assert_eq!(u64::try_from(content.len()).unwrap(), plan.kernel.count);
         for (n, (target, page)) in content.iter().enumerate() {
             assert_eq!(*target, plan.kernel.start + u64::try_from(n).unwrap());
-            assert_eq!(pages[page], want[n * 4096..(n + 1) * 4096], "page {target:#x}");
+            assert_eq!(
+                pages[page],
+                want[n * 4096..(n + 1) * 4096],
+                "page {target:#x}"
+            );
         }
     }
 
@@ -374,11 +378,18 @@ mod tests {
         );
         assert!(matches!(
             Placement::plan(&segments, 0x2000, 1),
-            Err(HandoffError::Memory { want: 2, have: 1, .. })
+            Err(HandoffError::Memory {
+                want: 2,
+                have: 1,
+                ..
+            })
         ));
         assert!(matches!(
             Placement::plan(&segments, 0x1fff, 9),
-            Err(HandoffError::Kernel { field: "p_offset", .. })
+            Err(HandoffError::Kernel {
+                field: "p_offset",
+                ..
+            })
         ));
     }
 

@@ -1,1 +1,3 @@
-//! To come.
+//! The PV hand-off.
+pub mod exchange;
+pub mod layout;
