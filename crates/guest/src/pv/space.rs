@@ -267,18 +267,32 @@ impl AddressSpace {
         va: u64,
         pages: &[u64],
     ) -> Result<(), SpaceError> {
+        let mut frames = Vec::new();
+        for pfn in pages {
+            frames.push(self.mfn(m, *pfn)?);
+        }
+        self.map_frames(m, va, &frames)
+    }
+
+    /// As [`Self::map`], for frames that need not be in the p2m list.
+    pub fn map_frames<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        va: u64,
+        frames: &[u64],
+    ) -> Result<(), SpaceError> {
         let mut updates = Vec::new();
         let mut fresh: Vec<u64> = Vec::new();
         let mut replaced = false;
         let mut next = 0;
-        while next < pages.len() {
+        while next < frames.len() {
             let at = va + u64::try_from(next).unwrap_or(0) * PAGE_SIZE;
             let room = usize::try_from(512 - index(at, 1)).unwrap_or(0);
-            let end = pages.len().min(next + room);
-            let mut values = Vec::new();
-            for pfn in &pages[next..end] {
-                values.push((self.mfn(m, *pfn)? << PAGE_SHIFT) | PAGE_BITS);
-            }
+            let end = frames.len().min(next + room);
+            let values: Vec<u64> = frames[next..end]
+                .iter()
+                .map(|mfn| (mfn << PAGE_SHIFT) | PAGE_BITS)
+                .collect();
             self.map_in_one_table(m, at, &values, &mut fresh, &mut updates, &mut replaced)?;
             next = end;
         }

@@ -1,0 +1,364 @@
+//! The PVH hand-off as a type-state.
+//!
+//! Specification: `docs/misc/pvh.pandoc`, `public/arch-x86/hvm/start_info.h`.
+//!
+//! Order of steps:
+//! 1. [`Loaded::load`]: checks the memory map, chooses pages for the start
+//!    structure and the trampoline.
+//! 2. [`Loaded::stage`]: start structure, command line and trampoline are
+//!    written; an initrd that lies where the kernel goes is moved.
+//! 3. [`Staged::quiesce`]: the ledger must be empty.
+//! 4. [`Quiesced::release`]: nothing of a PVH guest's state is left to give
+//!    up here; the step keeps the order of a hand-off.
+//! 5. [`Released::jump`]: the trampoline leaves long mode, copies the pages
+//!    that could not be in their place while this kernel ran, and jumps
+//!    with `ebx` at the start structure.
+//!
+//! Memory shared with others: none but the console and xenstore rings,
+//! which go to the next kernel as they are.
+
+use alloc::vec::Vec;
+
+use kexen_abi::{
+    PAGE_SIZE,
+    hvm::{HvmModlistEntry, HvmStartInfo},
+};
+use kexen_guest::{Extent, Extents, Machine, hvm::Start, hvm::space::IDENTITY_PAGES};
+use zerocopy::IntoBytes;
+
+use crate::{
+    HandoffError, Ledger,
+    placement::{Chosen, Placement},
+};
+
+/// Bytes of command line that are passed on, the NUL not included: what
+/// Linux reads (`COMMAND_LINE_SIZE`).
+pub const COMMAND_LINE_LIMIT: usize = 2047;
+
+/// Offset of [`TrampolineData`] in the trampoline's first page; the copy
+/// list follows it.
+pub const TRAMPOLINE_DATA: u64 = 2048;
+
+/// What the trampoline reads. Addresses are physical.
+#[derive(Clone, Copy, Debug, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C)]
+pub struct TrampolineData {
+    /// Null, flat 32-bit code, flat data.
+    pub gdt: [u64; 3],
+    /// Limit of the table.
+    pub gdt_limit: u16,
+    /// Its address, split as `lgdt` reads it in long mode.
+    pub gdt_base: [u16; 4],
+    /// Padding.
+    pub pad: [u16; 3],
+    /// The next kernel's entry point.
+    pub entry: u32,
+    /// Its start structure.
+    pub start_info: u32,
+    /// Entries of the copy list.
+    pub copies: u32,
+    /// Padding.
+    pub pad2: u32,
+}
+
+/// One entry of the copy list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C)]
+pub struct CopyEntry {
+    /// Where to.
+    pub to: u32,
+    /// Where from.
+    pub from: u32,
+    /// 32-bit words.
+    pub words: u32,
+}
+
+/// What [`Loaded::load`] works on.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// Physical entry point (note `PHYS32_ENTRY`).
+    pub entry: u64,
+    /// Where the kernel's bytes go.
+    pub placement: &'a Placement,
+    /// Where they are.
+    pub chosen: &'a Chosen,
+    /// Address and bytes of the initrd.
+    pub initrd: Option<(u64, u64)>,
+    /// The command line.
+    pub command_line: &'a str,
+}
+
+/// A hand-off of which everything is decided.
+#[derive(Debug)]
+pub struct Loaded {
+    start: Start,
+    entry: u32,
+    copies: Vec<CopyEntry>,
+    command_line: Vec<u8>,
+    initrd: Option<Initrd>,
+    info_pages: Extent,
+    trampoline: Extent,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Initrd {
+    from: u64,
+    to: u64,
+    len: u64,
+}
+
+/// Offsets in the block of pages that hold the start structure.
+const MODLIST_AT: u64 = 64;
+const MEMMAP_AT: u64 = 128;
+
+impl Loaded {
+    /// Decides everything. Pages that it needs are taken from `free`.
+    pub fn load(
+        start: &Start,
+        free: &mut Extents,
+        input: &Input<'_>,
+    ) -> Result<Self, HandoffError> {
+        let len = input.command_line.len();
+        if len > COMMAND_LINE_LIMIT {
+            return Err(HandoffError::CommandLine {
+                len,
+                limit: COMMAND_LINE_LIMIT,
+            });
+        }
+        let kernel = input.placement.kernel;
+        check_target(start, kernel, input.entry)?;
+        let copies = copy_list(&input.chosen.content(input.placement))?;
+        let memmap = 24 * u64::try_from(start.memmap.len()).unwrap_or(u64::MAX);
+        let info_len = MEMMAP_AT + memmap + u64::try_from(len).unwrap_or(0) + 1;
+        let info_pages = take_low(free, info_len.div_ceil(PAGE_SIZE), "the start structure")?;
+        let list = 12 * u64::try_from(copies.len()).unwrap_or(u64::MAX);
+        let bytes =
+            TRAMPOLINE_DATA + u64::try_from(size_of::<TrampolineData>()).unwrap_or(0) + list;
+        let trampoline = take_low(free, bytes.div_ceil(PAGE_SIZE), "the trampoline")?;
+        let initrd = match input.initrd {
+            None => None,
+            Some((from, len)) => {
+                let pages = Extent::covering(from, len);
+                let clear = pages.end() <= kernel.start || pages.start >= kernel.end();
+                let to = if clear {
+                    from
+                } else {
+                    // It lies where the kernel is linked to be.
+                    let len = len + from % PAGE_SIZE;
+                    take_low(
+                        free,
+                        len.div_ceil(PAGE_SIZE),
+                        "an initrd in the kernel's way",
+                    )?
+                    .start
+                        * PAGE_SIZE
+                        + from % PAGE_SIZE
+                };
+                Some(Initrd { from, to, len })
+            }
+        };
+        let mut command_line = input.command_line.as_bytes().to_vec();
+        command_line.push(0);
+        Ok(Self {
+            start: start.clone(),
+            entry: u32::try_from(input.entry).unwrap_or(0),
+            copies,
+            command_line,
+            initrd,
+            info_pages,
+            trampoline,
+        })
+    }
+
+    /// Pages that are copied by the trampoline.
+    #[must_use]
+    pub fn copied_late(&self) -> u64 {
+        self.copies.iter().map(|c| u64::from(c.words) / 1024).sum()
+    }
+
+    /// Writes everything into its place. `code` is the trampoline's.
+    pub fn stage<M: Machine + ?Sized>(self, m: &M, code: &[u8]) -> Result<Staged, HandoffError> {
+        let base = self.info_pages.start * PAGE_SIZE;
+        m.fill(base, self.info_pages.count * PAGE_SIZE, 0)?;
+        let memmap_bytes = 24 * u64::try_from(self.start.memmap.len()).unwrap_or(0);
+        let was = &self.start.info;
+        let info = HvmStartInfo {
+            nr_modules: u32::from(self.initrd.is_some()),
+            modlist_paddr: if self.initrd.is_some() {
+                base + MODLIST_AT
+            } else {
+                0
+            },
+            cmdline_paddr: base + MEMMAP_AT + memmap_bytes,
+            memmap_paddr: base + MEMMAP_AT,
+            ..*was
+        };
+        m.write(base, info.as_bytes())?;
+        if let Some(initrd) = self.initrd {
+            if initrd.to != initrd.from {
+                move_up(m, initrd)?;
+            }
+            let module = HvmModlistEntry {
+                paddr: initrd.to,
+                size: initrd.len,
+                cmdline_paddr: 0,
+                reserved: 0,
+            };
+            m.write(base + MODLIST_AT, module.as_bytes())?;
+        }
+        m.write(base + MEMMAP_AT, self.start.memmap.as_bytes())?;
+        m.write(info.cmdline_paddr, &self.command_line)?;
+
+        let page = self.trampoline.start * PAGE_SIZE;
+        let at = page + TRAMPOLINE_DATA;
+        let half = |n: u32| u16::try_from((at >> (16 * n)) & 0xffff).unwrap_or(0);
+        let data = TrampolineData {
+            gdt: [0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff],
+            gdt_limit: 23,
+            gdt_base: [half(0), half(1), half(2), half(3)],
+            pad: [0; 3],
+            entry: self.entry,
+            start_info: u32::try_from(base).unwrap_or(0),
+            copies: u32::try_from(self.copies.len()).unwrap_or(0),
+            pad2: 0,
+        };
+        m.write(page, code)?;
+        m.write(at, data.as_bytes())?;
+        let list = at + u64::try_from(size_of::<TrampolineData>()).unwrap_or(0);
+        m.write(list, self.copies.as_bytes())?;
+        Ok(Staged { trampoline: page })
+    }
+}
+
+/// Copies an initrd to its new place, a page at a time.
+fn move_up<M: Machine + ?Sized>(m: &M, initrd: Initrd) -> Result<(), HandoffError> {
+    let mut page = [0_u8; 4096];
+    let mut done = 0;
+    while done < initrd.len {
+        let n = (initrd.len - done).min(PAGE_SIZE);
+        let part = &mut page[..usize::try_from(n).unwrap_or(0)];
+        m.read(initrd.from + done, part)?;
+        m.write(initrd.to + done, part)?;
+        done += n;
+    }
+    Ok(())
+}
+
+/// The kernel must lie in RAM below 4 GiB, its entry in the kernel.
+fn check_target(start: &Start, kernel: Extent, entry: u64) -> Result<(), HandoffError> {
+    let bad = |field, value, why| Err(HandoffError::Kernel { field, value, why });
+    let address = kernel.start * PAGE_SIZE;
+    if kernel.end() > IDENTITY_PAGES {
+        return bad("p_paddr", address, "the kernel reaches beyond 4 GiB");
+    }
+    if start.ram().within(kernel).count() != kernel.count {
+        return bad(
+            "p_paddr",
+            address,
+            "the guest's memory map has no RAM for all of the kernel there",
+        );
+    }
+    if !kernel.contains(entry / PAGE_SIZE) {
+        return bad("PHYS32_ENTRY", entry, "outside the kernel");
+    }
+    Ok(())
+}
+
+/// Runs of pages that are not in their place.
+fn copy_list(content: &[(u64, u64)]) -> Result<Vec<CopyEntry>, HandoffError> {
+    let mut list: Vec<(u64, u64, u64)> = Vec::new();
+    for (to, from) in content.iter().filter(|(to, from)| to != from) {
+        match list.last_mut() {
+            Some((t, f, n)) if *t + *n == *to && *f + *n == *from => *n += 1,
+            _ => list.push((*to, *from, 1)),
+        }
+    }
+    list.into_iter()
+        .map(|(to, from, pages)| {
+            let word = |page: u64| u32::try_from(page * PAGE_SIZE).ok();
+            match (word(to), word(from), u32::try_from(pages * 1024)) {
+                (Some(to), Some(from), Ok(words)) => Ok(CopyEntry { to, from, words }),
+                _ => Err(HandoffError::Kernel {
+                    field: "p_paddr",
+                    value: to * PAGE_SIZE,
+                    why: "a page of it is beyond 4 GiB",
+                }),
+            }
+        })
+        .collect()
+}
+
+/// Takes a run of pages below 4 GiB.
+fn take_low(free: &mut Extents, pages: u64, what: &'static str) -> Result<Extent, HandoffError> {
+    let mut low = free.within(Extent::new(0, IDENTITY_PAGES));
+    let have = low.count();
+    let run = low.take_run(pages).ok_or(HandoffError::Memory {
+        what,
+        want: pages,
+        have,
+    })?;
+    free.remove(run);
+    Ok(run)
+}
+
+/// A hand-off that is written.
+#[derive(Debug)]
+pub struct Staged {
+    trampoline: u64,
+}
+
+impl Staged {
+    /// Checks that nothing is outstanding.
+    pub fn quiesce(self, ledger: &Ledger) -> Result<Quiesced, HandoffError> {
+        let blockers = ledger.blockers(&[]);
+        if blockers.is_empty() {
+            Ok(Quiesced(self))
+        } else {
+            Err(HandoffError::Blocked(blockers))
+        }
+    }
+}
+
+/// A hand-off with nothing outstanding.
+#[derive(Debug)]
+pub struct Quiesced(Staged);
+
+impl Quiesced {
+    /// Gives up what is left; a second look at the ledger, the last one.
+    pub fn release(self, ledger: &Ledger) -> Result<Released, HandoffError> {
+        let Self(staged) = self.0.quiesce(ledger)?;
+        Ok(Released {
+            trampoline: staged.trampoline,
+        })
+    }
+}
+
+/// A hand-off of which only the jump is left.
+#[derive(Debug)]
+pub struct Released {
+    trampoline: u64,
+}
+
+impl Released {
+    /// Jumps: `to` gets the trampoline's address and does not return.
+    pub fn jump(self, to: impl FnOnce(u64) -> core::convert::Infallible) -> ! {
+        match to(self.trampoline) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_out_of_place_are_copied() {
+        let list = copy_list(&[(1, 1), (2, 9), (3, 10), (4, 4), (5, 30)]).unwrap();
+        let entry = |to, from, pages: u32| CopyEntry {
+            to,
+            from,
+            words: pages * 1024,
+        };
+        assert_eq!(list, [entry(0x2000, 0x9000, 2), entry(0x5000, 0x1e000, 1)]);
+        assert!(copy_list(&[(1, 1 << 20)]).is_err());
+    }
+}
