@@ -1,10 +1,269 @@
-//! `test`: to come.
+//! `test`: everything that tests the project, layer by layer.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::host::{command, tools, workspace};
+use crate::lab::artefacts::Xen;
+use crate::lab::build::PACKAGE;
+use crate::lab::matrix::{self, Case};
+use crate::lab::run_case::Bench;
+use crate::ui;
 
 /// Options of `test`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct TestArgs {}
+pub(crate) struct TestArgs {
+    /// Only what needs no QEMU
+    #[arg(long)]
+    quick: bool,
+    /// Name every test with its layer, and run none
+    #[arg(long)]
+    list: bool,
+    /// Only tests with this text in their name (`layer: name`)
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Only the runs on this version of Xen
+    #[arg(long, value_enum)]
+    xen: Option<Xen>,
+}
 
-/// Runs it.
-pub(crate) fn run(_args: &TestArgs) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+/// How many tests came out how.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    fn count(&mut self, ok: bool) {
+        if ok {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+
+    fn line(self) -> String {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        if skipped == 0 {
+            format!("{passed} passed, {failed} failed")
+        } else {
+            format!("{passed} passed, {failed} failed, {skipped} skipped")
+        }
+    }
+}
+
+/// A check that is one command of cargo's.
+struct Check {
+    layer: &'static str,
+    name: &'static str,
+    command: Command,
+}
+
+/// The checks before any test runs. Bare metal is built with and without the
+/// feature that leaves single steps out.
+fn checks() -> Vec<Check> {
+    let check = |layer, name, args: &[&str]| {
+        let mut command = workspace::cargo();
+        command.args(args);
+        Check {
+            layer,
+            name,
+            command,
+        }
+    };
+    let mut bare = vec!["clippy"];
+    bare.extend(PACKAGE);
+    let deny = ["--", "-D", "warnings"];
+    let plain = [bare.as_slice(), &deny].concat();
+    let omission = [bare.as_slice(), &["--features", "omission"], &deny].concat();
+    let mut docs = check("docs", "cargo doc", &["doc", "--no-deps"]);
+    docs.command.env("RUSTDOCFLAGS", "-D warnings");
+    vec![
+        check("fmt", "cargo fmt", &["fmt", "--all", "--check"]),
+        check(
+            "clippy",
+            "host",
+            &["clippy", "--all-targets", "--", "-D", "warnings"],
+        ),
+        check("clippy", "bare metal", &plain),
+        check("clippy", "bare metal, omission", &omission),
+        docs,
+    ]
+}
+
+/// Runs the tests; an error if any failed.
+pub(crate) fn run(args: &TestArgs) -> Result<()> {
+    let wanted = |layer: &str, name: &str| {
+        let name = format!("{layer}: {name}");
+        args.filter
+            .as_ref()
+            .is_none_or(|text| name.contains(text.as_str()))
+    };
+    let cases: Vec<Case> = matrix::cases()
+        .into_iter()
+        .filter(|case| !args.quick && args.xen.is_none_or(|xen| case.xen == xen))
+        .filter(|case| wanted("real-xen", &case.to_string()))
+        .collect();
+    let checks: Vec<Check> = checks()
+        .into_iter()
+        .filter(|check| args.xen.is_none() && wanted(check.layer, check.name))
+        .collect();
+    if args.list {
+        return list(&checks, &cases, &wanted, args);
+    }
+    let mut tally = Tally::default();
+    if !checks.is_empty() {
+        tools::require_target()?;
+    }
+    for mut check in checks {
+        let step = ui::step(format!("{}: {}", check.layer, check.name));
+        let result = command::run(&mut check.command);
+        tally.count(result.is_ok());
+        step.done(if result.is_ok() { "passed" } else { "FAILED" });
+        if let Err(error) = result {
+            eprintln!("{error:#}");
+        }
+    }
+    if args.xen.is_none() {
+        host_tests(args, &mut tally)?;
+    }
+    real_xen(&cases, &mut tally)?;
+    println!("{}", tally.line());
+    if tally.failed > 0 {
+        bail!("{} failed", tally.failed);
+    }
+    if tally.passed == 0 {
+        bail!("no test has this in its name");
+    }
+    Ok(())
+}
+
+fn list(
+    checks: &[Check],
+    cases: &[Case],
+    wanted: &dyn Fn(&str, &str) -> bool,
+    args: &TestArgs,
+) -> Result<()> {
+    for check in checks {
+        println!("{}: {}", check.layer, check.name);
+    }
+    if args.xen.is_none() {
+        // libtest's own list: `name: test` and, for documentation tests, the same.
+        let text = command::text(workspace::cargo().args(["test", "--quiet", "--", "--list"]))
+            .context("cannot list the host tests")?;
+        for name in text.lines().filter_map(|line| line.strip_suffix(": test")) {
+            if wanted("host", name) {
+                println!("host: {name}");
+            }
+        }
+    }
+    for case in cases {
+        println!("real-xen: {case}");
+    }
+    Ok(())
+}
+
+/// `cargo test`, counted test by test.
+fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
+    let mut command = workspace::cargo();
+    command.args(["test", "--no-fail-fast"]);
+    if let Some(filter) = &args.filter {
+        let Some(name) = filter.strip_prefix("host: ").or_else(|| {
+            // A text that names another layer leaves nothing here.
+            (!filter.contains(": ")).then_some(filter.as_str())
+        }) else {
+            return Ok(());
+        };
+        command.args(["--", name]);
+    }
+    let step = ui::step("host: cargo test");
+    let output = command.output().context("cannot start cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (passed, failed, skipped) = libtest_totals(&text);
+    tally.passed += passed;
+    tally.failed += failed;
+    tally.skipped += skipped;
+    if !output.status.success() && failed == 0 {
+        // It did not come to running them.
+        tally.failed += 1;
+    }
+    step.done(format!("{passed} passed, {failed} failed"));
+    if !output.status.success() {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        eprint!("{text}");
+    }
+    Ok(())
+}
+
+/// Sums up the closing lines of all test binaries.
+fn libtest_totals(text: &str) -> (usize, usize, usize) {
+    let mut totals = (0, 0, 0);
+    for line in text
+        .lines()
+        .filter_map(|line| line.strip_prefix("test result: "))
+    {
+        for part in line.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            let Some(count) = words.next().and_then(|word| word.parse::<usize>().ok()) else {
+                continue;
+            };
+            match words.next() {
+                Some("passed") => totals.0 += count,
+                Some("failed") => totals.1 += count,
+                Some("ignored") => totals.2 += count,
+                _ => {}
+            }
+        }
+    }
+    totals
+}
+
+/// The runs on a real Xen.
+fn real_xen(cases: &[Case], tally: &mut Tally) -> Result<()> {
+    if cases.is_empty() {
+        return Ok(());
+    }
+    tools::require(&[tools::PACK, tools::RUN, tools::REPACK])?;
+    let mut bench = Bench::new(cases)?;
+    for case in cases {
+        let start = Instant::now();
+        let result = bench.run(case);
+        tally.count(result.is_ok());
+        let seconds = start.elapsed().as_secs_f64();
+        match result {
+            Ok(_) => println!("real-xen: {case} ... ok ({seconds:.1} s)"),
+            Err(error) => println!("real-xen: {case} ... FAILED ({seconds:.1} s)\n    {error:#}"),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_summed() {
+        let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured\n\
+                    test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 5 filtered out\n";
+        assert_eq!(libtest_totals(text), (5, 1, 1));
+    }
+
+    #[test]
+    fn closing_line_tells_all() {
+        let mut tally = Tally::default();
+        tally.count(true);
+        tally.count(false);
+        assert_eq!(tally.line(), "1 passed, 1 failed");
+        tally.skipped = 2;
+        assert_eq!(tally.line(), "1 passed, 1 failed, 2 skipped");
+    }
 }

@@ -6,28 +6,47 @@ use anyhow::{Context as _, Result};
 
 use super::artefacts::Xen;
 use super::console::Line;
-use super::guest::{Console, End, Guest, Mode, Run, watch};
+use super::guest::{Console, Guest, Mode, Run, watch};
 use super::qemu::{Machine, Qemu, run_dir};
 
-struct Serial(Qemu);
+struct Serial {
+    qemu: Qemu,
+    /// The reason code, once Xen has told that its first domain is down.
+    down: Option<u32>,
+}
+
+/// What Xen says when its first domain shuts down, and the reason code.
+/// (A dom0 with ACPI switches the machine off itself; then QEMU just ends.)
+const DOWN: [(&str, u32); 4] = [
+    ("Hardware Dom0 halted", 0),
+    ("Hardware Dom0 shutdown: rebooting", 1),
+    ("Hardware Dom0 crashed", 3),
+    ("Hardware Dom0 shutdown: watchdog", 4),
+];
 
 impl Console for Serial {
     fn poll(&mut self) -> Result<Vec<Line>> {
-        Ok(self.0.poll())
+        let lines = self.qemu.poll();
+        for line in &lines {
+            for (text, code) in DOWN {
+                if line.text.contains(text) {
+                    self.down = Some(code);
+                }
+            }
+        }
+        Ok(lines)
     }
 
     fn partial(&self) -> String {
-        self.0.partial().to_owned()
+        self.qemu.partial().to_owned()
     }
 
     fn send(&mut self, text: &str) -> Result<()> {
-        self.0.send(text)
+        self.qemu.send(text)
     }
 
     fn shutdown(&mut self) -> Result<Option<u32>> {
-        // Xen switches the machine off (or reboots, which ends QEMU too) when
-        // its first domain does. The last lines tell which it was.
-        Ok(self.0.ended().then_some(0))
+        Ok(self.down.or_else(|| self.qemu.ended().then_some(0)))
     }
 }
 
@@ -58,14 +77,8 @@ pub(crate) fn run_guest(xen: Xen, guest: &Guest) -> Result<Run> {
         share: None,
     }
     .boot(&dir)?;
-    let mut serial = Serial(qemu);
-    let (lines, mut end) = watch(&mut serial, guest, created)?;
-    if lines
-        .iter()
-        .any(|line| line.text.contains("Hardware Dom0 crashed"))
-    {
-        end = End::Shutdown(3);
-    }
+    let mut serial = Serial { qemu, down: None };
+    let (lines, end) = watch(&mut serial, guest, created)?;
     Ok(Run {
         created,
         lines,

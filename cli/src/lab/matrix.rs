@@ -1,0 +1,387 @@
+//! The runs on a real Xen that show Kexen to work, as data.
+
+use std::fmt;
+
+use super::artefacts::{Flavour, Xen};
+use super::build::Variant;
+use super::guest::Mode;
+use super::repack::Compression;
+
+/// A kernel to hand over to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Linux {
+    /// One of Debian's, as it is.
+    Debian(Flavour),
+    /// Debian's cloud kernel with another compression.
+    Repacked(Compression),
+    /// Debian's cloud kernel as plain ELF.
+    Elf,
+}
+
+/// What the boot module is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Module {
+    /// As it should be.
+    Good,
+    /// With a Kexen inside, for chains of hand-offs.
+    Chain,
+    /// No entries.
+    Empty,
+    /// The archive ends in the middle of the kernel.
+    CutArchive,
+    /// The kernel ends in the middle of its payload.
+    CutKernel,
+    /// Bytes of the kernel's payload are wrong.
+    CorruptPayload,
+    /// The kernel is an ELF file without Xen's notes.
+    NoNotes,
+    /// The initrd is larger than what the kernel leaves of the memory.
+    LargeInitrd,
+    /// The command line is longer than any kernel takes.
+    LongCmdline,
+}
+
+/// What a run must come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// The test userspace finds all as it should be.
+    Userspace,
+    /// This many hand-offs, each with its free memory intact, then as above.
+    Chain(u32),
+    /// An error with all of these texts on one line, then the prompt, which
+    /// answers.
+    Prompt(&'static [&'static str]),
+    /// An error with all of these texts on one line, then the end with this
+    /// reason code.
+    Ends(&'static [&'static str], u32),
+    /// No userspace, and this seen instead on the guest's or Xen's console.
+    Fails(&'static [&'static str]),
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// Its name, unique.
+    pub(crate) name: String,
+    /// Under which Xen.
+    pub(crate) xen: Xen,
+    /// How the guest runs.
+    pub(crate) mode: Mode,
+    /// The kernel to hand over to.
+    pub(crate) linux: Linux,
+    /// The boot module.
+    pub(crate) module: Module,
+    /// Which boot image.
+    pub(crate) image: Variant,
+    /// What the toolstack's command line tells Kexen.
+    pub(crate) options: &'static str,
+    /// MiB.
+    pub(crate) memory: u64,
+    /// Virtual processors.
+    pub(crate) vcpus: u32,
+    /// What must come of it.
+    pub(crate) expect: Expect,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "xen-{}/{}/{}",
+            self.xen.version(),
+            self.mode.name(),
+            self.name
+        )
+    }
+}
+
+impl Case {
+    fn new(xen: Xen, mode: Mode, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            xen,
+            mode,
+            linux: Linux::Debian(if mode.is_dom0() {
+                Flavour::Generic
+            } else {
+                Flavour::Cloud
+            }),
+            module: Module::Good,
+            image: Variant::Normal,
+            options: "",
+            memory: 256,
+            vcpus: 1,
+            expect: Expect::Userspace,
+        }
+    }
+}
+
+/// How many hand-offs a chain has.
+pub(crate) const CHAIN: u32 = 20;
+
+/// All runs, in the order of the dom0s that they share.
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = plain();
+    cases.extend(compressions());
+    cases.extend(chains());
+    cases.extend(bad_input());
+    cases.extend(omissions());
+    // One dom0 for each Xen; small guests first, so that trouble shows early.
+    cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
+    cases
+}
+
+/// Kernels, sizes and processors: each value with each mode and each Xen.
+fn plain() -> Vec<Case> {
+    use Flavour::{Cloud, Generic};
+    use Mode::{Dom0Pv, Dom0Pvh, Pv, Pvh};
+    use Xen::{V4_17, V4_20};
+    [
+        (V4_17, Pv, Cloud, 1, 256),
+        (V4_17, Pv, Generic, 4, 4096),
+        (V4_17, Pvh, Cloud, 4, 4096),
+        (V4_17, Pvh, Generic, 1, 256),
+        (V4_17, Dom0Pv, Generic, 1, 256),
+        (V4_17, Dom0Pv, Generic, 4, 4096),
+        (V4_20, Pv, Generic, 1, 256),
+        (V4_20, Pv, Cloud, 4, 4096),
+        (V4_20, Pvh, Cloud, 1, 256),
+        (V4_20, Pvh, Generic, 4, 4096),
+        (V4_20, Dom0Pv, Generic, 4, 256),
+        (V4_20, Dom0Pv, Generic, 1, 4096),
+        (V4_20, Dom0Pvh, Generic, 1, 512),
+        (V4_20, Dom0Pvh, Generic, 4, 4096),
+    ]
+    .into_iter()
+    .map(|(xen, mode, flavour, vcpus, memory)| {
+        let name = format!("{}-{vcpus}cpu-{memory}m", flavour.name());
+        let mut case = Case::new(xen, mode, name);
+        case.linux = Linux::Debian(flavour);
+        case.vcpus = vcpus;
+        case.memory = memory;
+        case
+    })
+    .collect()
+}
+
+/// Every payload compression, and none at all.
+fn compressions() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let choices = Compression::ALL
+        .map(Linux::Repacked)
+        .into_iter()
+        .chain([Linux::Elf]);
+    for (index, linux) in choices.enumerate() {
+        let mode = if index % 2 == 0 { Mode::Pv } else { Mode::Pvh };
+        let xen = if index % 4 < 2 {
+            Xen::V4_17
+        } else {
+            Xen::V4_20
+        };
+        let name = match linux {
+            Linux::Repacked(compression) => compression.name(),
+            _ => "elf",
+        };
+        let mut case = Case::new(xen, mode, format!("payload-{name}"));
+        case.linux = linux;
+        // zstd's largest window alone is 128 MiB.
+        case.memory = 512;
+        cases.push(case);
+    }
+    cases
+}
+
+/// Kexen starts Kexen … starts Linux.
+fn chains() -> Vec<Case> {
+    [Mode::Pv, Mode::Pvh]
+        .into_iter()
+        .map(|mode| {
+            let mut case = Case::new(Xen::V4_17, mode, format!("chain-of-{CHAIN}"));
+            case.module = Module::Chain;
+            case.options = "kexen.chain=20 kexen.verify-memory kexen.stats";
+            case.expect = Expect::Chain(CHAIN);
+            case
+        })
+        .collect()
+}
+
+/// Input that must be refused, with the guest going on.
+fn bad_input() -> Vec<Case> {
+    use Module::{
+        CorruptPayload, CutArchive, CutKernel, Empty, Good, LargeInitrd, LongCmdline, NoNotes,
+    };
+    let mut cases = Vec::new();
+    let mut add = |mode, name: &str, module, options, expect| {
+        let mut case = Case::new(Xen::V4_17, mode, format!("bad-{name}"));
+        case.module = module;
+        case.options = options;
+        case.expect = expect;
+        if module == NoNotes {
+            case.linux = Linux::Elf;
+        }
+        cases.push(case);
+    };
+    let prompt = Expect::Prompt;
+    add(
+        Mode::Pv,
+        "empty-module",
+        Empty,
+        "",
+        prompt(&["kexen:", "kernel"]),
+    );
+    add(
+        Mode::Pvh,
+        "empty-module",
+        Empty,
+        "",
+        prompt(&["kexen:", "kernel"]),
+    );
+    add(Mode::Pv, "cut-archive", CutArchive, "", prompt(&["kexen:"]));
+    add(
+        Mode::Pvh,
+        "cut-kernel",
+        CutKernel,
+        "",
+        prompt(&["kexen:", "kernel"]),
+    );
+    add(
+        Mode::Pv,
+        "corrupt-payload",
+        CorruptPayload,
+        "",
+        prompt(&["kexen:"]),
+    );
+    add(
+        Mode::Pvh,
+        "corrupt-payload",
+        CorruptPayload,
+        "",
+        prompt(&["kexen:"]),
+    );
+    add(
+        Mode::Pv,
+        "no-notes",
+        NoNotes,
+        "",
+        prompt(&["kexen:", "note"]),
+    );
+    add(
+        Mode::Pv,
+        "large-initrd",
+        LargeInitrd,
+        "",
+        prompt(&["kexen:"]),
+    );
+    add(
+        Mode::Pvh,
+        "large-initrd",
+        LargeInitrd,
+        "",
+        prompt(&["kexen:"]),
+    );
+    add(
+        Mode::Pv,
+        "long-cmdline",
+        LongCmdline,
+        "",
+        prompt(&["kexen:", "command line"]),
+    );
+    add(
+        Mode::Pvh,
+        "unknown-option",
+        Good,
+        "kexen.no-such-option=1",
+        prompt(&["kexen:", "no-such-option"]),
+    );
+    add(
+        Mode::Pv,
+        "crash-on-error",
+        Empty,
+        "kexen.on-error=crash",
+        Expect::Ends(&["kexen:", "kernel"], 3),
+    );
+    add(
+        Mode::Pvh,
+        "poweroff-on-error",
+        Empty,
+        "kexen.on-error=poweroff",
+        Expect::Ends(&["kexen:", "kernel"], 0),
+    );
+    cases
+}
+
+/// A defence left out must be missed.
+fn omissions() -> Vec<Case> {
+    [
+        ("writable-tables", "kexen.omit=writable-tables"),
+        ("pinned-tables", "kexen.omit=pinned-tables"),
+        ("m2p", "kexen.omit=m2p"),
+    ]
+    .into_iter()
+    .map(|(name, options)| {
+        let mut case = Case::new(Xen::V4_17, Mode::Pv, format!("omit-{name}"));
+        case.image = Variant::Omission;
+        case.options = options;
+        case.expect = Expect::Fails(&[]);
+        case
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let all = cases();
+        let names: BTreeSet<String> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(names.len(), all.len());
+    }
+
+    #[test]
+    fn each_value_meets_each_mode_and_xen() {
+        let all = plain();
+        for xen in Xen::ALL {
+            for mode in [Mode::Pv, Mode::Pvh, Mode::Dom0Pv] {
+                let of = |test: &dyn Fn(&Case) -> bool| {
+                    assert!(
+                        all.iter()
+                            .any(|case| case.xen == xen && case.mode == mode && test(case)),
+                        "{xen:?} {mode:?}"
+                    );
+                };
+                of(&|case| case.vcpus == 1);
+                of(&|case| case.vcpus == 4);
+                of(&|case| case.memory == 256);
+                of(&|case| case.memory == 4096);
+                of(&|case| case.linux == Linux::Debian(Flavour::Generic));
+                if !mode.is_dom0() {
+                    of(&|case| case.linux == Linux::Debian(Flavour::Cloud));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_pvh_dom0_where_xen_refuses_one() {
+        assert!(
+            !cases()
+                .iter()
+                .any(|case| case.xen == Xen::V4_17 && case.mode == Mode::Dom0Pvh)
+        );
+    }
+
+    #[test]
+    fn each_compression_has_a_run() {
+        let all = cases();
+        for compression in Compression::ALL {
+            assert!(
+                all.iter()
+                    .any(|case| case.linux == Linux::Repacked(compression))
+            );
+        }
+    }
+}

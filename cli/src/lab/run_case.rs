@@ -1,0 +1,264 @@
+//! One case of the matrix: its files made, its guest run, its outcome judged.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::artefacts::{Flavour, Kernel, Xen};
+use super::build::{self, Variant};
+use super::dom0::Dom0;
+use super::guest::{self, End, Guest, Run};
+use super::matrix::{Case, Expect, Linux, Module};
+use super::{bare, payload, repack};
+
+/// What Kexen's prompt says, and a line that it answers.
+const PROMPT: &str = "kexen> ";
+const ASKED: &str = "help";
+const ANSWER: &str = "retry";
+
+/// Filler in the test initrd: its checksum shows that all of it came through.
+const BALLAST: usize = 8 << 20;
+
+/// A stretch of runs that share boot images and dom0s.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    images: HashMap<Variant, PathBuf>,
+    dom0: Option<(Xen, u64, Dom0)>,
+    scratch: tempfile::TempDir,
+    /// The most memory that a guest of each Xen will want.
+    most: HashMap<Xen, u64>,
+}
+
+impl Bench {
+    /// Gets ready for these cases.
+    pub(crate) fn new(cases: &[Case]) -> Result<Self> {
+        let mut most = HashMap::new();
+        for case in cases.iter().filter(|case| !case.mode.is_dom0()) {
+            let entry = most.entry(case.xen).or_insert(0);
+            *entry = case.memory.max(*entry);
+        }
+        Ok(Self {
+            images: HashMap::new(),
+            dom0: None,
+            scratch: tempfile::tempdir()?,
+            most,
+        })
+    }
+
+    fn image(&mut self, variant: Variant) -> Result<PathBuf> {
+        if let Some(image) = self.images.get(&variant) {
+            return Ok(image.clone());
+        }
+        let image = build::image(variant)?.stripped;
+        self.images.insert(variant, image.clone());
+        Ok(image)
+    }
+
+    /// Runs a guest where it belongs: under a dom0 of that Xen, or as dom0.
+    pub(crate) fn run_guest(&mut self, xen: Xen, guest: &Guest) -> Result<Run> {
+        if guest.mode.is_dom0() {
+            self.dom0 = None;
+            return bare::run_guest(xen, guest);
+        }
+        let fits =
+            |(version, memory, _): &(Xen, u64, Dom0)| *version == xen && *memory >= guest.memory;
+        if !self.dom0.as_ref().is_some_and(fits) {
+            // The old one goes first: two would not fit into the machine.
+            self.dom0 = None;
+            let memory = self.most.get(&xen).copied().unwrap_or(0).max(guest.memory);
+            self.dom0 = Some((xen, memory, Dom0::boot(xen, memory)?));
+        }
+        let (_, _, dom0) = self.dom0.as_mut().context("no dom0")?;
+        let run = dom0.run_guest(guest);
+        if run.is_err() {
+            // Whatever went wrong there, the next guest gets a fresh one.
+            self.dom0 = None;
+        }
+        run
+    }
+
+    /// Runs a case; an error says how it went wrong.
+    pub(crate) fn run(&mut self, case: &Case) -> Result<Run> {
+        let (guest, release) = self.guest(case)?;
+        let run = self.run_guest(case.xen, &guest)?;
+        judge(case, &guest, &run, &release)?;
+        Ok(run)
+    }
+
+    /// The case as a guest, and what `uname -r` should say.
+    fn guest(&mut self, case: &Case) -> Result<(Guest, String)> {
+        let image = self.image(case.image)?;
+        let flavour = match case.linux {
+            Linux::Debian(flavour) => flavour,
+            Linux::Repacked(_) | Linux::Elf => Flavour::Cloud,
+        };
+        let debian = Kernel::debian(flavour)?;
+        let kernel = match case.linux {
+            Linux::Debian(_) => debian.image.clone(),
+            Linux::Repacked(compression) => repack::kernel(compression)?,
+            Linux::Elf => repack::elf()?,
+        };
+        let initrd = debian.test_initrd(BALLAST)?;
+        let disks = !case.mode.is_dom0();
+        let mut cmdline = case.mode.console().to_owned();
+        if disks {
+            cmdline.push_str(" lab.disks");
+        }
+        let name = case.to_string().replace(['/', '.'], "-");
+        let module = self.scratch.path().join(format!("{name}.module"));
+        write_module(
+            case.module,
+            &module,
+            &image,
+            &kernel,
+            &initrd,
+            &cmdline,
+            case.memory,
+        )?;
+        let (replies, until) = match case.expect {
+            Expect::Prompt(_) => (
+                vec![(PROMPT.to_owned(), ASKED.to_owned())],
+                Some(ANSWER.to_owned()),
+            ),
+            _ => (Vec::new(), None),
+        };
+        let timeout = match case.expect {
+            Expect::Userspace => 240,
+            Expect::Chain(_) => 600,
+            Expect::Prompt(_) | Expect::Ends(..) => 120,
+            Expect::Fails(_) => 60,
+        };
+        let guest = Guest {
+            name,
+            mode: case.mode,
+            kernel: image,
+            module: Some(module),
+            cmdline: case.options.to_owned(),
+            memory: case.memory,
+            vcpus: case.vcpus,
+            disks,
+            replies,
+            until,
+            timeout: Duration::from_secs(timeout),
+        };
+        Ok((guest, debian.release))
+    }
+}
+
+/// Makes the boot module, good or bad.
+fn write_module(
+    module: Module,
+    out: &Path,
+    image: &Path,
+    kernel: &Path,
+    initrd: &Path,
+    cmdline: &str,
+    memory: u64,
+) -> Result<()> {
+    let bad_kernel = out.with_extension("kernel");
+    match module {
+        Module::Good => payload::write(out, kernel, Some(initrd), cmdline),
+        Module::Chain => payload::write_chain(out, image, kernel, initrd, cmdline),
+        Module::Empty => payload::write_empty(out),
+        Module::CutArchive => {
+            payload::write(out, kernel, None, cmdline)?;
+            let bytes = fs::read(out)?;
+            fs::write(out, &bytes[..bytes.len() / 2])?;
+            Ok(())
+        }
+        Module::CutKernel => {
+            let bytes = fs::read(kernel)?;
+            let (start, length) = repack::payload_range(&bytes)?;
+            fs::write(&bad_kernel, &bytes[..start + length / 2])?;
+            payload::write(out, &bad_kernel, Some(initrd), cmdline)
+        }
+        Module::CorruptPayload => {
+            fs::write(&bad_kernel, repack::corrupted(&fs::read(kernel)?)?)?;
+            payload::write(out, &bad_kernel, Some(initrd), cmdline)
+        }
+        Module::NoNotes => {
+            fs::write(&bad_kernel, repack::without_notes(&fs::read(kernel)?))?;
+            payload::write(out, &bad_kernel, Some(initrd), cmdline)
+        }
+        Module::LargeInitrd => {
+            let large = out.with_extension("initrd");
+            // Fits into the guest as it is, but not beside an unpacked kernel.
+            let file = fs::File::create(&large)?;
+            file.set_len((memory - 48) << 20)?;
+            payload::write(out, kernel, Some(&large), cmdline)
+        }
+        Module::LongCmdline => {
+            let long = format!("{cmdline} {}", "a".repeat(70_000));
+            payload::write(out, kernel, Some(initrd), &long)
+        }
+    }
+}
+
+/// Whether one line of the console has all of these texts.
+fn line_with(run: &Run, texts: &[&str]) -> bool {
+    run.lines
+        .iter()
+        .any(|line| texts.iter().all(|text| line.text.contains(text)))
+}
+
+/// Holds what came of a run against what should have.
+fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
+    let whole = || format!("\n{}    (whole console: {})", run.tail(), run.log.display());
+    match case.expect {
+        Expect::Userspace => guest::check(guest, run, Some(release)),
+        Expect::Chain(hops) => {
+            guest::check(guest, run, Some(release))?;
+            chain(run, hops).with_context(whole)
+        }
+        Expect::Prompt(texts) => {
+            ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());
+            ensure!(
+                run.end == End::Text,
+                "the prompt did not answer ({:?}){}",
+                run.end,
+                whole()
+            );
+            ensure!(
+                run.said("userspace").is_none(),
+                "it went on to a userspace{}",
+                whole()
+            );
+            Ok(())
+        }
+        Expect::Ends(texts, code) => {
+            ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());
+            ensure!(
+                run.end == End::Shutdown(code),
+                "ended with {:?}, not with reason code {code}{}",
+                run.end,
+                whole()
+            );
+            Ok(())
+        }
+        Expect::Fails(texts) => {
+            if run.said("done").is_some() {
+                bail!("nothing missed what was left out{}", whole());
+            }
+            ensure!(
+                texts.is_empty() || line_with(run, texts),
+                "failed, but without {texts:?}{}",
+                whole()
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Checks the lines of a chain: see `kexen: chain …` in ARCHITECTURE.md.
+fn chain(run: &Run, hops: u32) -> Result<()> {
+    let lines = run
+        .lines
+        .iter()
+        .filter(|line| line.text.contains("kexen: chain "))
+        .count();
+    ensure!(lines >= hops as usize, "{lines} hand-offs told, not {hops}");
+    Ok(())
+}
