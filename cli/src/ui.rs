@@ -39,11 +39,6 @@ pub(crate) fn step(text: impl Into<String>) -> Step {
     }
 }
 
-/// A plain remark on stderr.
-pub(crate) fn note(text: impl AsRef<str>) {
-    eprintln!("    {}", text.as_ref());
-}
-
 impl Step {
     /// Ends the step with what came of it.
     pub(crate) fn done(self, result: impl AsRef<str>) {

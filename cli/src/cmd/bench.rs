@@ -1,10 +1,192 @@
-//! `bench`: to come.
+//! `bench`: what a hand-off costs, seen from inside the guest, and beside a
+//! guest whose kernel the toolstack starts itself.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::host::tools;
+use crate::lab::artefacts::{Flavour, Kernel, Xen};
+use crate::lab::build::{self, Variant};
+use crate::lab::dom0::Dom0;
+use crate::lab::guest::{self, Guest, Mode};
+use crate::lab::payload;
+use crate::lab::stats::Stats;
+use crate::ui;
 
 /// Options of `bench`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct BenchArgs {}
+pub(crate) struct BenchArgs {
+    /// Version of Xen
+    #[arg(long, value_enum, default_value = "4.17")]
+    xen: Xen,
+    /// Memory sizes of the guests, separated by commas
+    #[arg(
+        long,
+        value_name = "MiB",
+        value_delimiter = ',',
+        default_value = "256,1024,4096"
+    )]
+    memory: Vec<u64>,
+    /// Print one JSON document on stdout
+    #[arg(long)]
+    json: bool,
+}
 
-/// Runs it.
-pub(crate) fn run(_args: &BenchArgs) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+/// Guest-side and toolstack-side figures of one pair of runs.
+#[derive(Debug, Serialize)]
+struct Row {
+    guest: &'static str,
+    memory: u64,
+    stats: Stats,
+    /// Bytes written per byte of the unpacked kernel.
+    written_per_payload: f64,
+    seconds_to_linux: f64,
+    seconds_to_linux_direct: f64,
+    /// CPU seconds of the domain, from creation to power-off.
+    cpu_seconds: f64,
+    cpu_seconds_direct: f64,
+}
+
+/// Filler in the initrd, so that copying it would show.
+const BALLAST: usize = 32 << 20;
+
+/// Runs the benchmark and prints its tables.
+pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    tools::require(&[tools::PACK, tools::RUN])?;
+    let image = build::image(Variant::Normal)?;
+    let kernel = Kernel::debian(Flavour::Cloud)?;
+    let initrd = kernel.test_initrd(BALLAST)?;
+    let scratch = tempfile::tempdir()?;
+    let most = args
+        .memory
+        .iter()
+        .copied()
+        .max()
+        .context("no memory size")?;
+    let mut dom0 = Dom0::boot(args.xen, most)?;
+    let mut rows = Vec::new();
+    for &memory in &args.memory {
+        for mode in [Mode::Pv, Mode::Pvh] {
+            let step = ui::step(format!(
+                "{} guest of {memory} MiB, with Kexen and without",
+                mode.name()
+            ));
+            let cmdline = mode.console();
+            let module = scratch.path().join(format!("{}.module", mode.name()));
+            payload::write(&module, &kernel.image, Some(&initrd), cmdline)?;
+            let mut guest = Guest {
+                name: format!("bench-{}-{memory}", mode.name()),
+                mode,
+                kernel: image.stripped.clone(),
+                module: Some(module),
+                cmdline: "kexen.stats".to_owned(),
+                memory,
+                vcpus: 1,
+                disks: false,
+                replies: Vec::new(),
+                until: None,
+                timeout: Duration::from_secs(300),
+            };
+            let through = dom0.run_guest(&guest)?;
+            guest::check(&guest, &through, Some(&kernel.release))?;
+            guest.name.push_str("-direct");
+            guest.kernel = kernel.image.clone();
+            guest.module = Some(initrd.clone());
+            guest.cmdline = cmdline.to_owned();
+            let direct = dom0.run_guest(&guest)?;
+            guest::check(&guest, &direct, Some(&kernel.release))?;
+            let stats = through
+                .lines
+                .iter()
+                .find_map(|line| Stats::parse(&line.text))
+                .context("Kexen printed no stats line")?;
+            let linux = "Linux version";
+            rows.push(Row {
+                guest: mode.name(),
+                memory,
+                written_per_payload: ratio(stats.figure("written")?, stats.figure("payload")?),
+                seconds_to_linux: through
+                    .seconds_to(linux)
+                    .context("no first line of Linux")?,
+                seconds_to_linux_direct: direct
+                    .seconds_to(linux)
+                    .context("no first line of Linux")?,
+                cpu_seconds: through.cpu_seconds.context("no CPU time from xl")?,
+                cpu_seconds_direct: direct.cpu_seconds.context("no CPU time from xl")?,
+                stats,
+            });
+            step.done("measured");
+        }
+    }
+    drop(dom0);
+    show(args, image.size, &rows)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for a table")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+fn show(args: &BenchArgs, image: u64, rows: &[Row]) -> Result<()> {
+    if args.json {
+        let document =
+            serde_json::json!({ "xen": args.xen.version(), "image_bytes": image, "runs": rows });
+        println!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(());
+    }
+    println!(
+        "\nBoot image: {image} bytes, stripped. Kernel: Debian's cloud kernel (LZ4); initrd of 32 MiB."
+    );
+    println!("\nInside the guest, from the domain's start to the jump:");
+    println!(
+        "{:<5} {:>9} {:>10} {:>11} {:>16} {:>11}  by kind",
+        "guest", "memory", "CPU", "blocked", "written/payload", "hypercalls"
+    );
+    for row in rows {
+        let ms = |key: &str| {
+            row.stats
+                .figure(key)
+                .map(|ns| format!("{:.1} ms", ratio(ns, 1_000_000)))
+        };
+        let kinds: Vec<String> = row
+            .stats
+            .calls
+            .iter()
+            .map(|(kind, count)| format!("{kind} {count}"))
+            .collect();
+        println!(
+            "{:<5} {:>5} MiB {:>10} {:>11} {:>16.3} {:>11}  {}",
+            row.guest,
+            row.memory,
+            ms("running_ns")?,
+            ms("blocked_ns")?,
+            row.written_per_payload,
+            row.stats.figure("hypercalls")?,
+            kinds.join(", ")
+        );
+    }
+    println!("\nBeside the same kernel started by xl itself, in the same run of the same dom0:");
+    println!(
+        "{:<5} {:>9} {:>12} {:>12} {:>7} {:>12} {:>12} {:>7}",
+        "guest", "memory", "to Linux", "direct", "ratio", "CPU", "direct", "ratio"
+    );
+    for row in rows {
+        println!(
+            "{:<5} {:>5} MiB {:>10.2} s {:>10.2} s {:>7.2} {:>10.1} s {:>10.1} s {:>7.2}",
+            row.guest,
+            row.memory,
+            row.seconds_to_linux,
+            row.seconds_to_linux_direct,
+            row.seconds_to_linux / row.seconds_to_linux_direct.max(0.001),
+            row.cpu_seconds,
+            row.cpu_seconds_direct,
+            row.cpu_seconds / row.cpu_seconds_direct.max(0.001)
+        );
+    }
+    println!(
+        "To Linux: wall clock from xl create to Linux's first line. CPU: of the domain, to its power-off."
+    );
+    Ok(())
 }

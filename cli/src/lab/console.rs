@@ -39,11 +39,6 @@ impl Lines {
     }
 }
 
-/// The value of `key` if the line is one of the test userspace's.
-pub(crate) fn lab_value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
-    lab_pair(line).and_then(|(found, value)| (found == key).then_some(value))
-}
-
 /// Key and value of a line `kexen-lab: key=value` (other writers of the same
 /// console may have put something before it).
 pub(crate) fn lab_pair(line: &str) -> Option<(&str, &str)> {
@@ -68,12 +63,11 @@ mod tests {
 
     #[test]
     fn lab_lines_are_read() {
-        assert_eq!(lab_value("kexen-lab: vcpus=4", "vcpus"), Some("4"));
+        assert_eq!(lab_pair("kexen-lab: vcpus=4"), Some(("vcpus", "4")));
         assert_eq!(
-            lab_value("[ 1.0] kexen-lab: cmdline=a=b", "cmdline"),
-            Some("a=b")
+            lab_pair("[ 1.0] kexen-lab: cmdline=a=b"),
+            Some(("cmdline", "a=b"))
         );
-        assert_eq!(lab_value("kexen-lab: vcpus=4", "memory"), None);
-        assert_eq!(lab_value("vcpus=4", "vcpus"), None);
+        assert_eq!(lab_pair("vcpus=4"), None);
     }
 }

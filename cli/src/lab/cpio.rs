@@ -138,7 +138,7 @@ impl<W: Write> Archive<W> {
     /// Ends the archive.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.header("TRAILER!!!", 0, (0, 0), 0)?;
-        while self.written % 512 != 0 {
+        while !self.written.is_multiple_of(512) {
             let over = usize::try_from(self.written % 512).unwrap_or(0);
             self.put(&[0; 512][..512 - over])?;
         }

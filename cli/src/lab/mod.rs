@@ -15,3 +15,4 @@ pub(crate) mod payload;
 pub(crate) mod qemu;
 pub(crate) mod repack;
 pub(crate) mod run_case;
+pub(crate) mod stats;
