@@ -222,90 +222,63 @@ fn bad_input() -> Vec<Case> {
         cases.push(case);
     };
     let prompt = Expect::Prompt;
-    add(
-        Mode::Pv,
-        "empty-module",
-        Empty,
-        "",
-        prompt(&["kexen:", "kernel"]),
-    );
-    add(
-        Mode::Pvh,
-        "empty-module",
-        Empty,
-        "",
-        prompt(&["kexen:", "kernel"]),
-    );
-    add(Mode::Pv, "cut-archive", CutArchive, "", prompt(&["kexen:"]));
-    add(
-        Mode::Pvh,
-        "cut-kernel",
-        CutKernel,
-        "",
-        prompt(&["kexen:", "kernel"]),
-    );
+    const MODULE: &[&str] = &["kexen: error: boot module"];
+    const KERNEL: &[&str] = &["kexen: error: ", "kernel"];
+    const MEMORY: &[&str] = &["kexen: error: not enough memory"];
+    add(Mode::Pv, "empty-module", Empty, "", prompt(MODULE));
+    add(Mode::Pvh, "empty-module", Empty, "", prompt(MODULE));
+    add(Mode::Pv, "cut-archive", CutArchive, "", prompt(MODULE));
+    add(Mode::Pvh, "cut-kernel", CutKernel, "", prompt(KERNEL));
     add(
         Mode::Pv,
         "corrupt-payload",
         CorruptPayload,
         "",
-        prompt(&["kexen:"]),
+        prompt(KERNEL),
     );
     add(
         Mode::Pvh,
         "corrupt-payload",
         CorruptPayload,
         "",
-        prompt(&["kexen:"]),
+        prompt(KERNEL),
     );
     add(
         Mode::Pv,
         "no-notes",
         NoNotes,
         "",
-        prompt(&["kexen:", "note"]),
+        prompt(&["kexen: error: ", "note"]),
     );
-    add(
-        Mode::Pv,
-        "large-initrd",
-        LargeInitrd,
-        "",
-        prompt(&["kexen:"]),
-    );
-    add(
-        Mode::Pvh,
-        "large-initrd",
-        LargeInitrd,
-        "",
-        prompt(&["kexen:"]),
-    );
+    add(Mode::Pv, "large-initrd", LargeInitrd, "", prompt(MEMORY));
+    add(Mode::Pvh, "large-initrd", LargeInitrd, "", prompt(MEMORY));
     add(
         Mode::Pv,
         "long-cmdline",
         LongCmdline,
         "",
-        prompt(&["kexen:", "command line"]),
+        prompt(&["kexen: error: ", "command line"]),
     );
     add(
         Mode::Pvh,
         "unknown-option",
         Good,
         "kexen.no-such-option=1",
-        prompt(&["kexen:", "no-such-option"]),
+        prompt(&["kexen: error: command line", "no-such-option"]),
     );
     add(
         Mode::Pv,
         "crash-on-error",
         Empty,
         "kexen.on-error=crash",
-        Expect::Ends(&["kexen:", "kernel"], 3),
+        Expect::Ends(MODULE, 3),
     );
     add(
         Mode::Pvh,
         "poweroff-on-error",
         Empty,
         "kexen.on-error=poweroff",
-        Expect::Ends(&["kexen:", "kernel"], 0),
+        Expect::Ends(MODULE, 0),
     );
     cases
 }

@@ -83,9 +83,7 @@ impl Machine<'_> {
     /// Boots, with the serial line on this process's terminal.
     pub(crate) fn interactive(&self, dir: &Path) -> Result<ExitStatus> {
         let mut command = self.command(dir)?;
-        command
-            .status()
-            .context("cannot start qemu-system-x86_64")
+        command.status().context("cannot start qemu-system-x86_64")
     }
 
     /// Boots, with the serial line in our hands.

@@ -17,7 +17,7 @@ use super::{bare, payload, repack};
 /// What Kexen's prompt says, and a line that it answers.
 const PROMPT: &str = "kexen> ";
 const ASKED: &str = "help";
-const ANSWER: &str = "retry";
+const ANSWER: &str = "the entries of the boot module";
 
 /// Filler in the test initrd: its checksum shows that all of it came through.
 const BALLAST: usize = 8 << 20;
@@ -252,13 +252,44 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
     }
 }
 
-/// Checks the lines of a chain: see `kexen: chain …` in ARCHITECTURE.md.
+/// Checks a chain: each Kexen but the first verified the memory that the one
+/// before left, and all found the same number of free pages.
 fn chain(run: &Run, hops: u32) -> Result<()> {
-    let lines = run
-        .lines
-        .iter()
-        .filter(|line| line.text.contains("kexen: chain "))
+    let texts = || run.lines.iter().map(|line| line.text.as_str());
+    let stages = texts()
+        .filter(|text| text.contains("kexen: Kexen "))
         .count();
-    ensure!(lines >= hops as usize, "{lines} hand-offs told, not {hops}");
+    ensure!(
+        stages >= hops as usize,
+        "{stages} Kexens in the chain, not {hops}"
+    );
+    let free: Vec<&str> = texts().filter_map(free_pages).collect();
+    ensure!(
+        free.len() + 1 == stages,
+        "memory verified by {} of {stages} Kexens",
+        free.len()
+    );
+    let (first, last) = (free.first(), free.last());
+    ensure!(first == last, "free pages went from {first:?} to {last:?}");
     Ok(())
+}
+
+/// The number of free pages in a line that tells of verified memory.
+fn free_pages(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("kexen: memory verified: ")?;
+    let (rest, _) = rest.rsplit_once(" pages free")?;
+    rest.rsplit(' ').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_pages_are_read() {
+        let line =
+            "kexen: memory verified: 50 free pages unchanged, checksum 00ff, 60000 pages free";
+        assert_eq!(free_pages(line), Some("60000"));
+        assert_eq!(free_pages("kexen: starting Linux"), None);
+    }
 }
