@@ -65,7 +65,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         "The folder {} is /lab in dom0. Once the shell is there:\n  \
          xl create -c pv.cfg         a PV guest through Kexen (pvh.cfg: PVH)\n  \
          xl create -c pv-direct.cfg  the same without Kexen\n  \
-         poweroff -f                 leaves the lab (as does Ctrl-A X)",
+         poweroff                    leaves the lab (as does Ctrl-A X)",
         share.display()
     );
     qemu::Machine {

@@ -13,6 +13,7 @@ use crate::host::{cache, command};
 
 const INIT: &str = include_str!("../../../lab/dom0/init");
 const BLOCK: &str = include_str!("../../../lab/dom0/block");
+const POWEROFF: &str = include_str!("../../../lab/dom0/poweroff");
 
 /// What a booted dom0 has no use for.
 const LEFT_OUT: &[&str] = &[
@@ -40,7 +41,7 @@ pub(crate) fn get(xen: Xen) -> Result<(Kernel, PathBuf)> {
     let packages = format!("xen-utils-{version},xen-utils-common,xenstore-utils,kmod,mount");
     let init = INIT.replace("@XEN_BIN@", &format!("/usr/lib/xen-{version}/bin"));
     let recipe = format!(
-        "dom0 1\n{packages}\n{}\n{LEFT_OUT:?}\n{init}\n{BLOCK}\n{}",
+        "dom0 1\n{packages}\n{}\n{LEFT_OUT:?}\n{init}\n{BLOCK}\n{POWEROFF}\n{}",
         suite.name(),
         kernel.identity()?
     );
@@ -143,6 +144,7 @@ fn pack(tar: &Path, cpio: &Path, packages: &Path, init: &str, kernel: &Kernel) -
     }
     kernel.add_dom0_modules(&mut archive)?;
     archive.file("etc/xen/scripts/block", 0o755, BLOCK.as_bytes())?;
+    archive.file("sbin/poweroff", 0o755, POWEROFF.as_bytes())?;
     archive.file("init", 0o755, init.as_bytes())?;
     archive.finish()?;
     Ok(())
