@@ -54,7 +54,7 @@ const BALLAST: usize = 32 << 20;
 
 /// Runs the benchmark and prints its tables.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    tools::require(&[tools::PACK, tools::RUN])?;
+    tools::require_lab()?;
     let image = build::image(Variant::Normal)?;
     let kernel = Kernel::debian(Flavour::Cloud)?;
     let initrd = kernel.test_initrd(BALLAST)?;

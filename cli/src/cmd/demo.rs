@@ -90,7 +90,7 @@ fn modes(args: &DemoArgs) -> Result<Vec<Mode>> {
 /// Runs the demo; an error if any guest did not reach its userspace.
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let modes = modes(args)?;
-    tools::require(&[tools::PACK, tools::RUN])?;
+    tools::require_lab()?;
     let kexen = if args.direct {
         None
     } else {

@@ -22,7 +22,7 @@ pub(crate) struct LabArgs {
 
 /// Boots the lab on this terminal.
 pub(crate) fn run(args: &LabArgs) -> Result<()> {
-    tools::require(&[tools::PACK, tools::RUN])?;
+    tools::require_lab()?;
     let (dom0_kernel, dom0_initrd) = dom0_image::get(args.xen)?;
     let dir = qemu::run_dir(&format!("lab-{}", args.xen.version()))?;
     let share = dir.join("share");

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::host::{command, tools, workspace};
 use crate::lab::artefacts::Xen;
 use crate::lab::build::PACKAGE;
-use crate::lab::matrix::{self, Case};
+use crate::lab::matrix::{self, Case, Expect};
 use crate::lab::run_case::Bench;
 use crate::ui;
 
@@ -27,6 +27,10 @@ pub(crate) struct TestArgs {
     /// Only the runs on this version of Xen
     #[arg(long, value_enum)]
     xen: Option<Xen>,
+    /// Check the lab itself: the guests that should reach userspace, with
+    /// their kernels started by the toolstack, without Kexen
+    #[arg(long)]
+    control: bool,
 }
 
 /// How many tests came out how.
@@ -111,13 +115,15 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         .into_iter()
         .filter(|case| !args.quick && args.xen.is_none_or(|xen| case.xen == xen))
         .filter(|case| wanted("real-xen", &case.to_string()))
+        .filter(|case| !args.control || case.expect == Expect::Userspace)
         .collect();
+    let only_xen = args.control || args.xen.is_some();
     let checks: Vec<Check> = checks()
         .into_iter()
-        .filter(|check| args.xen.is_none() && wanted(check.layer, check.name))
+        .filter(|check| !only_xen && wanted(check.layer, check.name))
         .collect();
     if args.list {
-        return list(&checks, &cases, &wanted, args);
+        return list(&checks, &cases, &wanted, !only_xen);
     }
     let mut tally = Tally::default();
     if !checks.is_empty() {
@@ -132,10 +138,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
             eprintln!("{error:#}");
         }
     }
-    if args.xen.is_none() {
+    if !only_xen {
         host_tests(args, &mut tally)?;
     }
-    real_xen(&cases, &mut tally)?;
+    real_xen(&cases, args.control, &mut tally)?;
     println!("{}", tally.line());
     if tally.failed > 0 {
         bail!("{} failed", tally.failed);
@@ -150,12 +156,12 @@ fn list(
     checks: &[Check],
     cases: &[Case],
     wanted: &dyn Fn(&str, &str) -> bool,
-    args: &TestArgs,
+    host: bool,
 ) -> Result<()> {
     for check in checks {
         println!("{}: {}", check.layer, check.name);
     }
-    if args.xen.is_none() {
+    if host {
         // libtest's own list: `name: test` and, for documentation tests, the same.
         let text = command::text(workspace::cargo().args(["test", "--quiet", "--", "--list"]))
             .context("cannot list the host tests")?;
@@ -227,12 +233,12 @@ fn libtest_totals(text: &str) -> (usize, usize, usize) {
 }
 
 /// The runs on a real Xen.
-fn real_xen(cases: &[Case], tally: &mut Tally) -> Result<()> {
+fn real_xen(cases: &[Case], control: bool, tally: &mut Tally) -> Result<()> {
     if cases.is_empty() {
         return Ok(());
     }
-    tools::require(&[tools::PACK, tools::RUN, tools::REPACK])?;
-    let mut bench = Bench::new(cases)?;
+    tools::require_lab()?;
+    let mut bench = Bench::new(cases, control)?;
     for case in cases {
         let start = Instant::now();
         let result = bench.run(case);

@@ -21,7 +21,7 @@ const fn need(what: &'static str, package: &'static str, why: &'static str) -> N
 }
 
 /// For fetching and packing what runs in the lab.
-pub(crate) const PACK: &[Need] = &[
+const PACK: &[Need] = &[
     need("apt-get", "apt", "fetches Debian's Xen and kernels"),
     need("dpkg-deb", "dpkg", "unpacks them without installing"),
     need("gzip", "gzip", "unpacks Xen"),
@@ -33,8 +33,15 @@ pub(crate) const PACK: &[Need] = &[
     ),
 ];
 
+/// For making dom0's root file system without being root.
+const UNPRIVILEGED: &[Need] = &[need(
+    "newuidmap",
+    "uidmap",
+    "lets mmdebstrap work without root, in a user namespace",
+)];
+
 /// For running the lab.
-pub(crate) const RUN: &[Need] = &[need(
+const RUN: &[Need] = &[need(
     "qemu-system-x86_64",
     "qemu-system-x86",
     "runs Xen, with SVM emulated, so no hardware support is needed",
@@ -65,7 +72,7 @@ fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Whether this process is root's.
-pub(crate) fn is_root() -> bool {
+fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
@@ -137,6 +144,12 @@ pub(crate) fn require(lists: &[&[Need]]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes sure that the lab can be built and run.
+pub(crate) fn require_lab() -> Result<()> {
+    let unprivileged = if is_root() { &[] } else { UNPRIVILEGED };
+    require(&[PACK, unprivileged, RUN])
 }
 
 /// The bare-metal target of the boot image.

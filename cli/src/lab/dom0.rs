@@ -224,6 +224,15 @@ impl Dom0 {
     }
 }
 
+impl Drop for Dom0 {
+    fn drop(&mut self) {
+        // The logs stay; the images are large, and are elsewhere too.
+        for folder in ["img", "disk"] {
+            fs::remove_dir_all(self.share.join(folder)).ok();
+        }
+    }
+}
+
 /// The time column of `xl list`.
 fn cpu_time(list: &str, name: &str) -> Option<f64> {
     list.lines()

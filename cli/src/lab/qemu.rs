@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::artefacts::Xen;
 use super::console::{Line, Lines};
@@ -184,25 +184,33 @@ impl Drop for Qemu {
     }
 }
 
-/// A new folder for one run's files, below Cargo's target folder.
+/// How many runs' files are kept.
+const KEPT: usize = 60;
+
+/// A new folder for one run's files, below Cargo's target folder. The oldest
+/// ones go.
 pub(crate) fn run_dir(name: &str) -> Result<PathBuf> {
     let runs = workspace::output().join("runs");
     fs::create_dir_all(&runs)?;
-    for number in 1..1_000_000 {
-        let dir = runs.join(format!("{number:04}-{name}"));
-        if runs_has(&runs, number)? {
-            continue;
-        }
-        if fs::create_dir(&dir).is_ok() {
-            return Ok(dir.canonicalize()?);
-        }
-    }
-    bail!("too many runs in {}; remove some", runs.display())
-}
-
-fn runs_has(runs: &Path, number: u32) -> Result<bool> {
-    let prefix = format!("{number:04}-");
-    Ok(fs::read_dir(runs)?
+    let mut old: Vec<(u32, PathBuf)> = fs::read_dir(&runs)?
         .flatten()
-        .any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)))
+        .filter_map(|entry| {
+            let number = entry
+                .file_name()
+                .to_str()?
+                .split_once('-')?
+                .0
+                .parse()
+                .ok()?;
+            Some((number, entry.path()))
+        })
+        .collect();
+    old.sort();
+    let next = old.last().map_or(1, |(number, _)| number + 1);
+    for (_, dir) in old.iter().take(old.len().saturating_sub(KEPT)) {
+        fs::remove_dir_all(dir).ok();
+    }
+    let dir = runs.join(format!("{next:05}-{name}"));
+    fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    Ok(dir.canonicalize()?)
 }

@@ -30,11 +30,13 @@ pub(crate) struct Bench {
     scratch: tempfile::TempDir,
     /// The most memory that a guest of each Xen will want.
     most: HashMap<Xen, u64>,
+    /// Whether the toolstack starts the kernels, without Kexen.
+    control: bool,
 }
 
 impl Bench {
     /// Gets ready for these cases.
-    pub(crate) fn new(cases: &[Case]) -> Result<Self> {
+    pub(crate) fn new(cases: &[Case], control: bool) -> Result<Self> {
         let mut most = HashMap::new();
         for case in cases.iter().filter(|case| !case.mode.is_dom0()) {
             let entry = most.entry(case.xen).or_insert(0);
@@ -45,6 +47,7 @@ impl Bench {
             dom0: None,
             scratch: tempfile::tempdir()?,
             most,
+            control,
         })
     }
 
@@ -90,7 +93,6 @@ impl Bench {
 
     /// The case as a guest, and what `uname -r` should say.
     fn guest(&mut self, case: &Case) -> Result<(Guest, String)> {
-        let image = self.image(case.image)?;
         let flavour = match case.linux {
             Linux::Debian(flavour) => flavour,
             Linux::Repacked(_) | Linux::Elf => Flavour::Cloud,
@@ -108,16 +110,22 @@ impl Bench {
             cmdline.push_str(" lab.disks");
         }
         let name = case.to_string().replace(['/', '.'], "-");
-        let module = self.scratch.path().join(format!("{name}.module"));
-        write_module(
-            case.module,
-            &module,
-            &image,
-            &kernel,
-            &initrd,
-            &cmdline,
-            case.memory,
-        )?;
+        let (start, module, words) = if self.control {
+            (kernel, initrd, cmdline)
+        } else {
+            let image = self.image(case.image)?;
+            let module = self.scratch.path().join(format!("{name}.module"));
+            write_module(
+                case.module,
+                &module,
+                &image,
+                &kernel,
+                &initrd,
+                &cmdline,
+                case.memory,
+            )?;
+            (image, module, case.options.to_owned())
+        };
         let (replies, until) = match case.expect {
             Expect::Prompt(_) => (
                 vec![(PROMPT.to_owned(), ASKED.to_owned())],
@@ -134,9 +142,9 @@ impl Bench {
         let guest = Guest {
             name,
             mode: case.mode,
-            kernel: image,
+            kernel: start,
             module: Some(module),
-            cmdline: case.options.to_owned(),
+            cmdline: words,
             memory: case.memory,
             vcpus: case.vcpus,
             disks,
