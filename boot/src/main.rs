@@ -1,46 +1,83 @@
-//! The Kexen boot image.
+//! The Kexen boot image: what a Xen toolstack starts as a guest's kernel,
+//! and what then starts the guest's own.
+//!
+//! The way from entry to jump is in ARCHITECTURE.md; in this crate:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `arch` | entry code, hypercalls, heap, trampolines: all `unsafe` |
+//! | `guest` | what a guest of any type offers; `pv_guest`, `pvh_guest` |
+//! | `flow` | from the boot module to the jump, and back on an error |
+//! | `module`, `kernel` | the archive; a kernel from file to memory |
+//! | `prompt` | another try, by hand |
+//! | `marker`, `stats` | what shows that a hand-off was clean, and its cost |
+
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
 mod arch;
+mod failure;
+mod flow;
+mod guest;
+mod kernel;
+mod marker;
+mod module;
+mod prompt;
+mod pv_guest;
+mod pvh_guest;
+mod report;
+mod stats;
 
-use alloc::format;
-use arch::Xen;
-use kexen_guest::{console::Console, pv};
+use kexen_abi::sched::SHUTDOWN_CRASH;
+use kexen_guest::{hvm, hypercall, pv};
 
-const VIRT_BASE: u64 = 0xffff_ffff_c000_0000;
+use arch::{Xen, machine};
+use pv_guest::PvGuest;
+use pvh_guest::PvhGuest;
 
+/// Rust's part of the PV entry: `rsi` was the address of `start_info`.
 extern "C" fn pv_main(start_info: u64) -> ! {
     let m = Xen::start_pv();
-    let start = pv::Start::read(m, start_info, VIRT_BASE).unwrap();
-    let _ = Console::Hypervisor.write(
-        m,
-        format!("kexen: PV {} pages\n", start.info.nr_pages).as_bytes(),
-    );
-    let _ = kexen_guest::hypercall::shutdown(m, 0);
-    loop {}
+    let guest = pv::Start::read(m, start_info, pv_guest::VIRT_BASE)
+        .map_err(Into::into)
+        .and_then(|start| PvGuest::new(m, start));
+    match guest {
+        Ok(mut guest) => flow::run(&mut guest),
+        Err(error) => give_up(m, format_args!("start of day: {error}")),
+    }
 }
+
+/// Rust's part of the PVH entry: `ebx` was the address of `hvm_start_info`.
 extern "C" fn pvh_main(start_info: u64) -> ! {
-    let m = Xen::start_pvh().unwrap();
-    for b in b"kexen: PVH\n" {
-        arch::machine::debug_port(*b);
+    let Some(m) = Xen::start_pvh() else {
+        // Nobody to tell but a debug port.
+        b"kexen: not a Xen guest\n"
+            .iter()
+            .copied()
+            .for_each(machine::debug_port);
+        machine::halt()
+    };
+    let start = match hvm::Start::read(m, start_info) {
+        Ok(start) => start,
+        Err(error) => give_up(m, format_args!("start of day: {error}")),
+    };
+    match PvhGuest::new(m, start) {
+        Ok(mut guest) => flow::run(&mut guest),
+        Err(error) => give_up(m, format_args!("start of day: {error}")),
     }
-    let start = kexen_guest::hvm::Start::read(m, start_info).unwrap();
-    for b in format!(
-        "kexen: PVH {} modules {:?}\n",
-        start.modules.len(),
-        start.memmap
-    )
-    .as_bytes()
-    {
-        arch::machine::debug_port(*b);
-    }
-    let _ = kexen_guest::hypercall::shutdown(m, 0);
-    arch::machine::halt()
 }
+
+/// Ends the guest where not even a console is known.
+fn give_up(m: &Xen, why: core::fmt::Arguments<'_>) -> ! {
+    report::early(m, format_args!("error: {why}"));
+    loop {
+        let _ = hypercall::shutdown(m, SHUTDOWN_CRASH);
+    }
+}
+
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    give_up(machine::in_panic(), format_args!("panic: {info}"))
 }

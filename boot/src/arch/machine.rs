@@ -20,6 +20,7 @@ use kexen_guest::{Arg, Fault, Machine};
 unsafe extern "C" {
     static kexen_image_start: u8;
     static kexen_owned_end: u8;
+    static kexen_image_end: u8;
     static kexen_boot_l4: u8;
     static hypercall_page: u8;
 }
@@ -183,6 +184,19 @@ fn image() -> (u64, u64) {
     (
         address(&raw const kexen_image_start),
         address(&raw const kexen_owned_end),
+    )
+}
+
+/// First and one past the last physical address of the whole image, its
+/// page tables too, in a PVH guest.
+pub(crate) fn physical_image() -> (u64, u64) {
+    let address = |symbol: *const u8| {
+        let address = u64::try_from(symbol.addr()).unwrap_or(0);
+        address.wrapping_sub(IMAGE_OFFSET)
+    };
+    (
+        address(&raw const kexen_image_start),
+        address(&raw const kexen_image_end),
     )
 }
 

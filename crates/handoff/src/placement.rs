@@ -11,7 +11,7 @@
 use alloc::vec::Vec;
 
 use kexen_abi::PAGE_SIZE;
-use kexen_guest::{Extent, Extents};
+use kexen_guest::{Extent, Extents, Machine};
 
 use crate::HandoffError;
 
@@ -116,6 +116,39 @@ impl Placement {
         }
         plan.zero_the_rest(segments);
         Ok(plan)
+    }
+
+    /// Takes `bytes` off all addresses, in the pages chosen for it too: a PV
+    /// kernel says in a note, which is known only once it is decompressed,
+    /// which of its physical addresses is page 0.
+    pub fn rebase(&mut self, chosen: &mut Chosen, bytes: u64) -> Result<(), HandoffError> {
+        if !bytes.is_multiple_of(PAGE_SIZE) || bytes / PAGE_SIZE > self.kernel.start {
+            return Err(bad(
+                "PADDR_OFFSET",
+                bytes,
+                "not page-aligned, or above the kernel's first address",
+            ));
+        }
+        let pages = bytes / PAGE_SIZE;
+        self.kernel.start -= pages;
+        for target in self.targets.iter_mut().flatten() {
+            *target -= pages;
+        }
+        for copy in &mut self.copies {
+            copy.address -= bytes;
+        }
+        for zero in &mut self.zeroes {
+            zero.address -= bytes;
+        }
+        let mut fresh = Extents::new();
+        for run in self.fresh.runs() {
+            fresh.insert(Extent::new(run.start - pages, run.count));
+        }
+        self.fresh = fresh;
+        for (target, _) in &mut chosen.fresh {
+            *target -= pages;
+        }
+        Ok(())
     }
 
     /// Lets the file's pages become the segment's, or notes a copy where
@@ -250,6 +283,43 @@ impl Chosen {
             .copied()
             .chain(self.fresh.iter().map(|(_, page)| *page))
     }
+}
+
+/// Does what the plan left to do once the file is in its buffer at `file`:
+/// copies and zeroing. `address` tells where a fresh page can be written.
+pub fn finish<M: Machine + ?Sized>(
+    m: &M,
+    placement: &Placement,
+    chosen: &Chosen,
+    file: u64,
+    address: &dyn Fn(u64) -> u64,
+) -> Result<(), HandoffError> {
+    let mut at: Vec<(u64, u64)> = (0_u64..)
+        .zip(&placement.targets)
+        .filter_map(|(n, target)| target.map(|page| (page, file + n * PAGE_SIZE)))
+        .chain(
+            chosen
+                .fresh
+                .iter()
+                .map(|(page, own)| (*page, address(*own))),
+        )
+        .collect();
+    at.sort_unstable();
+    let place = |byte: u64| {
+        holder(&at, byte / PAGE_SIZE)
+            .map(|page| page + byte % PAGE_SIZE)
+            .ok_or(bad("p_paddr", byte, "no page was chosen for it"))
+    };
+    let mut page = [0_u8; 4096];
+    for copy in &placement.copies {
+        let part = &mut page[..usize::try_from(copy.len).unwrap_or(0)];
+        m.read(file + copy.offset, part)?;
+        m.write(place(copy.address)?, part)?;
+    }
+    for zero in &placement.zeroes {
+        m.fill(place(zero.address)?, zero.len, 0)?;
+    }
+    Ok(())
 }
 
 /// The page that holds the bytes of a page of memory.

@@ -17,7 +17,7 @@ use kexen_abi::{
     mmu::{
         MACH2PHYS_VIRT_START, MMU_NORMAL_PT_UPDATE, MMUEXT_PIN_L4_TABLE, MMUEXT_TLB_FLUSH_LOCAL,
         MMUEXT_UNPIN_TABLE, MmuExtOp, MmuUpdate, PAGE_ACCESSED, PAGE_DIRTY, PAGE_FRAME_MASK,
-        PAGE_PRESENT, PAGE_RW, PAGE_USER,
+        PAGE_PRESENT, PAGE_PSE, PAGE_RW, PAGE_USER,
     },
 };
 
@@ -84,12 +84,30 @@ pub const fn index(va: u64, level: u32) -> u64 {
     (va >> shift(level)) & 511
 }
 
-/// A PV guest's own address space, its p2m list and table pages.
-#[derive(Debug)]
-pub struct AddressSpace {
+/// Where a mapped page is: in the start-of-day region or the window.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
     virt_base: u64,
     /// Pfns below this are at `virt_base` plus their number of pages.
     direct_pages: u64,
+}
+
+impl Addresses {
+    /// The address of a page, mapped there or not.
+    #[must_use]
+    pub const fn of(&self, pfn: u64) -> u64 {
+        if pfn < self.direct_pages {
+            self.virt_base + pfn * PAGE_SIZE
+        } else {
+            WINDOW + pfn * PAGE_SIZE
+        }
+    }
+}
+
+/// A PV guest's own address space, its p2m list and table pages.
+#[derive(Debug)]
+pub struct AddressSpace {
+    addresses: Addresses,
     p2m: u64,
     nr_pages: u64,
     root: u64,
@@ -102,8 +120,10 @@ impl AddressSpace {
     #[must_use]
     pub fn new(start: &super::Start, root_mfn: u64, direct_pages: u64, pool: Extent) -> Self {
         Self {
-            virt_base: start.virt_base,
-            direct_pages,
+            addresses: Addresses {
+                virt_base: start.virt_base,
+                direct_pages,
+            },
             p2m: start.info.mfn_list,
             nr_pages: start.info.nr_pages,
             root: root_mfn,
@@ -147,18 +167,21 @@ impl AddressSpace {
         Ok(m.read64(MACH2PHYS_VIRT_START + mfn * 8)?)
     }
 
-    /// Where a mapped page is: in the start-of-day region or the window.
+    /// Where a mapped page is.
     #[must_use]
     pub const fn address(&self, pfn: u64) -> u64 {
-        if pfn < self.direct_pages {
-            self.virt_base + pfn * PAGE_SIZE
-        } else {
-            WINDOW + pfn * PAGE_SIZE
-        }
+        self.addresses.of(pfn)
+    }
+
+    /// The rule by which [`Self::address`] goes.
+    #[must_use]
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// Entry for `va` in the table of `level`, as (frame of that table,
-    /// entry), or `None` where a table above it is missing.
+    /// entry), or `None` where a table above it is missing. A large page
+    /// ends the way down early, with an entry of a level above.
     fn entry<M: Machine + ?Sized>(
         &self,
         m: &M,
@@ -173,12 +196,30 @@ impl AddressSpace {
             if at == level {
                 return Ok(Some((table, entry)));
             }
-            if entry & PAGE_PRESENT == 0 {
+            if entry & PAGE_PRESENT == 0 || entry & PAGE_PSE != 0 {
                 return Ok(None);
             }
             table = (entry & PAGE_FRAME_MASK) >> PAGE_SHIFT;
             at -= 1;
         }
+    }
+
+    /// The frame that a large page maps at an address, if one does: Xen
+    /// maps the p2m list of dom0 with such.
+    fn large<M: Machine + ?Sized>(&self, m: &M, va: u64) -> Result<Option<u64>, SpaceError> {
+        for level in [3, 2] {
+            if let Some((_, entry)) = self.entry(m, va, level)?
+                && entry & PAGE_PRESENT != 0
+                && entry & PAGE_PSE != 0
+            {
+                let first = (entry & PAGE_FRAME_MASK) >> PAGE_SHIFT;
+                let pages = 1 << (9 * (level - 1));
+                return Ok(Some(
+                    (first & !(pages - 1)) + ((va >> PAGE_SHIFT) & (pages - 1)),
+                ));
+            }
+        }
+        Ok(None)
     }
 
     /// The page that an address maps, if any.
@@ -187,7 +228,11 @@ impl AddressSpace {
             Some((_, entry)) if entry & PAGE_PRESENT != 0 => {
                 Ok(Some(self.pfn(m, (entry & PAGE_FRAME_MASK) >> PAGE_SHIFT)?))
             }
-            _ => Ok(None),
+            Some(_) => Ok(None),
+            None => match self.large(m, va)? {
+                Some(mfn) => Ok(Some(self.pfn(m, mfn)?)),
+                None => Ok(None),
+            },
         }
     }
 
@@ -271,7 +316,20 @@ impl AddressSpace {
         for pfn in pages {
             frames.push(self.mfn(m, *pfn)?);
         }
-        self.map_frames(m, va, &frames)
+        self.map_frames(m, va, &frames, true)
+    }
+
+    /// Maps pages that may be page tables, read-only, in the window.
+    pub fn map_window_read_only<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        run: Extent,
+    ) -> Result<(), SpaceError> {
+        let mut frames = Vec::new();
+        for pfn in run.start..run.end() {
+            frames.push(self.mfn(m, pfn)?);
+        }
+        self.map_frames(m, WINDOW + run.start * PAGE_SIZE, &frames, false)
     }
 
     /// As [`Self::map`], for frames that need not be in the p2m list.
@@ -280,7 +338,13 @@ impl AddressSpace {
         m: &M,
         va: u64,
         frames: &[u64],
+        writable: bool,
     ) -> Result<(), SpaceError> {
+        let bits = if writable {
+            PAGE_BITS
+        } else {
+            PAGE_BITS & !PAGE_RW
+        };
         let mut updates = Vec::new();
         let mut fresh: Vec<u64> = Vec::new();
         let mut replaced = false;
@@ -291,7 +355,7 @@ impl AddressSpace {
             let end = frames.len().min(next + room);
             let values: Vec<u64> = frames[next..end]
                 .iter()
-                .map(|mfn| (mfn << PAGE_SHIFT) | PAGE_BITS)
+                .map(|mfn| (mfn << PAGE_SHIFT) | bits)
                 .collect();
             self.map_in_one_table(m, at, &values, &mut fresh, &mut updates, &mut replaced)?;
             next = end;
@@ -379,7 +443,7 @@ impl AddressSpace {
     ) -> Result<(), SpaceError> {
         for run in pages.runs() {
             // The start-of-day region is mapped already.
-            let start = run.start.max(self.direct_pages);
+            let start = run.start.max(self.addresses.direct_pages);
             if start < run.end() {
                 let pages: Vec<u64> = (start..run.end()).collect();
                 self.map(m, WINDOW + start * PAGE_SIZE, &pages)?;

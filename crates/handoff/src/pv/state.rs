@@ -15,10 +15,12 @@
 //! the next kernel as they are.
 
 use alloc::vec::Vec;
+use core::mem::offset_of;
 
 use kexen_abi::{
     PAGE_SHIFT, PAGE_SIZE,
     mmu::{MMU_MACHPHYS_UPDATE, MmuUpdate},
+    start_info::StartInfo,
 };
 use kexen_guest::{
     Extent, Extents, Machine,
@@ -103,7 +105,7 @@ pub struct Loaded {
     kernel: Kernel,
     layout: Layout,
     exchange: Exchange,
-    info: kexen_abi::start_info::StartInfo,
+    info: StartInfo,
     start: Start,
     /// Old pfns of the pages that this step reserved.
     table_pages: Extent,
@@ -123,8 +125,8 @@ pub struct Input<'a> {
     pub placement: &'a Placement,
     /// Where they are.
     pub chosen: &'a Chosen,
-    /// First page and bytes of the initrd.
-    pub initrd: Option<(u64, u64)>,
+    /// Pages and bytes of the initrd.
+    pub initrd: Option<(&'a [u64], u64)>,
     /// The command line.
     pub command_line: &'a str,
     /// Pages that are free, but mapped writable in places: no table may be
@@ -155,7 +157,7 @@ impl Loaded {
         free: &mut Extents,
         input: &Input<'_>,
     ) -> Result<Self, HandoffError> {
-        let (initrd_page, initrd_len) = input.initrd.unwrap_or_default();
+        let (initrd_pages, initrd_len) = input.initrd.unwrap_or_default();
         build::check_command_line(input.command_line)?;
         let request = Request {
             virt_base: input.kernel.virt_base,
@@ -186,7 +188,7 @@ impl Loaded {
             .hypercall_page
             .and_then(|va| holder(&content, (va - layout.virt_base) / PAGE_SIZE));
         if let Some(run) = layout.initrd {
-            content.extend((run.start..run.end()).zip(initrd_page..));
+            content.extend((run.start..run.end()).zip(initrd_pages.iter().copied()));
         }
         content.extend((layout.p2m.start..).zip(build::p2m_pages(m, space)?));
         content.push((layout.start_info, info_page));
@@ -253,7 +255,8 @@ impl Loaded {
         pages.insert(Extent::new(self.trampoline_page, 1));
         space.reserve_tables(m, free, 3 * AddressSpace::tables_for(pages.count()))?;
         space.map_window(m, &pages)?;
-        let at = |page: u64| space.address(page);
+        let addresses = space.addresses();
+        let at = |page: u64| addresses.of(page);
         build::write_start_info(m, at(self.info_page), &self.start, &self.info)?;
         if let Some(page) = self.hypercall_page {
             m.write((with.kernel_address)(page), with.stubs)?;
@@ -286,10 +289,13 @@ impl Loaded {
         // The same page at the address where the next kernel will see it.
         let va = self.layout.address(self.trampoline_pfn);
         space.map(m, va, &[self.trampoline_page])?;
+        let command_line_at =
+            at(self.info_page) + u64::try_from(offset_of!(StartInfo, cmd_line)).unwrap_or(0);
         Ok(Staged {
             loaded: self,
             new_root,
             omit,
+            command_line_at,
         })
     }
 }
@@ -356,9 +362,16 @@ pub struct Staged {
     loaded: Loaded,
     new_root: u64,
     omit: Omit,
+    command_line_at: u64,
 }
 
 impl Staged {
+    /// Where the next kernel's command line can still be changed, in place.
+    #[must_use]
+    pub const fn command_line_at(&self) -> u64 {
+        self.command_line_at
+    }
+
     /// Checks that nothing but what the jump gives up is outstanding.
     pub fn quiesce(self, space: &AddressSpace, ledger: &Ledger) -> Result<Quiesced, HandoffError> {
         let blockers = ledger.blockers(&[Kind::CurrentTables { mfn: space.root() }]);

@@ -226,7 +226,10 @@ impl Loaded {
         m.write(at, data.as_bytes())?;
         let list = at + u64::try_from(size_of::<TrampolineData>()).unwrap_or(0);
         m.write(list, self.copies.as_bytes())?;
-        Ok(Staged { trampoline: page })
+        Ok(Staged {
+            trampoline: page,
+            command_line_at: info.cmdline_paddr,
+        })
     }
 }
 
@@ -305,9 +308,16 @@ fn take_low(free: &mut Extents, pages: u64, what: &'static str) -> Result<Extent
 #[derive(Debug)]
 pub struct Staged {
     trampoline: u64,
+    command_line_at: u64,
 }
 
 impl Staged {
+    /// Where the next kernel's command line can still be changed, in place.
+    #[must_use]
+    pub const fn command_line_at(&self) -> u64 {
+        self.command_line_at
+    }
+
     /// Checks that nothing is outstanding.
     pub fn quiesce(self, ledger: &Ledger) -> Result<Quiesced, HandoffError> {
         let blockers = ledger.blockers(&[]);

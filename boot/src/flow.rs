@@ -1,0 +1,183 @@
+//! From the boot module to the jump, in a guest of any type.
+//!
+//! Order of steps: options, boot module, entry, kernel, hand-off. Whatever
+//! fails is printed, with what to do about it, and then `kexen.on-error`
+//! says how it goes on; the way back is there until the jump.
+
+use alloc::{format, string::String};
+use core::convert::Infallible;
+
+use kexen_abi::sched;
+use kexen_bootconfig::{
+    compose,
+    options::{OnError, Options},
+};
+use kexen_guest::hypercall;
+
+use crate::{
+    arch::Xen,
+    failure::Failure,
+    guest::Guest,
+    kernel, marker, module, prompt,
+    report::{Report, size},
+    stats,
+};
+
+/// What to start, beside what is configured: for the prompt to change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choice {
+    /// Name of the entry; none for the configured one.
+    pub(crate) entry: Option<String>,
+    /// The kernel's whole command line; none for the configured one.
+    pub(crate) command_line: Option<String>,
+}
+
+/// Runs the guest to its next kernel, or to its end.
+pub(crate) fn run<G: Guest>(guest: &mut G) -> ! {
+    let m = guest.machine();
+    let report = Report::new(guest.console());
+    let text = guest.command_line();
+    let parsed = Options::parse(&text);
+    let quiet = matches!(&parsed, Ok((options, _)) if options.quiet);
+    if !quiet {
+        banner(guest, &report);
+    }
+    let (options, words) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            report.line(m, format_args!("error: command line: {error}"));
+            // What to do about errors is in the same line: find just that.
+            let on_error = Options::on_error_of(&text);
+            stop_on_error(m, &report, on_error);
+            (Options::default(), text)
+        }
+    };
+    let mut choice = Choice::default();
+    if let Err(failure) = marker::check(guest, &report, &options) {
+        report.line(m, format_args!("error: {failure}"));
+        stop_on_error(m, &report, options.on_error);
+    }
+    loop {
+        let Err(failure) = attempt(guest, &report, &options, &words, &choice);
+        report.line(m, format_args!("error: {failure}"));
+        stop_on_error(m, &report, options.on_error);
+        choice = prompt::ask(guest, &report, &choice);
+    }
+}
+
+/// Who and where we are, in one line.
+fn banner<G: Guest>(guest: &G, report: &Report) {
+    let m = guest.machine();
+    let version = hypercall::version(m).map_or_else(
+        |_| String::from("Xen"),
+        |(major, minor)| format!("Xen {major}.{minor}"),
+    );
+    report.line(
+        m,
+        format_args!(
+            "Kexen {}, {} on {version}, {} of memory",
+            env!("CARGO_PKG_VERSION"),
+            guest.kind(),
+            size(guest.memory()),
+        ),
+    );
+}
+
+/// Carries out `kexen.on-error`, unless it asks for the prompt.
+fn stop_on_error(m: &Xen, report: &Report, on_error: OnError) {
+    let (reason, what) = match on_error {
+        OnError::Prompt => return,
+        OnError::PowerOff => (sched::SHUTDOWN_POWEROFF, "powering off"),
+        OnError::Crash => (sched::SHUTDOWN_CRASH, "ending with a crash code"),
+    };
+    report.line(m, format_args!("{what}, as kexen.on-error says"));
+    report.console().drain(m);
+    if let Err(error) = hypercall::shutdown(m, reason) {
+        report.line(m, format_args!("error: {error}"));
+    }
+}
+
+/// One try to start something. Comes back with the reason why not; pages
+/// that it took are free again.
+fn attempt<G: Guest>(
+    guest: &mut G,
+    report: &Report,
+    options: &Options,
+    words: &str,
+    choice: &Choice,
+) -> Result<Infallible, Failure> {
+    let free = guest.free().clone();
+    let mut mapped = 0;
+    let result = try_once(guest, report, options, words, choice, &mut mapped);
+    // Back to what was free, but for what was kept for good meanwhile.
+    let mut free = free;
+    for run in guest.kept().runs() {
+        free.remove(*run);
+    }
+    *guest.free() = free;
+    if mapped > 0
+        && let Err(error) = guest.unmap(crate::guest::BUFFER, mapped)
+    {
+        report.line(guest.machine(), format_args!("error: {error}"));
+    }
+    result
+}
+
+fn try_once<G: Guest>(
+    guest: &mut G,
+    report: &Report,
+    options: &Options,
+    words: &str,
+    choice: &Choice,
+    mapped: &mut u64,
+) -> Result<Infallible, Failure> {
+    let m = guest.machine();
+    let quiet = options.quiet;
+    let (at, len) = module::find(guest, report, quiet)?;
+    let archive = module::read(m, at, len)?;
+    let chained = options.chain > 0;
+    let wanted = if chained {
+        Some("kexen")
+    } else {
+        choice.entry.as_deref().or(options.entry.as_deref())
+    };
+    let entry = module::choose(&archive, wanted)?;
+    if !quiet {
+        module::describe(m, report, &archive, entry, len);
+    }
+    let kernel = kernel::load(guest, report, quiet, at, entry, mapped)?;
+    // The marker's figures are known when all is staged: room for them.
+    let marker = options.verify_memory.then_some(marker::PLACEHOLDER);
+    let command_line = match &choice.command_line {
+        _ if chained => options.next_chain_command_line(&guest.command_line(), marker),
+        Some(text) => text.clone(),
+        None => compose(
+            entry.cmdline.as_deref().unwrap_or_default(),
+            words,
+            options.cmdline,
+        ),
+    };
+    let initrd = if chained {
+        Some((0, len))
+    } else {
+        entry.initrd.as_ref().map(|range| module::offset_len(range))
+    };
+    if !quiet {
+        report.line(
+            m,
+            format_args!("starting {} with \"{command_line}\"", kernel.what),
+        );
+    }
+    let ready = kernel.ready(initrd, &command_line);
+    let never = guest.hand_off(&ready, &mut |guest, outcome| {
+        if options.verify_memory {
+            marker::leave(guest, &command_line, outcome.command_line_at)?;
+        }
+        if options.stats {
+            stats::print(guest.machine(), report, &kernel, outcome.moved);
+        }
+        report.console().drain(guest.machine());
+        Ok(())
+    })?;
+    Ok(never)
+}

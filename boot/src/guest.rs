@@ -1,0 +1,98 @@
+//! What the way from the module to the jump needs of a guest, of any type.
+
+use alloc::{string::String, vec::Vec};
+
+use kexen_guest::{Extents, console::Console};
+use kexen_handoff::{
+    HandoffError,
+    placement::{Chosen, Placement},
+};
+use kexen_image::XenNotes;
+
+use crate::arch::Xen;
+
+/// Where the decompressor's buffer is, in every guest type.
+pub(crate) const BUFFER: u64 = 0x0000_0400_0000_0000;
+/// Where a decompressed boot module is.
+pub(crate) const MODULE_BUFFER: u64 = 0x0000_0500_0000_0000;
+/// Where a copy of an initrd is made.
+pub(crate) const INITRD_COPY: u64 = 0x0000_0580_0000_0000;
+/// Where pages are looked at for a moment.
+pub(crate) const GLANCE: u64 = 0x0000_0600_0000_0000;
+
+/// A kernel that is in memory, ready to be handed to.
+#[derive(Debug)]
+pub(crate) struct Ready<'a> {
+    pub(crate) notes: &'a XenNotes,
+    pub(crate) elf_entry: u64,
+    pub(crate) placement: &'a Placement,
+    pub(crate) chosen: &'a Chosen,
+    /// Bytes of the decompressor's buffer.
+    pub(crate) buffer_len: u64,
+    /// Offset in the boot module and bytes of the initrd.
+    pub(crate) initrd: Option<(u64, u64)>,
+    pub(crate) command_line: &'a str,
+}
+
+/// Bytes of heap for the lists that planning so many bytes of kernel or
+/// module makes: about 100 bytes for each page, twice while one grows.
+pub(crate) const fn lists_for(bytes: u64) -> u64 {
+    bytes / 16 + (256 << 10)
+}
+
+/// What [`Guest::hand_off`] tells before the jump.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    /// Pages that changed their place (PV), or are copied last (PVH).
+    pub(crate) moved: u64,
+    /// Where the next kernel's command line is.
+    pub(crate) command_line_at: u64,
+}
+
+/// Runs when all is staged and only the release is left.
+pub(crate) type BeforeJump<'a, G> = &'a mut dyn FnMut(&mut G, Outcome) -> Result<(), HandoffError>;
+
+/// A guest of one type.
+pub(crate) trait Guest: Sized {
+    /// The hypervisor and memory.
+    fn machine(&self) -> &'static Xen;
+    /// `"PV domU"` and the like.
+    fn kind(&self) -> &'static str;
+    /// Bytes of RAM.
+    fn memory(&self) -> u64;
+    /// The console that the guest's user looks at.
+    fn console(&self) -> Console;
+    /// The guest's own command line.
+    fn command_line(&self) -> String;
+    /// Maps the boot module; its address and bytes.
+    fn map_module(&mut self) -> Result<Option<(u64, u64)>, HandoffError>;
+    /// Maps `pages`, one after the other, at one of the addresses above.
+    fn map(&mut self, at: u64, pages: &[u64]) -> Result<(), HandoffError>;
+    /// Unmaps them again.
+    fn unmap(&mut self, at: u64, pages: u64) -> Result<(), HandoffError>;
+    /// Where a page that was taken from [`Self::free`] can be written once
+    /// it is mapped by [`Self::map_in_place`].
+    fn address(&self, page: u64) -> u64;
+    /// Makes pages accessible at [`Self::address`].
+    fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError>;
+    /// The pages that are free.
+    fn free(&mut self) -> &mut Extents;
+    /// Pages that were taken from the free ones for good since the start.
+    fn kept(&mut self) -> &mut Extents;
+    /// Gives the heap at least so many bytes more.
+    fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError>;
+    /// Takes the boot module's pages for another one's, whose bytes are at
+    /// [`MODULE_BUFFER`] in these pages; the old ones are free.
+    fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError>;
+    /// For a note or an address of the kernel: the page of memory 0 of its
+    /// physical addresses (PV: the note `PADDR_OFFSET`).
+    fn first_address(&self, notes: &XenNotes) -> u64;
+    /// Loads and stages; `before_jump` runs when only the release is left.
+    fn hand_off(
+        &mut self,
+        kernel: &Ready<'_>,
+        before_jump: BeforeJump<'_, Self>,
+    ) -> Result<core::convert::Infallible, HandoffError>;
+    /// Waits until something was typed.
+    fn wait_for_input(&mut self);
+}

@@ -1,0 +1,211 @@
+//! From the file `kernel` of an entry to a kernel in memory.
+//!
+//! Order of steps: look at the headers; decompress just the first bytes,
+//! which say where the segments go; choose the pages behind the buffer
+//! accordingly; give the heap what the decompressor needs; decompress;
+//! read the notes; copy and zero what is left.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+
+use kexen_abi::PAGE_SIZE;
+use kexen_bootconfig::module::Entry;
+use kexen_guest::{Extents, Machine};
+use kexen_handoff::placement::{Chosen, Placement, Segment, finish};
+use kexen_image::{Elf, Kernel as Image, XenNotes};
+
+use crate::{
+    failure::Failure,
+    guest::{BUFFER, Guest, Ready, lists_for},
+    module::offset_len,
+    report::{Report, size},
+};
+
+/// Bytes of the decompressed kernel that are looked at first.
+const PEEK: usize = 64 * 1024;
+
+/// A kernel in memory.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// For messages: `entry default: kernel 6.1.0 (bzImage, LZ4)`.
+    pub(crate) what: String,
+    pub(crate) buffer_len: u64,
+    pub(crate) packed_len: u64,
+    notes: XenNotes,
+    elf: Elf,
+    placement: Placement,
+    chosen: Chosen,
+}
+
+impl Kernel {
+    /// What a hand-off needs.
+    pub(crate) fn ready<'a>(
+        &'a self,
+        initrd: Option<(u64, u64)>,
+        command_line: &'a str,
+    ) -> Ready<'a> {
+        Ready {
+            notes: &self.notes,
+            elf_entry: self.elf.entry,
+            placement: &self.placement,
+            chosen: &self.chosen,
+            buffer_len: self.buffer_len,
+            initrd,
+            command_line,
+        }
+    }
+}
+
+/// What the headers say.
+#[derive(Debug)]
+struct Head {
+    elf: Elf,
+    what: String,
+    size: u64,
+    packed: u64,
+    scratch: u64,
+}
+
+/// Loads the kernel of an entry of the boot module at `at`.
+pub(crate) fn load<G: Guest>(
+    guest: &mut G,
+    report: &Report,
+    quiet: bool,
+    at: u64,
+    entry: &Entry,
+    mapped: &mut u64,
+) -> Result<Kernel, Failure> {
+    let m = guest.machine();
+    let file = format!("{}kernel", entry.prefix());
+    let (offset, len) = offset_len(&entry.kernel);
+    let place = at + offset;
+    let head = lent(m, place, len, |bytes| head(&file, bytes))?;
+    if !quiet {
+        report.line(
+            m,
+            format_args!(
+                "{file}: {}, {} packed, {} unpacked",
+                head.what,
+                size(head.packed),
+                size(head.size)
+            ),
+        );
+    }
+    guest.grow_heap(lists_for(head.size))?;
+    let segments: Vec<Segment> = head
+        .elf
+        .segments()
+        .iter()
+        .map(|s| Segment {
+            offset: s.offset,
+            address: s.paddr,
+            filesz: s.filesz,
+            memsz: s.memsz,
+        })
+        .collect();
+    let pages = guest.memory() / PAGE_SIZE;
+    let mut placement = Placement::plan(&segments, head.size, pages)?;
+    let mut chosen = placement.choose(guest.free())?;
+    if head.scratch > 0 {
+        // What the allocator needs to find room between other things.
+        guest.grow_heap(head.scratch + head.scratch / 16 + (64 << 10))?;
+    }
+    let mut fresh = Extents::new();
+    for (_, page) in &chosen.fresh {
+        fresh.insert(kexen_guest::Extent::new(*page, 1));
+    }
+    guest.map_in_place(&fresh)?;
+    guest.map(BUFFER, &chosen.file)?;
+    *mapped = u64::try_from(chosen.file.len()).unwrap_or(0);
+
+    lent(m, place, len, |bytes| {
+        let image = Image::parse(bytes).map_err(|error| Failure::Kernel {
+            file: file.clone(),
+            error,
+        })?;
+        lent(m, BUFFER, head.size, |out| {
+            let mut progress = |_: usize| {};
+            image
+                .payload()
+                .decompress(out, &mut progress)
+                .map_err(|error| Failure::KernelData {
+                    file: file.clone(),
+                    error,
+                })
+        })
+    })?;
+    m.count_written(head.size);
+    let notes = lent(m, BUFFER, head.size, |whole| {
+        head.elf.notes(whole).map_err(|error| Failure::Kernel {
+            file: file.clone(),
+            error,
+        })
+    })?;
+    let why = if m.is_pv() {
+        kexen_image::can_start_pv(&head.elf, &notes)
+    } else {
+        kexen_image::can_start_pvh(&head.elf, &notes)
+    };
+    if let Err(why) = why {
+        return Err(Failure::CannotStart {
+            file,
+            guest: guest.kind(),
+            why: why.to_string(),
+        });
+    }
+    placement.rebase(&mut chosen, guest.first_address(&notes))?;
+    finish(m, &placement, &chosen, BUFFER, &|page| guest.address(page))?;
+    Ok(Kernel {
+        what: format!("{file} ({})", head.what),
+        buffer_len: head.size,
+        packed_len: head.packed,
+        notes,
+        elf: head.elf,
+        placement,
+        chosen,
+    })
+}
+
+fn head(file: &str, bytes: &[u8]) -> Result<Head, Failure> {
+    let bad = |error| Failure::Kernel {
+        file: file.to_string(),
+        error,
+    };
+    let image = Image::parse(bytes).map_err(bad)?;
+    let payload = image.payload();
+    let data = |error| Failure::KernelData {
+        file: file.to_string(),
+        error,
+    };
+    let mut first = vec![0; PEEK];
+    let n = payload.peek(&mut first).map_err(data)?;
+    let elf = Elf::parse(first.get(..n).unwrap_or_default()).map_err(bad)?;
+    Ok(Head {
+        elf,
+        what: image.describe(),
+        size: payload.size,
+        packed: u64::try_from(payload.bytes.len()).unwrap_or(0),
+        scratch: u64::try_from(payload.scratch().map_err(data)?).unwrap_or(u64::MAX),
+    })
+}
+
+/// Lends guest memory to a function with a result of its own.
+pub(crate) fn lent<M: Machine + ?Sized, T>(
+    m: &M,
+    at: u64,
+    len: u64,
+    look: impl FnOnce(&mut [u8]) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut look = Some(look);
+    let mut result = None;
+    m.lend(at, len, &mut |bytes| {
+        if let Some(look) = look.take() {
+            result = Some(look(bytes));
+        }
+    })?;
+    result.unwrap_or(Err(Failure::NoModule))
+}

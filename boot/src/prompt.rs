@@ -1,0 +1,110 @@
+//! A prompt on the guest's console: no shell, just another try.
+
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use kexen_abi::sched;
+use kexen_guest::hypercall;
+
+use crate::{flow::Choice, guest::Guest, module, report::Report};
+
+/// The longest line that is taken.
+const LINE: usize = 2048;
+
+const HELP: &str = "\
+commands:
+  boot [ENTRY] [-- WORDS]   start an entry of the boot module; with WORDS as
+                            the kernel's whole command line
+  list                      the entries of the boot module
+  poweroff                  power the guest off
+  crash                     end with a crash code, for the toolstack to see
+  help                      this text
+";
+
+/// Asks until somebody wants something started.
+pub(crate) fn ask<G: Guest>(guest: &mut G, report: &Report, last: &Choice) -> Choice {
+    let m = guest.machine();
+    report.raw(m, "Type `boot` to try again, `help` for more.\n");
+    loop {
+        report.raw(m, "kexen> ");
+        let line = read_line(guest, report);
+        let (command, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        match command {
+            "" => {}
+            "boot" => return choice(rest, last),
+            "list" => match module::find(guest, report, true).and_then(|(at, len)| {
+                let archive = module::read(m, at, len)?;
+                Ok(module::names(&archive))
+            }) {
+                Ok(names) => report.raw(m, &(names + "\n")),
+                Err(failure) => report.line(m, format_args!("error: {failure}")),
+            },
+            "poweroff" | "crash" => {
+                let reason = if command == "crash" {
+                    sched::SHUTDOWN_CRASH
+                } else {
+                    sched::SHUTDOWN_POWEROFF
+                };
+                report.console().drain(m);
+                if let Err(error) = hypercall::shutdown(m, reason) {
+                    report.line(m, format_args!("error: {error}"));
+                }
+            }
+            "help" => report.raw(m, HELP),
+            other => report.line(
+                m,
+                format_args!("error: no command {other:?}; try boot, list, poweroff, crash, help"),
+            ),
+        }
+    }
+}
+
+/// `boot [ENTRY] [-- WORDS]`.
+fn choice(rest: &str, last: &Choice) -> Choice {
+    let (entry, words) = match rest.split_once("--") {
+        Some((entry, words)) => (entry.trim(), Some(words.trim().to_string())),
+        None => (rest.trim(), None),
+    };
+    Choice {
+        entry: if entry.is_empty() {
+            last.entry.clone()
+        } else {
+            Some(entry.to_string())
+        },
+        command_line: words.or_else(|| last.command_line.clone()),
+    }
+}
+
+/// Reads a line, echoing it, with backspace.
+fn read_line<G: Guest>(guest: &mut G, report: &Report) -> String {
+    let m = guest.machine();
+    let mut line: Vec<u8> = Vec::new();
+    loop {
+        let mut bytes = [0; 64];
+        let n = report.console().read(m, &mut bytes);
+        if n == 0 {
+            guest.wait_for_input();
+            continue;
+        }
+        for byte in bytes.into_iter().take(n) {
+            match byte {
+                b'\r' | b'\n' => {
+                    report.raw(m, "\n");
+                    return String::from_utf8_lossy(&line).trim().to_string();
+                }
+                8 | 127 => {
+                    if line.pop().is_some() {
+                        report.raw(m, "\x08 \x08");
+                    }
+                }
+                b' '..=b'~' if line.len() < LINE => {
+                    line.push(byte);
+                    report.console().write(m, &[byte]);
+                }
+                _ => {}
+            }
+        }
+    }
+}

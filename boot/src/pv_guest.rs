@@ -1,0 +1,403 @@
+//! A PV guest: its pages, its mappings, its hand-off.
+
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::convert::Infallible;
+
+use kexen_abi::PAGE_SIZE;
+use kexen_guest::{
+    Extent, Extents, Machine,
+    console::Console,
+    events,
+    pv::{AddressSpace, Start, start::PADDING_PAGES},
+};
+use kexen_handoff::{
+    HandoffError, Ledger,
+    ledger::{Claim, Holder, Kind},
+    pv::{self, Omit, Own, Stage},
+};
+use kexen_image::XenNotes;
+
+use crate::{
+    arch::{self, Xen, jump},
+    guest::{
+        BUFFER, BeforeJump, GLANCE, Guest, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, lists_for,
+    },
+};
+
+/// Virtual address of pfn 0, as this image's notes ask.
+pub(crate) const VIRT_BASE: u64 = 0xffff_ffff_c000_0000;
+/// Where shared info is mapped while it is looked at.
+const SHARED_INFO: u64 = GLANCE + (1 << 32);
+
+/// The guest, as the boot image sees it.
+pub(crate) struct PvGuest {
+    m: &'static Xen,
+    start: Start,
+    space: AddressSpace,
+    free: Extents,
+    kept: Extents,
+    /// Free pages that are mapped writable twice: never tables.
+    mapped_free: Extents,
+    module: Option<Module>,
+    console: Console,
+    ledger: Ledger,
+    omit: Omit,
+    /// Four bytes for `SCHEDOP_poll`.
+    scratch: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Module {
+    pages: Vec<u64>,
+    len: u64,
+}
+
+impl Module {
+    const fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl PvGuest {
+    /// Takes stock of what the builder left.
+    pub(crate) fn new(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
+        let boot = start.boot_pages();
+        let direct = boot + PADDING_PAGES;
+        let p2m = start.info.mfn_list;
+        let table = (start.info.pt_base - start.virt_base) / PAGE_SIZE;
+        let root = m.read64(p2m + table * 8)?;
+        let pool = Extent::new(boot, PADDING_PAGES);
+        let space = AddressSpace::new(&start, root, direct, pool);
+        let mut free = Extents::new();
+        free.insert(Extent::new(0, start.info.nr_pages));
+        // What the builder mapped beyond the padding that this image uses.
+        let mut mapped_end = direct;
+        while space
+            .lookup(m, start.virt_base + mapped_end * PAGE_SIZE)?
+            .is_some()
+        {
+            mapped_end += 1;
+        }
+        free.remove(Extent::new(0, mapped_end));
+        let mut mapped_free = Extents::new();
+        mapped_free.insert(Extent::new(direct, mapped_end - direct));
+        let mut module = None;
+        if let Some((pages, len)) = start.module() {
+            free.remove(pages);
+            mapped_free.remove(pages);
+            module = Some(Module {
+                pages: (pages.start..pages.end()).collect(),
+                len,
+            });
+        }
+        if let Some(pages) = start.p2m_frames() {
+            free.remove(pages);
+        }
+        let console = if start.is_dom0() {
+            Console::Hypervisor
+        } else {
+            let pfn = space.pfn(m, start.info.console_mfn)?;
+            Console::Ring {
+                page: space.address(pfn),
+                port: start.info.console_evtchn,
+            }
+        };
+        let mut ledger = Ledger::new();
+        ledger.enter(Claim {
+            kind: Kind::CurrentTables { mfn: root },
+            holder: Holder::Xen,
+            writes: false,
+            remedy: "a new base pointer, then MMUEXT_UNPIN_TABLE",
+        });
+        let mut guest = Self {
+            m,
+            start,
+            space,
+            free,
+            kept: Extents::new(),
+            mapped_free,
+            module,
+            console,
+            ledger,
+            omit: Omit::default(),
+            scratch: None,
+        };
+        let module = guest.module.as_ref().map_or(0, Module::len);
+        guest.grow_heap(lists_for(module))?;
+        // The p2m list's own tables are walked later.
+        if let Some(pages) = guest.start.p2m_frames() {
+            let need = AddressSpace::tables_for(pages.count);
+            guest.space.reserve_tables(m, &mut guest.free, need)?;
+            guest.space.map_window_read_only(m, pages)?;
+        }
+        Ok(guest)
+    }
+
+    /// Sets what an omission test leaves out.
+    #[cfg(feature = "omission")]
+    pub(crate) fn omit(&mut self, omit: Omit) {
+        self.omit = omit;
+    }
+
+    /// Maps shared info for `look`, entered in the ledger meanwhile.
+    fn with_shared_info(
+        &mut self,
+        look: &mut dyn FnMut(&Self, u64) -> Result<(), HandoffError>,
+    ) -> Result<(), HandoffError> {
+        let kind = Kind::SharedInfoMapping {
+            address: SHARED_INFO,
+        };
+        let mfn = self.start.info.shared_info / PAGE_SIZE;
+        self.space.reserve_tables(self.m, &mut self.free, 4)?;
+        self.space.map_frames(self.m, SHARED_INFO, &[mfn], true)?;
+        self.ledger.enter(Claim {
+            kind,
+            holder: Holder::Xen,
+            writes: true,
+            remedy: "unmap it",
+        });
+        let result = look(self, SHARED_INFO);
+        self.space.unmap(self.m, SHARED_INFO, 1)?;
+        self.ledger.strike(kind);
+        result
+    }
+
+    /// The pages of the initrd: the boot module's own where it begins on a
+    /// page boundary there, a copy of it otherwise.
+    fn initrd_pages(
+        &mut self,
+        kernel: &Ready<'_>,
+    ) -> Result<Option<(Vec<u64>, u64)>, HandoffError> {
+        let (Some((offset, len)), Some(module)) = (kernel.initrd, &self.module) else {
+            return Ok(None);
+        };
+        let count = len.div_ceil(PAGE_SIZE);
+        if offset.is_multiple_of(PAGE_SIZE) {
+            let first = usize::try_from(offset / PAGE_SIZE).unwrap_or(usize::MAX);
+            let pages = module.pages.iter().copied().skip(first);
+            let pages = pages.take(usize::try_from(count).unwrap_or(0)).collect();
+            return Ok(Some((pages, len)));
+        }
+        let have = self.free.count();
+        let pages = self.free.take(count).ok_or(HandoffError::Memory {
+            what: "an initrd that is not page-aligned in the boot module",
+            want: count,
+            have,
+        })?;
+        let pages: Vec<u64> = pages.pages().collect();
+        self.map(INITRD_COPY, &pages)?;
+        let mut part = Box::new([0_u8; 4096]);
+        let mut done = 0;
+        while done < len {
+            let n = usize::try_from((len - done).min(PAGE_SIZE)).unwrap_or(0);
+            self.m.read(MODULE_BUFFER + offset + done, &mut part[..n])?;
+            self.m.write(INITRD_COPY + done, &part[..n])?;
+            done += PAGE_SIZE;
+        }
+        Ok(Some((pages, len)))
+    }
+
+    /// A word of guest memory, taken once.
+    fn scratch(&mut self) -> Result<u64, HandoffError> {
+        if let Some(at) = self.scratch {
+            return Ok(at);
+        }
+        let page = self.free.take_run(1).ok_or(HandoffError::Memory {
+            what: "a page to wait with",
+            want: 1,
+            have: 0,
+        })?;
+        self.kept.insert(page);
+        let mut pages = Extents::new();
+        pages.insert(page);
+        self.map_in_place(&pages)?;
+        let at = self.address(page.start);
+        self.scratch = Some(at);
+        Ok(at)
+    }
+}
+
+impl Guest for PvGuest {
+    fn machine(&self) -> &'static Xen {
+        self.m
+    }
+
+    fn kind(&self) -> &'static str {
+        if self.start.is_dom0() {
+            "PV dom0"
+        } else {
+            "PV domU"
+        }
+    }
+
+    fn memory(&self) -> u64 {
+        self.start.info.nr_pages * PAGE_SIZE
+    }
+
+    fn console(&self) -> Console {
+        self.console
+    }
+
+    fn command_line(&self) -> String {
+        self.start.command_line()
+    }
+
+    fn map_module(&mut self) -> Result<Option<(u64, u64)>, HandoffError> {
+        let Some(module) = &self.module else {
+            return Ok(None);
+        };
+        let (pages, len) = (module.pages.clone(), module.len);
+        self.map(MODULE_BUFFER, &pages)?;
+        Ok(Some((MODULE_BUFFER, len)))
+    }
+
+    fn map(&mut self, at: u64, pages: &[u64]) -> Result<(), HandoffError> {
+        let count = u64::try_from(pages.len()).unwrap_or(u64::MAX);
+        let need = AddressSpace::tables_for(count);
+        self.space.reserve_tables(self.m, &mut self.free, need)?;
+        Ok(self.space.map(self.m, at, pages)?)
+    }
+
+    fn unmap(&mut self, at: u64, pages: u64) -> Result<(), HandoffError> {
+        Ok(self.space.unmap(self.m, at, pages)?)
+    }
+
+    fn address(&self, page: u64) -> u64 {
+        self.space.address(page)
+    }
+
+    fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError> {
+        let runs = u64::try_from(pages.runs().len()).unwrap_or(u64::MAX);
+        let need = AddressSpace::tables_for(pages.count()) + 2 * runs;
+        self.space.reserve_tables(self.m, &mut self.free, need)?;
+        Ok(self.space.map_window(self.m, pages)?)
+    }
+
+    fn free(&mut self) -> &mut Extents {
+        &mut self.free
+    }
+
+    fn kept(&mut self) -> &mut Extents {
+        &mut self.kept
+    }
+
+    fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
+        let want = bytes.div_ceil(PAGE_SIZE);
+        let have = self.free.count();
+        let short = HandoffError::Memory {
+            what: "the decompressor",
+            want,
+            have,
+        };
+        let run = self.free.take_run(want).ok_or(short)?;
+        self.kept.insert(run);
+        let mut pages = Extents::new();
+        pages.insert(run);
+        self.map_in_place(&pages)?;
+        let address = self.address(run.start);
+        if self.m.give_to_heap(address, want * PAGE_SIZE) {
+            Ok(())
+        } else {
+            Err(HandoffError::Memory {
+                what: "one more piece of heap",
+                want,
+                have: 0,
+            })
+        }
+    }
+
+    fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError> {
+        if let Some(old) = self.module.replace(Module { pages, len }) {
+            for page in old.pages {
+                self.mapped_free.insert(Extent::new(page, 1));
+            }
+        }
+        Ok(())
+    }
+
+    fn first_address(&self, notes: &XenNotes) -> u64 {
+        notes.paddr_offset.unwrap_or(0)
+    }
+
+    fn hand_off(
+        &mut self,
+        kernel: &Ready<'_>,
+        before_jump: BeforeJump<'_, Self>,
+    ) -> Result<Infallible, HandoffError> {
+        let m = self.m;
+        let notes = kernel.notes;
+        let mut mapped_free = self.mapped_free.clone();
+        for page in kernel.chosen.scratch(kernel.placement) {
+            mapped_free.insert(Extent::new(page, 1));
+        }
+        let initrd = self.initrd_pages(kernel)?;
+        for page in self.module.iter().flat_map(|module| &module.pages) {
+            mapped_free.insert(Extent::new(*page, 1));
+        }
+        let input = pv::Input {
+            kernel: pv::Kernel {
+                entry: notes.entry.unwrap_or(kernel.elf_entry),
+                virt_base: notes.virt_base.unwrap_or(0),
+                p2m_base: notes.init_p2m,
+                unmapped_initrd: notes.mod_start_pfn,
+                hypercall_page: notes.hypercall_page,
+            },
+            placement: kernel.placement,
+            chosen: kernel.chosen,
+            initrd: initrd.as_ref().map(|(pages, len)| (pages.as_slice(), *len)),
+            command_line: kernel.command_line,
+            mapped_free,
+            own: Own {
+                pages: self.start.boot_pages() + PADDING_PAGES,
+                buffer: (BUFFER, kernel.buffer_len),
+            },
+        };
+        let loaded = pv::Loaded::load(m, &self.space, &self.start, &mut self.free, &input)?;
+        let end = loaded.layout().mapped;
+        let exchanged = u64::try_from(loaded.exchanged()).unwrap_or(0);
+        let mut stubs = Box::new([0; 4096]);
+        arch::machine::copy_of_hypercall_page(&mut stubs);
+        let addresses = self.space.addresses();
+        let file = &kernel.chosen.file;
+        let kernel_address = |page: u64| match (0_u64..).zip(file).find(|(_, p)| **p == page) {
+            Some((n, _)) => BUFFER + n * PAGE_SIZE,
+            None => addresses.of(page),
+        };
+        let staged = loaded.stage(
+            m,
+            &mut self.space,
+            &mut self.free,
+            &Stage {
+                code: jump::pv_code(),
+                stubs: &stubs,
+                kernel_address: &kernel_address,
+            },
+            self.omit,
+        )?;
+        // What the next kernel's start of day uses is not free to it.
+        self.free.remove(Extent::new(0, end));
+        before_jump(
+            self,
+            Outcome {
+                moved: exchanged,
+                command_line_at: staged.command_line_at(),
+            },
+        )?;
+        self.with_shared_info(&mut |guest, at| Ok(events::reset(guest.m, at, true)?))?;
+        let quiesced = staged.quiesce(&self.space, &self.ledger)?;
+        let released = quiesced.release(m, &mut self.space, &mut self.ledger)?;
+        released.jump(jump::run)
+    }
+
+    fn wait_for_input(&mut self) {
+        let Console::Ring { port, .. } = self.console else {
+            let _ = kexen_guest::hypercall::sched_yield(self.m);
+            return;
+        };
+        let Ok(scratch) = self.scratch() else { return };
+        let _ = self.with_shared_info(&mut |guest, at| {
+            let _ = events::wait(guest.m, at, port, scratch);
+            Ok(())
+        });
+    }
+}

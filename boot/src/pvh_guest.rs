@@ -1,0 +1,335 @@
+//! A PVH guest: its pages, its mappings, its hand-off.
+
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::convert::Infallible;
+
+use kexen_abi::{
+    PAGE_SIZE,
+    hvm::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN},
+};
+use kexen_guest::{
+    Extent, Extents, Machine,
+    console::Console,
+    events,
+    hvm::{AddressSpace, Start, space::IDENTITY_PAGES},
+    hypercall,
+};
+use kexen_handoff::{
+    HandoffError, Ledger,
+    ledger::{Claim, Holder, Kind},
+    pvh,
+};
+use kexen_image::XenNotes;
+
+use crate::{
+    arch::{Xen, jump, machine},
+    guest::{BeforeJump, Guest, MODULE_BUFFER, Outcome, Ready, lists_for},
+};
+
+/// The guest, as the boot image sees it.
+pub(crate) struct PvhGuest {
+    m: &'static Xen,
+    start: Start,
+    space: AddressSpace,
+    free: Extents,
+    kept: Extents,
+    module: Option<Module>,
+    console: Console,
+    ledger: Ledger,
+    scratch: Option<u64>,
+}
+
+/// The boot module: where it is, and its bytes.
+#[derive(Debug)]
+enum Module {
+    /// Where the toolstack put it.
+    InPlace(u64, u64),
+    /// In pages of this guest's, mapped one after the other.
+    Mapped(Vec<u64>, u64),
+}
+
+impl Module {
+    const fn len(&self) -> u64 {
+        match self {
+            Self::InPlace(_, len) | Self::Mapped(_, len) => *len,
+        }
+    }
+}
+
+impl PvhGuest {
+    /// Takes stock of what the builder left.
+    pub(crate) fn new(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
+        let mut free = start.ram();
+        free.remove(Extent::new(0, 1));
+        let (image, end) = machine::physical_image();
+        free.remove(Extent::covering(image, end - image));
+        for run in start.own_pages().runs() {
+            free.remove(*run);
+        }
+        for module in &start.modules {
+            free.remove(Extent::covering(module.paddr, module.size));
+        }
+        let console = if start.is_dom0() {
+            Console::Hypervisor
+        } else {
+            let page = hypercall::hvm_param(m, "console page", HVM_PARAM_CONSOLE_PFN)?;
+            let port = hypercall::hvm_param(m, "console port", HVM_PARAM_CONSOLE_EVTCHN)?;
+            // The page is in a hole of the memory map, or the last of RAM.
+            free.remove(Extent::new(page, 1));
+            Console::Ring {
+                page: page * PAGE_SIZE,
+                port: u32::try_from(port).unwrap_or(0),
+            }
+        };
+        let module = start
+            .modules
+            .first()
+            .map(|module| Module::InPlace(module.paddr, module.size));
+        let mut guest = Self {
+            m,
+            start,
+            space: AddressSpace::new(machine::boot_l4()),
+            free,
+            kept: Extents::new(),
+            module,
+            console,
+            ledger: Ledger::new(),
+            scratch: None,
+        };
+        let module = guest.module.as_ref().map_or(0, Module::len);
+        guest.grow_heap(lists_for(module))?;
+        Ok(guest)
+    }
+
+    /// Takes a run of pages below 4 GiB for good.
+    fn keep_low(&mut self, pages: u64, what: &'static str) -> Result<Extent, HandoffError> {
+        let mut low = self.free.within(Extent::new(0, IDENTITY_PAGES));
+        let have = low.count();
+        let run = low.take_run(pages).ok_or(HandoffError::Memory {
+            what,
+            want: pages,
+            have,
+        })?;
+        self.free.remove(run);
+        self.kept.insert(run);
+        Ok(run)
+    }
+
+    /// Enters new page-table pages among those that are kept.
+    fn keep_tables(&mut self) {
+        for page in self.space.tables() {
+            self.kept.insert(Extent::new(*page, 1));
+        }
+    }
+
+    /// Maps shared info into a hole of the memory map for `look`, entered in
+    /// the ledger meanwhile; afterwards neither page nor hole is left.
+    fn with_shared_info(
+        &mut self,
+        look: &mut dyn FnMut(&Self, u64) -> Result<(), HandoffError>,
+    ) -> Result<(), HandoffError> {
+        let gfn = self.start.hole();
+        let kind = Kind::SharedInfoPhysmap { gfn };
+        hypercall::map_shared_info(self.m, gfn)?;
+        self.ledger.enter(Claim {
+            kind,
+            holder: Holder::Xen,
+            writes: true,
+            remedy: "XENMEM_remove_from_physmap",
+        });
+        let result = look(self, gfn * PAGE_SIZE);
+        hypercall::remove_from_physmap(self.m, gfn)?;
+        self.ledger.strike(kind);
+        result
+    }
+}
+
+impl Guest for PvhGuest {
+    fn machine(&self) -> &'static Xen {
+        self.m
+    }
+
+    fn kind(&self) -> &'static str {
+        if self.start.is_dom0() {
+            "PVH dom0"
+        } else {
+            "PVH domU"
+        }
+    }
+
+    fn memory(&self) -> u64 {
+        self.start.ram().count() * PAGE_SIZE
+    }
+
+    fn console(&self) -> Console {
+        self.console
+    }
+
+    fn command_line(&self) -> String {
+        self.start.command_line.clone()
+    }
+
+    fn map_module(&mut self) -> Result<Option<(u64, u64)>, HandoffError> {
+        match &self.module {
+            None => Ok(None),
+            Some(Module::InPlace(at, len)) => Ok(Some((*at, *len))),
+            Some(Module::Mapped(pages, len)) => {
+                let (pages, len) = (pages.clone(), *len);
+                self.map(MODULE_BUFFER, &pages)?;
+                Ok(Some((MODULE_BUFFER, len)))
+            }
+        }
+    }
+
+    fn map(&mut self, at: u64, pages: &[u64]) -> Result<(), HandoffError> {
+        let result = self.space.map(self.m, &mut self.free, at, pages);
+        self.keep_tables();
+        Ok(result?)
+    }
+
+    fn unmap(&mut self, at: u64, pages: u64) -> Result<(), HandoffError> {
+        let result = self.space.unmap(self.m, &mut self.free, at, pages);
+        self.keep_tables();
+        Ok(result?)
+    }
+
+    fn address(&self, page: u64) -> u64 {
+        page * PAGE_SIZE
+    }
+
+    fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError> {
+        // Below 4 GiB everything is mapped one to one already.
+        let high = pages.within(Extent::new(IDENTITY_PAGES, u64::MAX / PAGE_SIZE));
+        for run in high.runs() {
+            let pages: Vec<u64> = (run.start..run.end()).collect();
+            self.map(run.start * PAGE_SIZE, &pages)?;
+        }
+        Ok(())
+    }
+
+    fn free(&mut self) -> &mut Extents {
+        &mut self.free
+    }
+
+    fn kept(&mut self) -> &mut Extents {
+        &mut self.kept
+    }
+
+    fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
+        let pages = bytes.div_ceil(PAGE_SIZE);
+        let run = self.keep_low(pages, "the decompressor")?;
+        if self
+            .m
+            .give_to_heap(run.start * PAGE_SIZE, pages * PAGE_SIZE)
+        {
+            Ok(())
+        } else {
+            Err(HandoffError::Memory {
+                what: "one more piece of heap",
+                want: pages,
+                have: 0,
+            })
+        }
+    }
+
+    fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError> {
+        match self.module.replace(Module::Mapped(pages, len)) {
+            Some(Module::InPlace(at, len)) => self.free.insert(Extent::covering(at, len)),
+            Some(Module::Mapped(pages, _)) => {
+                for page in pages {
+                    self.free.insert(Extent::new(page, 1));
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn first_address(&self, _: &XenNotes) -> u64 {
+        0
+    }
+
+    fn hand_off(
+        &mut self,
+        kernel: &Ready<'_>,
+        before_jump: BeforeJump<'_, Self>,
+    ) -> Result<Infallible, HandoffError> {
+        let m = self.m;
+        let entry = kernel.notes.phys32_entry.ok_or(HandoffError::Kernel {
+            field: "PHYS32_ENTRY",
+            value: 0,
+            why: "the kernel has no such note and cannot start in a PVH guest",
+        })?;
+        let initrd = match kernel.initrd {
+            None => None,
+            Some((offset, len)) => Some(self.initrd(offset, len)?),
+        };
+        let input = pvh::Input {
+            entry,
+            placement: kernel.placement,
+            chosen: kernel.chosen,
+            initrd,
+            command_line: kernel.command_line,
+        };
+        let loaded = pvh::Loaded::load(&self.start, &mut self.free, &input)?;
+        let late = loaded.copied_late();
+        let staged = loaded.stage(m, jump::pvh_code())?;
+        before_jump(
+            self,
+            Outcome {
+                moved: late,
+                command_line_at: staged.command_line_at(),
+            },
+        )?;
+        let quiesced = staged.quiesce(&self.ledger)?;
+        let released = quiesced.release(&self.ledger)?;
+        released.jump(jump::run)
+    }
+
+    fn wait_for_input(&mut self) {
+        let Console::Ring { port, .. } = self.console else {
+            let _ = hypercall::sched_yield(self.m);
+            return;
+        };
+        if self.scratch.is_none() {
+            let page = self.keep_low(1, "a page to wait with");
+            self.scratch = page.ok().map(|page| page.start * PAGE_SIZE);
+        }
+        let Some(scratch) = self.scratch else { return };
+        let _ = self.with_shared_info(&mut |guest, at| {
+            let _ = events::wait(guest.m, at, port, scratch);
+            Ok(())
+        });
+    }
+}
+
+impl PvhGuest {
+    /// Address and bytes of the initrd: in the boot module where the
+    /// toolstack put it, or a copy of what was decompressed.
+    fn initrd(&mut self, offset: u64, len: u64) -> Result<(u64, u64), HandoffError> {
+        let (pages, first) = match &self.module {
+            Some(Module::InPlace(at, _)) => return Ok((at + offset, len)),
+            Some(Module::Mapped(pages, _)) => (pages.clone(), offset / PAGE_SIZE),
+            None => return Ok((0, 0)),
+        };
+        // Usually one run of pages: then they stay.
+        let count = (offset % PAGE_SIZE + len).div_ceil(PAGE_SIZE);
+        let skip = usize::try_from(first).unwrap_or(usize::MAX);
+        let take = usize::try_from(count).unwrap_or(usize::MAX);
+        let own: Vec<u64> = pages.iter().copied().skip(skip).take(take).collect();
+        let in_order = own.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        if let (true, Some(page)) = (in_order, own.first()) {
+            return Ok((page * PAGE_SIZE + offset % PAGE_SIZE, len));
+        }
+        let run = self.keep_low(len.div_ceil(PAGE_SIZE), "the initrd")?;
+        let mut part = Box::new([0_u8; 4096]);
+        let mut done = 0;
+        while done < len {
+            let n = usize::try_from((len - done).min(PAGE_SIZE)).unwrap_or(0);
+            self.m.read(MODULE_BUFFER + offset + done, &mut part[..n])?;
+            self.m.write(run.start * PAGE_SIZE + done, &part[..n])?;
+            done += PAGE_SIZE;
+        }
+        Ok((run.start * PAGE_SIZE, len))
+    }
+}

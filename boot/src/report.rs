@@ -1,0 +1,57 @@
+//! Lines for the guest's console.
+
+use alloc::{format, string::String};
+use core::fmt::Arguments;
+
+use kexen_guest::{Machine, console::Console};
+
+use crate::arch::{Xen, machine};
+
+/// Where lines go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    console: Console,
+}
+
+impl Report {
+    /// Lines for a console.
+    pub(crate) const fn new(console: Console) -> Self {
+        Self { console }
+    }
+
+    /// Writes `kexen: ` and a line.
+    pub(crate) fn line<M: Machine + ?Sized>(&self, m: &M, text: Arguments<'_>) {
+        let line = format!("kexen: {text}\n");
+        self.console.write(m, line.as_bytes());
+    }
+
+    /// Writes text as it is.
+    pub(crate) fn raw<M: Machine + ?Sized>(&self, m: &M, text: &str) {
+        self.console.write(m, text.as_bytes());
+    }
+
+    /// The console itself.
+    pub(crate) const fn console(&self) -> Console {
+        self.console
+    }
+}
+
+/// A line for the hypervisor's console, before the guest's own is known: by
+/// `console_io`, which a domU may not always use, and in a PVH guest by the
+/// port that Xen logs.
+pub(crate) fn early(m: &Xen, text: Arguments<'_>) {
+    let line = format!("kexen: {text}\n");
+    if kexen_guest::hypercall::console_write(m, line.as_bytes()).is_err() && !m.is_pv() {
+        line.bytes().for_each(machine::debug_port);
+    }
+}
+
+/// Bytes as a person reads them.
+pub(crate) fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if bytes >= MIB {
+        format!("{}.{} MiB", bytes / MIB, (bytes % MIB) * 10 / MIB)
+    } else {
+        format!("{} KiB", bytes.div_ceil(1024))
+    }
+}

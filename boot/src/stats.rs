@@ -1,0 +1,38 @@
+//! Figures of a run, from inside the guest, as one line of `key=value`.
+
+use alloc::string::String;
+use core::fmt::Write;
+
+use kexen_guest::hypercall;
+
+use crate::{arch::Xen, kernel::Kernel, report::Report};
+
+/// Prints the line. Times are those of `VCPUOP_get_runstate_info`, from the
+/// vCPU's creation to now: what is left is the release and the jump.
+pub(crate) fn print(m: &Xen, report: &Report, kernel: &Kernel, exchanged: u64) {
+    let mut line = String::new();
+    if let Ok(info) = hypercall::runstate(m) {
+        let [running, runnable, blocked, offline] = info.time;
+        let _ = write!(
+            line,
+            "running_ns={running} runnable_ns={runnable} blocked_ns={blocked} \
+             offline_ns={offline} "
+        );
+    }
+    let _ = write!(
+        line,
+        "payload={} packed={} written={} zeroed={} exchanged={exchanged}",
+        kernel.buffer_len,
+        kernel.packed_len,
+        m.written(),
+        m.zeroed(),
+    );
+    let mut total = 0;
+    let mut kinds = String::new();
+    for (call, count) in m.calls() {
+        total += count;
+        let _ = write!(kinds, " {}={count}", call.name());
+    }
+    let _ = write!(line, " hypercalls={total}{kinds}");
+    report.line(m, format_args!("stats {line}"));
+}
