@@ -259,9 +259,14 @@ pub(crate) fn check(guest: &Guest, run: &Run, release: Option<&str>) -> Result<(
     }
     let memory: u64 = run.said("memory-kib").unwrap_or("0").parse().unwrap_or(0);
     let given = guest.memory * 1024;
-    // Xen itself leaves a PVH dom0 without the memory under the PCI hole.
-    let tenths = if guest.mode == Mode::Dom0Pvh { 5 } else { 7 };
-    if memory > given || memory < given * tenths / 10 {
+    // Linux's own use, and what a dom0 sets aside: 64 MiB of bounce buffers
+    // in a PV one; Xen leaves a PVH one without the memory under the PCI hole.
+    let least = match guest.mode {
+        Mode::Pv | Mode::Pvh => given * 7 / 10,
+        Mode::Dom0Pv => (given * 7 / 10).saturating_sub(64 << 10),
+        Mode::Dom0Pvh => given / 2,
+    };
+    if memory > given || memory < least {
         return fail(format!(
             "{memory} KiB of memory where {given} KiB were given"
         ));
