@@ -59,7 +59,7 @@ extern "C" fn pvh_main(start_info: u64) -> ! {
             .for_each(machine::debug_port);
         machine::halt()
     };
-    let start = match hvm::Start::read(m, start_info) {
+    let start = match hvm::Start::read(m, start_info, machine::scratch()) {
         Ok(start) => start,
         Err(error) => give_up(m, format_args!("start of day: {error}")),
     };

@@ -42,8 +42,6 @@ pub(crate) struct PvGuest {
     console: Console,
     ledger: Ledger,
     omit: Omit,
-    /// Four bytes for `SCHEDOP_poll`.
-    scratch: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -120,7 +118,6 @@ impl PvGuest {
             console,
             ledger,
             omit: Omit::default(),
-            scratch: None,
         };
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
@@ -195,25 +192,6 @@ impl PvGuest {
             done += PAGE_SIZE;
         }
         Ok(Some((pages, len)))
-    }
-
-    /// A word of guest memory, taken once.
-    fn scratch(&mut self) -> Result<u64, HandoffError> {
-        if let Some(at) = self.scratch {
-            return Ok(at);
-        }
-        let page = self.free.take_run(1).ok_or(HandoffError::Memory {
-            what: "a page to wait with",
-            want: 1,
-            have: 0,
-        })?;
-        self.kept.insert(page);
-        let mut pages = Extents::new();
-        pages.insert(page);
-        self.map_in_place(&pages)?;
-        let at = self.address(page.start);
-        self.scratch = Some(at);
-        Ok(at)
     }
 }
 
@@ -394,9 +372,8 @@ impl Guest for PvGuest {
             let _ = kexen_guest::hypercall::sched_yield(self.m);
             return;
         };
-        let Ok(scratch) = self.scratch() else { return };
         let _ = self.with_shared_info(&mut |guest, at| {
-            let _ = events::wait(guest.m, at, port, scratch);
+            let _ = events::wait(guest.m, at, port, arch::machine::scratch());
             Ok(())
         });
     }

@@ -36,7 +36,6 @@ pub(crate) struct PvhGuest {
     module: Option<Module>,
     console: Console,
     ledger: Ledger,
-    scratch: Option<u64>,
 }
 
 /// The boot module: where it is, and its bytes.
@@ -94,7 +93,6 @@ impl PvhGuest {
             module,
             console,
             ledger: Ledger::new(),
-            scratch: None,
         };
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
@@ -291,13 +289,8 @@ impl Guest for PvhGuest {
             let _ = hypercall::sched_yield(self.m);
             return;
         };
-        if self.scratch.is_none() {
-            let page = self.keep_low(1, "a page to wait with");
-            self.scratch = page.ok().map(|page| page.start * PAGE_SIZE);
-        }
-        let Some(scratch) = self.scratch else { return };
         let _ = self.with_shared_info(&mut |guest, at| {
-            let _ = events::wait(guest.m, at, port, scratch);
+            let _ = events::wait(guest.m, at, port, machine::scratch());
             Ok(())
         });
     }

@@ -156,6 +156,8 @@ kexen_boot_l3: .zero 4096
 kexen_boot_l2: .zero 16384
 kexen_image_l3: .zero 4096
 kexen_image_l2: .zero 4096
+    .global kexen_scratch
+kexen_scratch: .zero 4096
 
     .section .bss.stack, "aw", @nobits
     .balign 4096

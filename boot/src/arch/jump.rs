@@ -75,13 +75,17 @@ kexen_pvh_trampoline:                   /* rdi = address of this page */
     mov %eax, %gs
     mov $0x11, %eax                     /* PE, ET */
     mov %eax, %cr0
-    xor %eax, %eax
-    mov %eax, %cr4
-    mov %eax, %cr3
+    /*
+     * LME goes before PAE: QEMU's emulation of SVM loses the host's CR0 on
+     * an exit from a guest with LME set, PAE clear and paging off.
+     */
     mov $0xc0000080, %ecx               /* EFER */
     rdmsr
     and $~0x100, %eax                   /* LME */
     wrmsr
+    xor %eax, %eax
+    mov %eax, %cr4
+    mov %eax, %cr3
     mov DATA + 48(%ebp), %edx           /* copies */
     lea DATA + 56(%ebp), %ebx
 3:  test %edx, %edx

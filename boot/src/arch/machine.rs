@@ -22,6 +22,7 @@ unsafe extern "C" {
     static kexen_owned_end: u8;
     static kexen_image_end: u8;
     static kexen_boot_l4: u8;
+    static kexen_scratch: u8;
     static hypercall_page: u8;
 }
 
@@ -206,6 +207,11 @@ pub(crate) fn boot_l4() -> u64 {
     u64::try_from(address)
         .unwrap_or(0)
         .wrapping_sub(IMAGE_OFFSET)
+}
+
+/// A page of guest memory for what a hypercall reads or writes by address.
+pub(crate) fn scratch() -> u64 {
+    u64::try_from((&raw const kexen_scratch).addr()).unwrap_or(0)
 }
 
 /// A copy of the page that Xen filled with hypercall stubs (PV).

@@ -280,6 +280,23 @@ pub fn remove_from_physmap<M: Machine + ?Sized>(m: &M, gfn: u64) -> Result<(), H
     .map(drop)
 }
 
+/// `XENMEM_memory_map`: e820 entries of 20 bytes, at most as many as fit
+/// into the page of guest memory at `page`; how many there are.
+pub fn memory_map<M: Machine + ?Sized>(m: &M, page: u64) -> Result<u32, HypercallError> {
+    let mut arg = memory::MemoryMap {
+        nr_entries: 4096 / 20,
+        pad: 0,
+        buffer: page,
+    };
+    memory_op(
+        m,
+        "memory_map",
+        memory::XENMEM_MEMORY_MAP,
+        Arg::InOut(arg.as_mut_bytes()),
+    )?;
+    Ok(arg.nr_entries)
+}
+
 fn memory_op<M: Machine + ?Sized>(
     m: &M,
     what: &'static str,

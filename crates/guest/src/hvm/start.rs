@@ -14,7 +14,7 @@ use kexen_abi::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::{Extent, Extents, Machine, machine::Fault};
+use crate::{Extent, Extents, HypercallError, Machine, hypercall, machine::Fault};
 
 /// Entries of a memory map that are looked at.
 const MAX_MEMMAP: u32 = 512;
@@ -40,11 +40,26 @@ pub struct Start {
     command_line_bytes: u64,
 }
 
+/// Asks Xen for the memory map.
+fn ask_for_map<M: Machine + ?Sized>(m: &M, page: u64) -> Result<Vec<HvmMemmapEntry>, StartError> {
+    let count = hypercall::memory_map(m, page).map_err(StartError::Hypercall)?;
+    let mut map = Vec::new();
+    for n in 0..u64::from(count).min(PAGE_SIZE / 20) {
+        let mut entry = HvmMemmapEntry::default();
+        // The same first 20 bytes: address, size, type.
+        m.read(page + n * 20, &mut entry.as_mut_bytes()[..20])?;
+        map.push(entry);
+    }
+    Ok(map)
+}
+
 /// What is wrong with a start structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartError {
     /// It could not be read.
     Fault(Fault),
+    /// Xen did not tell the memory map.
+    Hypercall(HypercallError),
     /// A field with a value that cannot be.
     Field {
         /// Its name in `struct hvm_start_info`.
@@ -66,6 +81,7 @@ impl core::fmt::Display for StartError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Fault(fault) => fault.fmt(f),
+            Self::Hypercall(error) => error.fmt(f),
             Self::Field { field, value, want } => {
                 write!(f, "hvm_start_info.{field} is {value:#x}, not {want}")
             }
@@ -74,8 +90,14 @@ impl core::fmt::Display for StartError {
 }
 
 impl Start {
-    /// Reads the structure at `address` (register `ebx`).
-    pub fn read<M: Machine + ?Sized>(m: &M, address: u64) -> Result<Self, StartError> {
+    /// Reads the structure at `address` (register `ebx`). Where it has no
+    /// memory map (a PVH dom0's has none), Xen is asked for it, through the
+    /// page of guest memory at `scratch`.
+    pub fn read<M: Machine + ?Sized>(
+        m: &M,
+        address: u64,
+        scratch: u64,
+    ) -> Result<Self, StartError> {
         let mut info = HvmStartInfo::new_zeroed();
         m.read(address, info.as_mut_bytes())?;
         let check = |ok: bool, field, value, want| {
@@ -91,12 +113,10 @@ impl Start {
             info.magic.into(),
             "0x336ec578",
         )?;
-        check(
-            info.version >= 1 && info.memmap_entries > 0,
-            "memmap_entries",
-            info.memmap_entries.into(),
-            "a memory map (version 1)",
-        )?;
+        if info.version == 0 {
+            info.memmap_paddr = 0;
+            info.memmap_entries = 0;
+        }
         check(
             info.memmap_entries <= MAX_MEMMAP,
             "memmap_entries",
@@ -120,6 +140,9 @@ impl Start {
             let mut entry = HvmMemmapEntry::default();
             m.read(info.memmap_paddr + n * 24, entry.as_mut_bytes())?;
             memmap.push(entry);
+        }
+        if memmap.is_empty() {
+            memmap = ask_for_map(m, scratch)?;
         }
         let mut text = Vec::new();
         if info.cmdline_paddr != 0 {

@@ -190,7 +190,11 @@ impl Loaded {
                 0
             },
             cmdline_paddr: base + MEMMAP_AT + memmap_bytes,
-            memmap_paddr: base + MEMMAP_AT,
+            memmap_paddr: if was.memmap_entries > 0 {
+                base + MEMMAP_AT
+            } else {
+                0
+            },
             ..*was
         };
         m.write(base, info.as_bytes())?;
