@@ -107,17 +107,14 @@ fn attempt<G: Guest>(
     choice: &Choice,
 ) -> Result<Infallible, Failure> {
     let free = guest.free().clone();
-    let mut mapped = 0;
-    let result = try_once(guest, report, options, words, choice, &mut mapped);
+    let result = try_once(guest, report, options, words, choice);
     // Back to what was free, but for what was kept for good meanwhile.
     let mut free = free;
     for run in guest.kept().runs() {
         free.remove(*run);
     }
     *guest.free() = free;
-    if mapped > 0
-        && let Err(error) = guest.unmap(crate::guest::BUFFER, mapped)
-    {
+    if let Err(error) = guest.unmap_attempt() {
         report.line(guest.machine(), format_args!("error: {error}"));
     }
     result
@@ -129,7 +126,6 @@ fn try_once<G: Guest>(
     options: &Options,
     words: &str,
     choice: &Choice,
-    mapped: &mut u64,
 ) -> Result<Infallible, Failure> {
     let m = guest.machine();
     let quiet = options.quiet;
@@ -145,7 +141,7 @@ fn try_once<G: Guest>(
     if !quiet {
         module::describe(m, report, &archive, entry, len);
     }
-    let kernel = kernel::load(guest, report, quiet, at, entry, mapped)?;
+    let kernel = kernel::load(guest, report, quiet, at, entry)?;
     // The marker's figures are known when all is staged: room for them.
     let marker = options.verify_memory.then_some(marker::PLACEHOLDER);
     let command_line = match &choice.command_line {

@@ -1,8 +1,9 @@
 //! What the way from the module to the jump needs of a guest, of any type.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
-use kexen_guest::{Extents, console::Console};
+use kexen_abi::PAGE_SIZE;
+use kexen_guest::{Extents, Machine, console::Console};
 use kexen_handoff::{
     HandoffError,
     placement::{Chosen, Placement},
@@ -40,6 +41,19 @@ pub(crate) const fn lists_for(bytes: u64) -> u64 {
     bytes / 16 + (256 << 10)
 }
 
+/// Copies guest memory, a page at a time; the two do not overlap.
+pub(crate) fn copy(m: &Xen, from: u64, to: u64, len: u64) -> Result<(), HandoffError> {
+    let mut part = Box::new([0_u8; 4096]);
+    let mut done = 0;
+    while done < len {
+        let n = usize::try_from((len - done).min(PAGE_SIZE)).unwrap_or(0);
+        m.read(from + done, &mut part[..n])?;
+        m.write(to + done, &part[..n])?;
+        done += PAGE_SIZE;
+    }
+    Ok(())
+}
+
 /// What [`Guest::hand_off`] tells before the jump.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
@@ -68,8 +82,10 @@ pub(crate) trait Guest: Sized {
     fn map_module(&mut self) -> Result<Option<(u64, u64)>, HandoffError>;
     /// Maps `pages`, one after the other, at one of the addresses above.
     fn map(&mut self, at: u64, pages: &[u64]) -> Result<(), HandoffError>;
-    /// Unmaps them again.
+    /// Unmaps what is mapped from an address on.
     fn unmap(&mut self, at: u64, pages: u64) -> Result<(), HandoffError>;
+    /// Unmaps everything that was mapped so, but for the boot module.
+    fn unmap_attempt(&mut self) -> Result<(), HandoffError>;
     /// Where a page that was taken from [`Self::free`] can be written once
     /// it is mapped by [`Self::map_in_place`].
     fn address(&self, page: u64) -> u64;

@@ -77,7 +77,6 @@ pub(crate) fn load<G: Guest>(
     quiet: bool,
     at: u64,
     entry: &Entry,
-    mapped: &mut u64,
 ) -> Result<Kernel, Failure> {
     let m = guest.machine();
     let file = format!("{}kernel", entry.prefix());
@@ -120,7 +119,6 @@ pub(crate) fn load<G: Guest>(
     }
     guest.map_in_place(&fresh)?;
     guest.map(BUFFER, &chosen.file)?;
-    *mapped = u64::try_from(chosen.file.len()).unwrap_or(0);
 
     lent(m, place, len, |bytes| {
         let image = Image::parse(bytes).map_err(|error| Failure::Kernel {

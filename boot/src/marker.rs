@@ -54,8 +54,9 @@ fn each<G: Guest>(
         let len = u64::try_from(chunk.len()).unwrap_or(0) * PAGE_SIZE;
         m.lend(GLANCE, len, &mut |bytes| look(chunk, bytes))?;
     }
-    if !pages.is_empty() {
-        let mapped = u64::try_from(pages.len().min(CHUNK)).unwrap_or(0);
+    // A page with a second mapping could not become a page table.
+    let mapped = u64::try_from(pages.len().min(CHUNK)).unwrap_or(0);
+    if mapped > 0 {
         guest.unmap(GLANCE, mapped)?;
     }
     Ok(())

@@ -20,7 +20,7 @@ use kexen_image::XenNotes;
 use crate::{
     arch::{self, Xen, jump},
     guest::{
-        BUFFER, BeforeJump, GLANCE, Guest, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, lists_for,
+        BUFFER, BeforeJump, GLANCE, Guest, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, copy, lists_for,
     },
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct PvGuest {
     kept: Extents,
     /// Free pages that are mapped writable twice: never tables.
     mapped_free: Extents,
+    /// What is mapped for one attempt: address, pages.
+    areas: Vec<(u64, u64)>,
     module: Option<Module>,
     console: Console,
     ledger: Ledger,
@@ -114,6 +116,7 @@ impl PvGuest {
             free,
             kept: Extents::new(),
             mapped_free,
+            areas: Vec::new(),
             module,
             console,
             ledger,
@@ -183,14 +186,7 @@ impl PvGuest {
         })?;
         let pages: Vec<u64> = pages.pages().collect();
         self.map(INITRD_COPY, &pages)?;
-        let mut part = Box::new([0_u8; 4096]);
-        let mut done = 0;
-        while done < len {
-            let n = usize::try_from((len - done).min(PAGE_SIZE)).unwrap_or(0);
-            self.m.read(MODULE_BUFFER + offset + done, &mut part[..n])?;
-            self.m.write(INITRD_COPY + done, &part[..n])?;
-            done += PAGE_SIZE;
-        }
+        copy(self.m, MODULE_BUFFER + offset, INITRD_COPY, len)?;
         Ok(Some((pages, len)))
     }
 }
@@ -233,11 +229,23 @@ impl Guest for PvGuest {
         let count = u64::try_from(pages.len()).unwrap_or(u64::MAX);
         let need = AddressSpace::tables_for(count);
         self.space.reserve_tables(self.m, &mut self.free, need)?;
-        Ok(self.space.map(self.m, at, pages)?)
+        self.space.map(self.m, at, pages)?;
+        if at != MODULE_BUFFER {
+            self.areas.push((at, count));
+        }
+        Ok(())
     }
 
     fn unmap(&mut self, at: u64, pages: u64) -> Result<(), HandoffError> {
+        self.areas.retain(|area| area.0 != at);
         Ok(self.space.unmap(self.m, at, pages)?)
+    }
+
+    fn unmap_attempt(&mut self) -> Result<(), HandoffError> {
+        for (at, pages) in core::mem::take(&mut self.areas) {
+            self.space.unmap(self.m, at, pages)?;
+        }
+        Ok(())
     }
 
     fn address(&self, page: u64) -> u64 {
@@ -352,6 +360,7 @@ impl Guest for PvGuest {
             },
             self.omit,
         )?;
+        self.areas.push((staged.trampoline(), 1));
         // What the next kernel's start of day uses is not free to it.
         self.free.remove(Extent::new(0, end));
         before_jump(

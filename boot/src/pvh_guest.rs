@@ -1,6 +1,6 @@
 //! A PVH guest: its pages, its mappings, its hand-off.
 
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use core::convert::Infallible;
 
 use kexen_abi::{
@@ -8,7 +8,7 @@ use kexen_abi::{
     hvm::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN},
 };
 use kexen_guest::{
-    Extent, Extents, Machine,
+    Extent, Extents,
     console::Console,
     events,
     hvm::{AddressSpace, Start, space::IDENTITY_PAGES},
@@ -23,7 +23,7 @@ use kexen_image::XenNotes;
 
 use crate::{
     arch::{Xen, jump, machine},
-    guest::{BeforeJump, Guest, MODULE_BUFFER, Outcome, Ready, lists_for},
+    guest::{BeforeJump, Guest, MODULE_BUFFER, Outcome, Ready, copy, lists_for},
 };
 
 /// The guest, as the boot image sees it.
@@ -33,6 +33,8 @@ pub(crate) struct PvhGuest {
     space: AddressSpace,
     free: Extents,
     kept: Extents,
+    /// What is mapped for one attempt: address, pages.
+    areas: Vec<(u64, u64)>,
     module: Option<Module>,
     console: Console,
     ledger: Ledger,
@@ -90,6 +92,7 @@ impl PvhGuest {
             space: AddressSpace::new(machine::boot_l4()),
             free,
             kept: Extents::new(),
+            areas: Vec::new(),
             module,
             console,
             ledger: Ledger::new(),
@@ -99,8 +102,8 @@ impl PvhGuest {
         Ok(guest)
     }
 
-    /// Takes a run of pages below 4 GiB for good.
-    fn keep_low(&mut self, pages: u64, what: &'static str) -> Result<Extent, HandoffError> {
+    /// Takes a run of pages below 4 GiB.
+    fn take_low(&mut self, pages: u64, what: &'static str) -> Result<Extent, HandoffError> {
         let mut low = self.free.within(Extent::new(0, IDENTITY_PAGES));
         let have = low.count();
         let run = low.take_run(pages).ok_or(HandoffError::Memory {
@@ -109,7 +112,6 @@ impl PvhGuest {
             have,
         })?;
         self.free.remove(run);
-        self.kept.insert(run);
         Ok(run)
     }
 
@@ -182,13 +184,23 @@ impl Guest for PvhGuest {
     fn map(&mut self, at: u64, pages: &[u64]) -> Result<(), HandoffError> {
         let result = self.space.map(self.m, &mut self.free, at, pages);
         self.keep_tables();
+        if at != MODULE_BUFFER {
+            self.areas
+                .push((at, u64::try_from(pages.len()).unwrap_or(u64::MAX)));
+        }
         Ok(result?)
     }
 
     fn unmap(&mut self, at: u64, pages: u64) -> Result<(), HandoffError> {
-        let result = self.space.unmap(self.m, &mut self.free, at, pages);
-        self.keep_tables();
-        Ok(result?)
+        self.areas.retain(|area| area.0 != at);
+        Ok(self.space.unmap(self.m, &mut self.free, at, pages)?)
+    }
+
+    fn unmap_attempt(&mut self) -> Result<(), HandoffError> {
+        for (at, pages) in core::mem::take(&mut self.areas) {
+            self.space.unmap(self.m, &mut self.free, at, pages)?;
+        }
+        Ok(())
     }
 
     fn address(&self, page: u64) -> u64 {
@@ -215,7 +227,8 @@ impl Guest for PvhGuest {
 
     fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
         let pages = bytes.div_ceil(PAGE_SIZE);
-        let run = self.keep_low(pages, "the decompressor")?;
+        let run = self.take_low(pages, "the decompressor")?;
+        self.kept.insert(run);
         if self
             .m
             .give_to_heap(run.start * PAGE_SIZE, pages * PAGE_SIZE)
@@ -297,32 +310,31 @@ impl Guest for PvhGuest {
 }
 
 impl PvhGuest {
-    /// Address and bytes of the initrd: in the boot module where the
-    /// toolstack put it, or a copy of what was decompressed.
+    /// Address and bytes of the initrd: in the boot module where it lies
+    /// there on whole pages in order, a copy of it otherwise (Linux gives
+    /// the pages of an initrd back whole, and warns where they are not).
     fn initrd(&mut self, offset: u64, len: u64) -> Result<(u64, u64), HandoffError> {
-        let (pages, first) = match &self.module {
-            Some(Module::InPlace(at, _)) => return Ok((at + offset, len)),
-            Some(Module::Mapped(pages, _)) => (pages.clone(), offset / PAGE_SIZE),
+        let (from, in_place) = match &self.module {
+            Some(Module::InPlace(at, _)) => (at + offset, Some(at + offset)),
+            Some(Module::Mapped(pages, _)) => (MODULE_BUFFER + offset, in_order(pages, offset, len)),
             None => return Ok((0, 0)),
         };
-        // Usually one run of pages: then they stay.
-        let count = (offset % PAGE_SIZE + len).div_ceil(PAGE_SIZE);
-        let skip = usize::try_from(first).unwrap_or(usize::MAX);
-        let take = usize::try_from(count).unwrap_or(usize::MAX);
-        let own: Vec<u64> = pages.iter().copied().skip(skip).take(take).collect();
-        let in_order = own.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-        if let (true, Some(page)) = (in_order, own.first()) {
-            return Ok((page * PAGE_SIZE + offset % PAGE_SIZE, len));
+        if let Some(address) = in_place.filter(|address| address.is_multiple_of(PAGE_SIZE)) {
+            return Ok((address, len));
         }
-        let run = self.keep_low(len.div_ceil(PAGE_SIZE), "the initrd")?;
-        let mut part = Box::new([0_u8; 4096]);
-        let mut done = 0;
-        while done < len {
-            let n = usize::try_from((len - done).min(PAGE_SIZE)).unwrap_or(0);
-            self.m.read(MODULE_BUFFER + offset + done, &mut part[..n])?;
-            self.m.write(run.start * PAGE_SIZE + done, &part[..n])?;
-            done += PAGE_SIZE;
-        }
+        let run = self.take_low(len.div_ceil(PAGE_SIZE), "the initrd")?;
+        copy(self.m, from, run.start * PAGE_SIZE, len)?;
         Ok((run.start * PAGE_SIZE, len))
     }
+}
+
+/// Physical address of bytes that are in these pages, if the pages are in
+/// order.
+fn in_order(pages: &[u64], offset: u64, len: u64) -> Option<u64> {
+    let first = usize::try_from(offset / PAGE_SIZE).ok()?;
+    let last = usize::try_from((offset + len).div_ceil(PAGE_SIZE)).ok()?;
+    let own = pages.get(first..last)?;
+    let ordered = own.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let start = own.first().filter(|_| ordered)?;
+    Some(start * PAGE_SIZE + offset % PAGE_SIZE)
 }

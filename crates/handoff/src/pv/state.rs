@@ -372,6 +372,12 @@ impl Staged {
         self.command_line_at
     }
 
+    /// Where the trampoline's page is mapped, in this address space too.
+    #[must_use]
+    pub const fn trampoline(&self) -> u64 {
+        self.loaded.layout.address(self.loaded.trampoline_pfn)
+    }
+
     /// Checks that nothing but what the jump gives up is outstanding.
     pub fn quiesce(self, space: &AddressSpace, ledger: &Ledger) -> Result<Quiesced, HandoffError> {
         let blockers = ledger.blockers(&[Kind::CurrentTables { mfn: space.root() }]);
