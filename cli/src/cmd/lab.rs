@@ -56,7 +56,8 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
         ] {
             let text = format!(
                 "name = \"{name}\"\ntype = \"{mode}\"\nkernel = \"/lab/{kernel}\"\n\
-                 ramdisk = \"/lab/{module}\"\ncmdline = \"{cmdline}\"\nmemory = 512\nvcpus = 1\n"
+                 ramdisk = \"/lab/{module}\"\ncmdline = \"{cmdline}\"\nmemory = 512\nvcpus = 1\ncpus = \"{}\"\n",
+                dom0::GUEST_CPUS
             );
             fs::write(share.join(format!("{name}.cfg")), text)?;
         }
