@@ -32,8 +32,20 @@ pub(crate) struct Image {
 /// Cargo's arguments that choose the boot image's package and target.
 pub(crate) const PACKAGE: [&str; 4] = ["-p", "kexen-boot", "--target", tools::TARGET];
 
-/// Builds the boot image.
+/// Builds the boot image. `KEXEN_IMAGE` names one that is there already, for
+/// showing or testing what somebody else has built.
 pub(crate) fn image(variant: Variant) -> Result<Image> {
+    if let (Variant::Normal, Some(file)) = (variant, std::env::var_os("KEXEN_IMAGE")) {
+        let file = PathBuf::from(file)
+            .canonicalize()
+            .context("cannot find the boot image that KEXEN_IMAGE names")?;
+        let size = fs::metadata(&file)?.len();
+        return Ok(Image {
+            stripped: file.clone(),
+            symbols: file,
+            size,
+        });
+    }
     tools::require(&[tools::STRIP])?;
     tools::require_target()?;
     let (name, features): (_, &[&str]) = match variant {

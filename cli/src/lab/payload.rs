@@ -13,7 +13,7 @@ pub(crate) fn write(out: &Path, kernel: &Path, initrd: Option<&Path>, cmdline: &
     write_all(out, None, Some(kernel), initrd, Some(cmdline))
 }
 
-/// Writes a boot module that also has a Kexen to hand over to.
+/// Writes a boot module that has a second entry, `kexen`: Kexen itself.
 pub(crate) fn write_chain(
     out: &Path,
     kexen: &Path,
@@ -40,7 +40,11 @@ fn write_all(
     if let Some(cmdline) = cmdline {
         archive.file("cmdline", 0o644, cmdline.as_bytes())?;
     }
-    for (name, file) in [("kexen", kexen), ("kernel", kernel), ("initrd", initrd)] {
+    for (name, file) in [
+        ("kexen/kernel", kexen),
+        ("kernel", kernel),
+        ("initrd", initrd),
+    ] {
         if let Some(file) = file {
             archive.file(name, 0o644, &fs::read(file)?)?;
         }
