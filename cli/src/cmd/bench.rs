@@ -81,7 +81,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
                 mode,
                 kernel: image.stripped.clone(),
                 module: Some(module),
-                cmdline: "kexen.stats".to_owned(),
+                cmdline: "kexen.stats kexen.on-error=crash".to_owned(),
                 memory,
                 vcpus: 1,
                 disks: false,

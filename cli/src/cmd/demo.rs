@@ -46,6 +46,9 @@ pub(crate) struct DemoArgs {
     direct: bool,
 }
 
+/// Nobody is at the prompt here.
+const ON_ERROR: &str = "kexen.on-error=crash";
+
 /// What came of one guest.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -129,7 +132,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             Some(kexen) => {
                 let module = scratch.path().join(format!("{}.module", mode.name()));
                 payload::write(&module, &kernel, Some(&initrd), &cmdline)?;
-                (kexen.clone(), module, String::new())
+                (kexen.clone(), module, ON_ERROR.to_owned())
             }
         };
         let guest = Guest {

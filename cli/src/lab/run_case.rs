@@ -124,7 +124,12 @@ impl Bench {
                 &cmdline,
                 case.memory,
             )?;
-            (image, module, case.options.to_owned())
+            let mut options = case.options.to_owned();
+            if let Expect::Userspace | Expect::Chain(_) = case.expect {
+                // Nobody is at the prompt: an error ends the run.
+                options.push_str(" kexen.on-error=crash");
+            }
+            (image, module, options.trim().to_owned())
         };
         let (replies, until) = match case.expect {
             Expect::Prompt(_) => (
