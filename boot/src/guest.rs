@@ -16,6 +16,8 @@ use crate::arch::Xen;
 pub(crate) const BUFFER: u64 = 0x0000_0400_0000_0000;
 /// Where a decompressed boot module is.
 pub(crate) const MODULE_BUFFER: u64 = 0x0000_0500_0000_0000;
+/// Where a boot module is while it is decompressed.
+pub(crate) const UNPACKED: u64 = 0x0000_0540_0000_0000;
 /// Where a copy of an initrd is made.
 pub(crate) const INITRD_COPY: u64 = 0x0000_0580_0000_0000;
 /// Where pages are looked at for a moment.
@@ -39,6 +41,13 @@ pub(crate) struct Ready<'a> {
 /// module makes: about 100 bytes for each page, twice while one grows.
 pub(crate) const fn lists_for(bytes: u64) -> u64 {
     bytes / 16 + (256 << 10)
+}
+
+/// Bytes of heap for a decompressor that says it needs `scratch`: the
+/// allocator has to find room between other things.
+pub(crate) fn heap_for(scratch: usize) -> u64 {
+    let scratch = u64::try_from(scratch).unwrap_or(u64::MAX / 2);
+    scratch + scratch / 16 + (64 << 10)
 }
 
 /// Copies guest memory, a page at a time; the two do not overlap.

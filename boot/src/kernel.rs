@@ -20,7 +20,7 @@ use kexen_image::{Elf, Kernel as Image, XenNotes};
 
 use crate::{
     failure::Failure,
-    guest::{BUFFER, Guest, Ready, lists_for},
+    guest::{BUFFER, Guest, Ready, heap_for, lists_for},
     module::offset_len,
     report::{Report, size},
 };
@@ -67,7 +67,7 @@ struct Head {
     what: String,
     size: u64,
     packed: u64,
-    scratch: u64,
+    scratch: usize,
 }
 
 /// Loads the kernel of an entry of the boot module at `at`.
@@ -110,8 +110,7 @@ pub(crate) fn load<G: Guest>(
     let mut placement = Placement::plan(&segments, head.size, pages)?;
     let mut chosen = placement.choose(guest.free())?;
     if head.scratch > 0 {
-        // What the allocator needs to find room between other things.
-        guest.grow_heap(head.scratch + head.scratch / 16 + (64 << 10))?;
+        guest.grow_heap(heap_for(head.scratch))?;
     }
     let mut fresh = Extents::new();
     for (_, page) in &chosen.fresh {
@@ -144,9 +143,9 @@ pub(crate) fn load<G: Guest>(
         })
     })?;
     let why = if m.is_pv() {
-        kexen_image::can_start_pv(&head.elf, &notes)
+        kexen_image::can_start_pv(&notes)
     } else {
-        kexen_image::can_start_pvh(&head.elf, &notes)
+        kexen_image::can_start_pvh(&notes)
     };
     if let Err(why) = why {
         return Err(Failure::CannotStart {
@@ -187,7 +186,7 @@ fn head(file: &str, bytes: &[u8]) -> Result<Head, Failure> {
         what: image.describe(),
         size: payload.size,
         packed: u64::try_from(payload.bytes.len()).unwrap_or(0),
-        scratch: u64::try_from(payload.scratch().map_err(data)?).unwrap_or(u64::MAX),
+        scratch: payload.scratch().map_err(data)?,
     })
 }
 

@@ -5,13 +5,14 @@ use core::ops::Range;
 
 use kexen_abi::PAGE_SIZE;
 use kexen_bootconfig::module::{Entry, Module};
-use kexen_guest::Machine;
-use kexen_image::{Compression, decompress_growing};
+use kexen_guest::{Extent, Machine};
+use kexen_handoff::HandoffError;
+use kexen_image::{Compression, Full, Grow, decompress_growing, scratch_of};
 
 use crate::{
     arch::Xen,
     failure::Failure,
-    guest::Guest,
+    guest::{Guest, UNPACKED, heap_for},
     kernel::lent,
     report::{Report, size},
 };
@@ -38,10 +39,83 @@ pub(crate) fn find<G: Guest>(
         return Ok((at, len));
     }
     if !quiet {
-        report.line(m, format_args!("boot module: {compression}, {}", size(len)));
+        report.line(
+            m,
+            format_args!("boot module: {}, {compression}: decompressing", size(len)),
+        );
     }
-    let _ = decompress_growing;
-    Ok((at, len))
+    decompress(guest, at, len)?;
+    guest.map_module()?.ok_or(Failure::NoModule)
+}
+
+/// Decompresses the boot module into pages of its own, which take its place.
+///
+/// How much it will be is not known before. What is in a boot module is
+/// mostly compressed already, so twice its size is tried first, then more
+/// and more, up to the memory there is.
+fn decompress<G: Guest>(guest: &mut G, at: u64, len: u64) -> Result<(), Failure> {
+    let m = guest.machine();
+    let scratch = lent(m, at, len, |bytes| {
+        scratch_of(bytes).map_err(Failure::ModuleData)
+    })?;
+    guest.grow_heap(heap_for(scratch))?;
+    let have = guest.free().count();
+    let mut want = (2 * len).div_ceil(PAGE_SIZE) + 256;
+    loop {
+        // Something must be left for page tables and for the kernel.
+        let count = want.min(have - have / 8);
+        let room = guest.free().take(count).ok_or(HandoffError::Memory {
+            what: "the decompressed boot module",
+            want: count,
+            have,
+        })?;
+        let mut pages: Vec<u64> = room.pages().collect();
+        guest.map(UNPACKED, &pages)?;
+        let mut full = false;
+        let result = lent(m, at, len, |bytes| {
+            lent(m, UNPACKED, count * PAGE_SIZE, |out| {
+                let mut out = Fixed { out, full: false };
+                let result = decompress_growing(bytes, &mut out);
+                full = out.full;
+                result.map_err(Failure::ModuleData)
+            })
+        });
+        guest.unmap(UNPACKED, count)?;
+        let unpacked = result.as_ref().map_or(0, |len: &usize| *len);
+        for page in pages.split_off(unpacked.div_ceil(4096).min(pages.len())) {
+            guest.free().insert(Extent::new(page, 1));
+        }
+        match result {
+            Ok(len) => {
+                let len = u64::try_from(len).unwrap_or(0);
+                m.count_written(len);
+                for page in &pages {
+                    guest.kept().insert(Extent::new(*page, 1));
+                }
+                return Ok(guest.replace_module(pages, len)?);
+            }
+            Err(_) if full && count == want => want *= 4,
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// A buffer that cannot grow, and says whether it should have.
+struct Fixed<'a> {
+    out: &'a mut [u8],
+    full: bool,
+}
+
+impl Grow for Fixed<'_> {
+    fn grow(&mut self, len: usize) -> Result<&mut [u8], Full> {
+        if len > self.out.len() {
+            self.full = true;
+            return Err(Full {
+                limit: self.out.len(),
+            });
+        }
+        Ok(self.out)
+    }
 }
 
 /// Reads the archive's directory.
@@ -85,5 +159,4 @@ pub(crate) fn describe(m: &Xen, report: &Report, archive: &Module, entry: &Entry
     for name in archive.ignored() {
         report.line(m, format_args!("boot module: {name:?} is not used"));
     }
-    let _ = PAGE_SIZE;
 }

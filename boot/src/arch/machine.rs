@@ -216,10 +216,13 @@ pub(crate) fn scratch() -> u64 {
 
 /// A copy of the page that Xen filled with hypercall stubs (PV).
 pub(crate) fn copy_of_hypercall_page(into: &mut [u8; 4096]) {
-    let page = (&raw const hypercall_page).cast::<[u8; 4096]>();
-    // SAFETY: 4096 bytes of the image are reserved at that symbol, and Xen
-    // wrote them before the first instruction ran.
-    *into = unsafe { page.read_volatile() };
+    let from = &raw const hypercall_page;
+    // SAFETY: 4096 bytes of the image are reserved at that symbol; Xen wrote
+    // them, behind the compiler's back, before the first instruction ran.
+    unsafe {
+        asm!("rep movsb", inout("rcx") 4096 => _, inout("rsi") from => _,
+            inout("rdi") into.as_mut_ptr() => _, options(nostack, preserves_flags))
+    };
 }
 
 /// Writes a byte to the port that Xen logs for an HVM or PVH guest.

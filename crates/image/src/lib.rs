@@ -1,2 +1,46 @@
-//! To come.
+//! Kernel images: what a file is, where its parts go, what is in it.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`kernel`] | a file of any format |
+//! | [`bzimage`] | the Linux boot protocol's setup header and payload |
+//! | [`elf`] | segments and notes of an ELF kernel |
+//! | [`notes`] | Xen's notes |
+//! | [`start`] | in which guest types a kernel can start |
+//! | [`compression`], [`payload`] | what a payload is packed with, and unpacking it |
+//!
+//! Files are hostile: every read is checked, every length bounded, and
+//! nothing panics.
+
 #![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
+
+extern crate alloc;
+
+pub mod bzimage;
+pub mod compression;
+mod decompress;
+pub mod elf;
+pub mod error;
+pub mod kernel;
+pub mod notes;
+pub mod payload;
+pub mod start;
+
+pub use bzimage::BzImage;
+pub use compression::Compression;
+pub use elf::{Elf, Segment};
+pub use error::ImageError;
+pub use kernel::Kernel;
+pub use notes::XenNotes;
+pub use payload::{DecompressError, Full, Grow, Payload, decompress_growing, scratch_of};
+pub use start::{CannotStart, can_start_pv, can_start_pvh};
