@@ -35,6 +35,8 @@ pub(crate) enum Module {
     CorruptPayload,
     /// The kernel is an ELF file without Xen's notes.
     NoNotes,
+    /// The kernel wants more memory than the guest has.
+    LargeKernel,
     /// The initrd is larger than what the kernel leaves of the memory.
     LargeInitrd,
     /// The command line is longer than any kernel takes.
@@ -208,7 +210,8 @@ fn chains() -> Vec<Case> {
 /// Input that must be refused, with the guest going on.
 fn bad_input() -> Vec<Case> {
     use Module::{
-        CorruptPayload, CutArchive, CutKernel, Empty, Good, LargeInitrd, LongCmdline, NoNotes,
+        CorruptPayload, CutArchive, CutKernel, Empty, Good, LargeInitrd, LargeKernel, LongCmdline,
+        NoNotes,
     };
     let mut cases = Vec::new();
     let mut add = |mode, name: &str, module, options, expect| {
@@ -216,8 +219,10 @@ fn bad_input() -> Vec<Case> {
         case.module = module;
         case.options = options;
         case.expect = expect;
-        if module == NoNotes {
+        if let NoNotes | LargeKernel = module {
             case.linux = Linux::Elf;
+        } else if mode == Mode::Pvh {
+            case.linux = Linux::Debian(Flavour::Generic);
         }
         cases.push(case);
     };
@@ -251,7 +256,8 @@ fn bad_input() -> Vec<Case> {
         prompt(&["kexen: error: ", "note"]),
     );
     add(Mode::Pv, "large-initrd", LargeInitrd, "", prompt(MEMORY));
-    add(Mode::Pvh, "large-initrd", LargeInitrd, "", prompt(MEMORY));
+    add(Mode::Pv, "large-kernel", LargeKernel, "", prompt(MEMORY));
+    add(Mode::Pvh, "large-kernel", LargeKernel, "", prompt(MEMORY));
     add(
         Mode::Pv,
         "long-cmdline",

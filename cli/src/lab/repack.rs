@@ -214,14 +214,33 @@ pub(crate) fn kernel(compression: Compression) -> Result<PathBuf> {
     Ok(dir.join("vmlinuz"))
 }
 
-/// The same kernel with bytes in the middle of its payload changed.
+/// The same kernel with bytes of its payload changed: near the start, which
+/// every format notices, and in the middle, which only a checksum does (LZ4's
+/// legacy frame has none: a kernel so changed may unpack, and even run).
 pub(crate) fn corrupted(image: &[u8]) -> Result<Vec<u8>> {
     let (start, length) = payload_range(image)?;
     let mut out = image.to_vec();
-    let middle = start + length / 2;
-    for byte in &mut out[middle..middle + 64] {
-        *byte ^= 0x5a;
+    for at in [start + 16, start + length / 2] {
+        for byte in &mut out[at..at + 64] {
+            *byte ^= 0x5a;
+        }
     }
+    Ok(out)
+}
+
+/// An ELF kernel that wants 1 GiB more memory for its last segment.
+pub(crate) fn grown(elf: &[u8]) -> Result<Vec<u8>> {
+    const LOAD: usize = 1;
+    ensure!(elf.starts_with(b"\x7fELF\x02"), "not a 64-bit ELF file");
+    let table = u32_at(elf, 0x20)?;
+    let count = u32_at(elf, 0x38)? & 0xffff;
+    let last = (0..count)
+        .map(|index| table + index * 56)
+        .rfind(|&header| u32_at(elf, header).ok() == Some(LOAD))
+        .context("no PT_LOAD segment")?;
+    let mut out = elf.to_vec();
+    let size = u32::try_from(u32_at(elf, last + 0x28)?)?.saturating_add(1 << 30);
+    out[last + 0x28..last + 0x2c].copy_from_slice(&size.to_le_bytes());
     Ok(out)
 }
 
@@ -285,6 +304,20 @@ mod tests {
         for compression in Compression::ALL {
             assert_eq!(Compression::of(compression.magic()), Some(compression));
         }
+    }
+
+    #[test]
+    fn the_last_segment_grows() {
+        let mut elf = vec![0; 64 + 2 * 56];
+        elf[..5].copy_from_slice(b"\x7fELF\x02");
+        elf[0x20] = 64;
+        elf[0x38] = 2;
+        elf[64] = 1;
+        elf[64 + 0x28] = 7;
+        let out = grown(&elf).unwrap();
+        assert_eq!(u32_at(&out, 64 + 0x28).unwrap(), (1 << 30) + 7);
+        elf[64] = 4;
+        assert!(grown(&elf).is_err());
     }
 
     #[test]

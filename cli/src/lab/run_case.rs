@@ -196,6 +196,10 @@ fn write_module(
             fs::write(&bad_kernel, repack::without_notes(&fs::read(kernel)?))?;
             payload::write(out, &bad_kernel, Some(initrd), cmdline)
         }
+        Module::LargeKernel => {
+            fs::write(&bad_kernel, repack::grown(&fs::read(kernel)?)?)?;
+            payload::write(out, &bad_kernel, Some(initrd), cmdline)
+        }
         Module::LargeInitrd => {
             let large = out.with_extension("initrd");
             // Fits into the guest as it is, but not beside an unpacked kernel.
