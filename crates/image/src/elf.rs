@@ -195,7 +195,11 @@ fn segment(ph: &ProgramHeader64<LE>) -> Result<Segment, ImageError> {
         return Err(field("p_offset", segment.offset, "in the file"));
     }
     if segment.paddr.checked_add(segment.memsz).is_none() {
-        return Err(field("p_paddr", segment.paddr, "an address with room for p_memsz"));
+        return Err(field(
+            "p_paddr",
+            segment.paddr,
+            "an address with room for p_memsz",
+        ));
     }
     Ok(segment)
 }
@@ -203,7 +207,7 @@ fn segment(ph: &ProgramHeader64<LE>) -> Result<Segment, ImageError> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use alloc::{vec, vec::Vec};
+    use alloc::vec;
 
     /// An ELF file with these segments, and notes at the end of the file.
     pub(crate) fn elf(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
@@ -225,7 +229,11 @@ pub(crate) mod tests {
                 file.extend(word.to_le_bytes());
             }
         };
-        let end = segments.iter().map(|s| s.offset + s.filesz).max().unwrap_or(0);
+        let end = segments
+            .iter()
+            .map(|s| s.offset + s.filesz)
+            .max()
+            .unwrap_or(0);
         let end = end.max(64 + 56 * u64::from(count)).next_multiple_of(4);
         for s in segments {
             header(1, s);
@@ -274,18 +282,14 @@ pub(crate) mod tests {
 
     #[test]
     fn bad_segments_are_named() {
-        let named = |segments: &[Segment], name: &str| {
-            match Elf::parse(&elf(segments, &[])).unwrap_err() {
+        let named =
+            |segments: &[Segment], name: &str| match Elf::parse(&elf(segments, &[])).unwrap_err() {
                 ImageError::Field { field, .. } => assert_eq!(field, name),
                 other => panic!("{other}"),
-            }
-        };
+            };
         named(&[seg(0, 0x1000, 9, 8)], "p_filesz");
         named(&[seg(0, u64::MAX, 0, 8)], "p_paddr");
-        named(
-            &[seg(0, 0x1000, 0, 0x100), seg(0, 0x10ff, 0, 1)],
-            "p_paddr",
-        );
+        named(&[seg(0, 0x1000, 0, 0x100), seg(0, 0x10ff, 0, 1)], "p_paddr");
         named(&[], "e_phnum");
     }
 

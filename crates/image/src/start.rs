@@ -45,8 +45,14 @@ pub fn can_start_pv(notes: &XenNotes) -> Result<(), CannotStart> {
     if notes.count == 0 {
         return Err(CannotStart::NoNotes);
     }
-    let generic = notes.loader.as_deref().is_some_and(|l| l.starts_with("generic"));
-    let linux = notes.guest_os.as_deref().is_some_and(|g| g.starts_with("linux"));
+    let generic = notes
+        .loader
+        .as_deref()
+        .is_some_and(|l| l.starts_with("generic"));
+    let linux = notes
+        .guest_os
+        .as_deref()
+        .is_some_and(|g| g.starts_with("linux"));
     if !generic && !linux {
         return Err(match &notes.loader {
             None => CannotStart::Missing("LOADER, which PV needs"),
@@ -145,24 +151,39 @@ mod tests {
             phys32_entry: Some(1),
             ..none.clone()
         };
-        assert!(matches!(can_start_pv(&pvh_only), Err(CannotStart::Missing(_))));
+        assert!(matches!(
+            can_start_pv(&pvh_only),
+            Err(CannotStart::Missing(_))
+        ));
         assert_eq!(can_start_pvh(&pvh_only), Ok(()));
         let why = |notes: &XenNotes| can_start_pv(notes).unwrap_err();
         let version = XenNotes {
             xen_version: Some("xen-2.0".into()),
             ..linux()
         };
-        assert!(matches!(why(&version), CannotStart::Note { note: "XEN_VERSION", .. }));
+        assert!(matches!(
+            why(&version),
+            CannotStart::Note {
+                note: "XEN_VERSION",
+                ..
+            }
+        ));
         let loader = XenNotes {
             loader: Some("special".into()),
             ..linux()
         };
-        assert!(matches!(why(&loader), CannotStart::Note { note: "LOADER", .. }));
+        assert!(matches!(
+            why(&loader),
+            CannotStart::Note { note: "LOADER", .. }
+        ));
         let feature = XenNotes {
             features: Some("!auto_translated_physmap".into()),
             ..linux()
         };
-        assert_eq!(why(&feature), CannotStart::Feature("auto_translated_physmap".into()));
+        assert_eq!(
+            why(&feature),
+            CannotStart::Feature("auto_translated_physmap".into())
+        );
         let offset = XenNotes {
             virt_base: None,
             paddr_offset: Some(0),
@@ -173,6 +194,9 @@ mod tests {
             phys32_entry: Some(1 << 32),
             ..linux()
         };
-        assert!(matches!(can_start_pvh(&high), Err(CannotStart::Note { .. })));
+        assert!(matches!(
+            can_start_pvh(&high),
+            Err(CannotStart::Note { .. })
+        ));
     }
 }

@@ -1,0 +1,244 @@
+//! Every compression against the program that Linux's build packs with.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    io::Write,
+    process::{Command, Stdio},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use kexen_image::{Compression, Payload, unpack};
+use proptest::prelude::*;
+
+/// Counts what the heap holds, and the most it held.
+struct Counting;
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(held, Relaxed);
+        // SAFETY: the caller's layout, as the trait asks.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: allocated above with this layout.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One test at a time: they share the counters.
+static ONE: Mutex<()> = Mutex::new(());
+fn alone() -> MutexGuard<'static, ()> {
+    ONE.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The program, its arguments, and Debian's package of it.
+fn packer(kind: Compression) -> (&'static str, &'static [&'static str], &'static str) {
+    match kind {
+        Compression::None => unreachable!("not packed"),
+        Compression::Gzip => ("gzip", &["-n", "-9"], "gzip"),
+        Compression::Bzip2 => ("bzip2", &["-9"], "bzip2"),
+        Compression::Xz => (
+            "xz",
+            &["--check=crc32", "--x86", "--lzma2=,dict=32MiB"],
+            "xz-utils",
+        ),
+        Compression::Lzma => ("xz", &["--format=lzma", "-9"], "xz-utils"),
+        Compression::Lzo => ("lzop", &["-9"], "lzop"),
+        Compression::Lz4 => ("lz4", &["-l", "-9"], "lz4"),
+        Compression::Zstd => ("zstd", &["-22", "--ultra"], "zstd"),
+    }
+}
+
+fn pack(kind: Compression, data: &[u8]) -> Vec<u8> {
+    let (program, args, package) = packer(kind);
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{program}: {e}; install Debian's package {package}"));
+    let mut stdin = child.stdin.take().unwrap();
+    let data = data.to_vec();
+    let writer = thread::spawn(move || stdin.write_all(&data));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success(), "{program} failed");
+    output.stdout
+}
+
+/// Text, noise, runs and structure, as in a kernel.
+fn sample() -> Vec<u8> {
+    let mut data = Vec::new();
+    let mut state = 7_u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 16
+    };
+    while data.len() < 3 << 20 {
+        match random() % 4 {
+            0 => data.extend((0..random() % 5000).map(|_| u8::try_from(random() & 0xff).unwrap())),
+            1 => data.extend(std::iter::repeat_n(
+                0,
+                usize::try_from(random() % 40_000).unwrap(),
+            )),
+            2 => (0..random() % 300).for_each(|n| {
+                data.extend(format!("symbol_{n}_{:x}\n", random() % 97).bytes());
+            }),
+            _ => (0..random() % 900).for_each(|n| {
+                data.extend([0xe8, u8::try_from(n % 251).unwrap(), 0, 0, 0, 0x48, 0x89]);
+            }),
+        }
+    }
+    data
+}
+
+fn payload<'a>(kind: Compression, bytes: &'a [u8], data: &[u8]) -> Payload<'a> {
+    Payload {
+        compression: kind,
+        bytes,
+        size: u64::try_from(data.len()).unwrap(),
+    }
+}
+
+#[test]
+fn what_the_programs_pack_is_unpacked() {
+    let _alone = alone();
+    let data = sample();
+    for kind in Compression::ALL {
+        let packed = pack(kind, &data);
+        assert_eq!(Compression::detect(&packed), kind);
+        let payload = payload(kind, &packed, &data);
+        let mut out = vec![0xaa; data.len()];
+        payload
+            .decompress(&mut out)
+            .unwrap_or_else(|e| panic!("{kind}: {e}"));
+        assert!(out == data, "{kind}");
+
+        let mut first = vec![0; 64 << 10];
+        let n = payload
+            .peek(&mut first)
+            .unwrap_or_else(|e| panic!("{kind}: {e}"));
+        assert_eq!(n, first.len(), "{kind}");
+        assert!(first == data[..n], "{kind}");
+
+        // Of unknown size, with a page of padding behind it.
+        let mut padded = packed.clone();
+        padded.resize(padded.len().next_multiple_of(4096), 0);
+        let mut room = vec![0; data.len() + 99];
+        let n = unpack(&padded, &mut room).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        assert!(room[..n] == data, "{kind}");
+        let error = unpack(&padded, &mut room[..data.len() - 1]).unwrap_err();
+        assert!(error.is_full(), "{kind}: {error}");
+    }
+}
+
+#[test]
+fn scratch_is_an_upper_bound_and_no_more_than_that() {
+    let _alone = alone();
+    let data = sample();
+    for kind in Compression::ALL {
+        let packed = pack(kind, &data);
+        let payload = payload(kind, &packed, &data);
+        let scratch = payload.scratch().unwrap();
+        let mut out = vec![0; data.len()];
+        let before = HELD.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        payload.decompress(&mut out).unwrap();
+        let used = PEAK.load(Relaxed) - before;
+        assert!(
+            used <= scratch,
+            "{kind}: {used} bytes used, {scratch} promised"
+        );
+        assert!(scratch <= used + (24 << 20), "{kind}: {scratch} for {used}");
+    }
+}
+
+#[test]
+fn a_wrong_size_is_seen() {
+    let _alone = alone();
+    let data = sample();
+    for kind in Compression::ALL {
+        let packed = pack(kind, &data);
+        let payload = payload(kind, &packed, &data);
+        let mut short = vec![0; data.len() - 1];
+        assert!(
+            payload.decompress(&mut short).unwrap_err().is_full(),
+            "{kind}"
+        );
+        let mut long = vec![0; data.len() + 1];
+        assert!(payload.decompress(&mut long).is_err(), "{kind}");
+    }
+}
+
+#[test]
+fn a_truncated_stream_is_seen() {
+    let _alone = alone();
+    let data = sample();
+    let mut out = vec![0; data.len()];
+    for kind in Compression::ALL {
+        let packed = pack(kind, &data);
+        let len = packed.len();
+        for cut in [0, 1, 3, 5, 9, 13, 20, len / 3, len / 2, len - 5, len - 1] {
+            let error = payload(kind, &packed[..cut], &data).decompress(&mut out);
+            assert!(error.is_err(), "{kind} cut to {cut} of {len}");
+        }
+    }
+}
+
+#[test]
+fn a_changed_byte_is_seen() {
+    let _alone = alone();
+    let data = sample();
+    let mut out = vec![0; data.len()];
+    for kind in Compression::ALL {
+        // The legacy frame of lz4 has no checksum at all.
+        if kind == Compression::Lz4 {
+            continue;
+        }
+        let packed = pack(kind, &data);
+        for part in 1..8 {
+            let mut bad = packed.clone();
+            bad[packed.len() * part / 8] ^= 0x10;
+            let seen = match payload(kind, &bad, &data).decompress(&mut out) {
+                Err(_) => true,
+                // lzma alone has no checksum, but it goes astray.
+                Ok(()) => out != data && kind == Compression::Lzma,
+            };
+            assert!(seen, "{kind}: changed at {part}/8");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn nothing_panics(
+        kind in 0_usize..7,
+        tail in proptest::collection::vec(any::<u8>(), 0..600),
+        size in 0_usize..100_000,
+    ) {
+        let _alone = alone();
+        let kind = Compression::ALL[kind];
+        let mut bytes = kind.magic().to_vec();
+        bytes.extend(tail);
+        let mut out = vec![0; size];
+        let payload = payload(kind, &bytes, &out);
+        let _ = payload.scratch();
+        let _ = payload.peek(&mut vec![0; 4096]);
+        let _ = payload.decompress(&mut out);
+        let _ = unpack(&bytes, &mut out);
+    }
+}
