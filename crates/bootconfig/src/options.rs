@@ -1,0 +1,362 @@
+//! Kexen's options: the `kexen.*` words of the guest's own command line.
+//!
+//! All other words are the kernel's. Double quotes protect spaces, as on
+//! Linux's command line.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+/// What to do when something cannot be started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Ask on the console.
+    #[default]
+    Prompt,
+    /// Power the guest off.
+    PowerOff,
+    /// End with a crash code, which a toolstack sees.
+    Crash,
+}
+
+/// What the guest's own words do to the entry's `cmdline`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CmdlineMode {
+    /// They are added to it.
+    #[default]
+    Append,
+    /// They replace it, if there are any.
+    Replace,
+}
+
+/// What the stage before left in memory: pages, and a sum over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// How many pages.
+    pub pages: u64,
+    /// The sum.
+    pub checksum: u64,
+}
+
+/// A defence that an omission test leaves out.
+#[cfg(feature = "omission")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Omit {
+    /// The new page tables stay mapped writable.
+    WritableTables,
+    /// The old page tables stay pinned.
+    PinnedTables,
+    /// M2P is not brought in step.
+    M2p,
+}
+
+/// Kexen's options.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `kexen.entry`: which entry of the boot module.
+    pub entry: Option<String>,
+    /// `kexen.cmdline`
+    pub cmdline: CmdlineMode,
+    /// `kexen.on-error`
+    pub on_error: OnError,
+    /// `kexen.stats`: print figures before the jump.
+    pub stats: bool,
+    /// `kexen.quiet`: print errors alone.
+    pub quiet: bool,
+    /// `kexen.chain`: how often to start the entry `kexen` before.
+    pub chain: u32,
+    /// `kexen.verify-memory`: mark free memory before the jump.
+    pub verify_memory: bool,
+    /// `kexen.marker`: what the stage before marked.
+    pub marker: Option<Marker>,
+    /// `kexen.omit`
+    #[cfg(feature = "omission")]
+    pub omit: Option<Omit>,
+}
+
+/// The options, each with a line of help.
+pub const HELP: &[(&str, &str)] = &[
+    ("kexen.entry=NAME", "start this entry of the boot module"),
+    (
+        "kexen.cmdline=append|replace",
+        "what the other words here do to the entry's cmdline (default append)",
+    ),
+    (
+        "kexen.on-error=prompt|poweroff|crash",
+        "what to do when something cannot be started (default prompt)",
+    ),
+    ("kexen.stats", "print figures before the jump"),
+    ("kexen.quiet", "print errors alone"),
+    (
+        "kexen.chain=N",
+        "start the entry `kexen` N times first, handing the boot module on",
+    ),
+    (
+        "kexen.verify-memory",
+        "mark all free memory before the jump, for the next stage to check",
+    ),
+    (
+        "kexen.marker=PAGES:CHECKSUM",
+        "what the stage before marked (set by Kexen itself)",
+    ),
+];
+
+/// How often a chain can go on.
+const MAX_CHAIN: u32 = 1000;
+
+/// A word that is not an option as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OptionError {
+    /// No option of that name.
+    Unknown {
+        /// The word.
+        word: String,
+    },
+    /// A value that the option does not take.
+    Value {
+        /// The word.
+        word: String,
+        /// What it takes.
+        want: &'static str,
+    },
+}
+
+impl core::fmt::Display for OptionError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Unknown { word } => {
+                write!(f, "unknown option {word:?}; there are:")?;
+                for (option, _) in HELP {
+                    write!(f, " {option}")?;
+                }
+                Ok(())
+            }
+            Self::Value { word, want } => write!(f, "{word:?}: the value must be {want}"),
+        }
+    }
+}
+
+impl core::error::Error for OptionError {}
+
+/// Splits a command line at spaces outside double quotes.
+fn words(text: &str) -> Vec<&str> {
+    let mut quoted = false;
+    text.split(move |c: char| {
+        quoted ^= c == '"';
+        c.is_whitespace() && !quoted
+    })
+    .filter(|word| !word.is_empty())
+    .collect()
+}
+
+impl Options {
+    /// Takes Kexen's options out of a command line; the rest of the words,
+    /// as they are, are the kernel's.
+    pub fn parse(text: &str) -> Result<(Self, String), OptionError> {
+        let mut options = Self::default();
+        let mut rest: Vec<&str> = Vec::new();
+        for word in words(text) {
+            if word.starts_with("kexen.") {
+                options.set(word)?;
+            } else {
+                rest.push(word);
+            }
+        }
+        Ok((options, rest.join(" ")))
+    }
+
+    fn set(&mut self, word: &str) -> Result<(), OptionError> {
+        let bad = |want| {
+            Err(OptionError::Value {
+                word: word.to_string(),
+                want,
+            })
+        };
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.trim_matches('"'))),
+            None => (word, None),
+        };
+        match (name, value) {
+            ("kexen.entry", Some(name)) if !name.is_empty() => self.entry = Some(name.to_string()),
+            ("kexen.entry", _) => return bad("the name of an entry"),
+            ("kexen.cmdline", Some("append")) => self.cmdline = CmdlineMode::Append,
+            ("kexen.cmdline", Some("replace")) => self.cmdline = CmdlineMode::Replace,
+            ("kexen.cmdline", _) => return bad("append or replace"),
+            ("kexen.on-error", value) => match value.and_then(on_error) {
+                Some(what) => self.on_error = what,
+                None => return bad("prompt, poweroff or crash"),
+            },
+            ("kexen.stats", None) => self.stats = true,
+            ("kexen.quiet", None) => self.quiet = true,
+            ("kexen.verify-memory", None) => self.verify_memory = true,
+            ("kexen.stats" | "kexen.quiet" | "kexen.verify-memory", Some(_)) => {
+                return bad("left out");
+            }
+            ("kexen.chain", value) => {
+                match value.and_then(|n| n.parse().ok()).filter(|n| *n <= MAX_CHAIN) {
+                    Some(n) => self.chain = n,
+                    None => return bad("a number from 0 to 1000"),
+                }
+            }
+            ("kexen.marker", value) => match value.and_then(marker) {
+                Some(marker) => self.marker = Some(marker),
+                None => return bad("PAGES:CHECKSUM, a number and 16 hexadecimal digits"),
+            },
+            #[cfg(feature = "omission")]
+            ("kexen.omit", value) => {
+                self.omit = Some(match value {
+                    Some("writable-tables") => Omit::WritableTables,
+                    Some("pinned-tables") => Omit::PinnedTables,
+                    Some("m2p") => Omit::M2p,
+                    _ => return bad("writable-tables, pinned-tables or m2p"),
+                });
+            }
+            _ => {
+                return Err(OptionError::Unknown {
+                    word: word.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// `kexen.on-error` alone, out of a command line that may be wrong
+    /// elsewhere: the last that is right.
+    #[must_use]
+    pub fn on_error_of(text: &str) -> OnError {
+        words(text)
+            .into_iter()
+            .rev()
+            .filter_map(|word| word.strip_prefix("kexen.on-error="))
+            .find_map(|value| on_error(value.trim_matches('"')))
+            .unwrap_or_default()
+    }
+
+    /// The guest's command line for the next stage of a chain: the count
+    /// one less, the marker another one, all else as it is.
+    #[must_use]
+    pub fn next_chain_command_line(&self, text: &str, marker: Option<&str>) -> String {
+        let mut next: Vec<String> = Vec::new();
+        for word in words(text) {
+            if word.starts_with("kexen.chain=") {
+                next.push(format!("kexen.chain={}", self.chain.saturating_sub(1)));
+            } else if !word.starts_with("kexen.marker=") {
+                next.push(word.to_string());
+            }
+        }
+        if let Some(marker) = marker {
+            next.push(format!("kexen.marker={marker}"));
+        }
+        next.join(" ")
+    }
+}
+
+fn on_error(value: &str) -> Option<OnError> {
+    match value {
+        "prompt" => Some(OnError::Prompt),
+        "poweroff" => Some(OnError::PowerOff),
+        "crash" => Some(OnError::Crash),
+        _ => None,
+    }
+}
+
+fn marker(value: &str) -> Option<Marker> {
+    let (pages, sum) = value.split_once(':')?;
+    if sum.len() != 16 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    Some(Marker {
+        pages: pages.parse().ok()?,
+        checksum: u64::from_str_radix(sum, 16).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_told_apart() {
+        let (options, rest) = Options::parse(
+            "root=/dev/xvda1 kexen.entry=old  kexen.on-error=crash kexen.stats \
+             dyndbg=\"file a +p\" kexen.chain=3 kexen.marker=0000000012:00000000000000ff",
+        )
+        .unwrap();
+        assert_eq!(rest, "root=/dev/xvda1 dyndbg=\"file a +p\"");
+        assert_eq!(options.entry.as_deref(), Some("old"));
+        assert_eq!(options.on_error, OnError::Crash);
+        assert!(options.stats && !options.quiet);
+        assert_eq!(options.chain, 3);
+        assert_eq!(
+            options.marker,
+            Some(Marker {
+                pages: 12,
+                checksum: 255
+            })
+        );
+    }
+
+    #[test]
+    fn mistakes_name_the_word() {
+        for word in [
+            "kexen.entry=",
+            "kexen.cmdline=both",
+            "kexen.on-error",
+            "kexen.on-error=shell",
+            "kexen.stats=yes",
+            "kexen.chain=1001",
+            "kexen.chain=-1",
+            "kexen.marker=1:2",
+            "kexen.marker=1:+00000000000000f",
+        ] {
+            match Options::parse(word).unwrap_err() {
+                OptionError::Value { word: named, .. } => assert_eq!(named, word),
+                OptionError::Unknown { .. } => panic!("{word}"),
+            }
+        }
+        let error = Options::parse("quiet kexen.colour=red").unwrap_err();
+        let text = format!("{error}");
+        assert!(text.contains("unknown option \"kexen.colour=red\""), "{text}");
+        assert!(text.contains("kexen.entry=NAME"), "{text}");
+    }
+
+    #[cfg(not(feature = "omission"))]
+    #[test]
+    fn the_image_for_everybody_omits_nothing() {
+        assert!(matches!(
+            Options::parse("kexen.omit=m2p"),
+            Err(OptionError::Unknown { .. })
+        ));
+    }
+
+    #[test]
+    fn on_error_is_found_beside_mistakes() {
+        let of = Options::on_error_of;
+        assert_eq!(of("kexen.bad kexen.on-error=crash"), OnError::Crash);
+        assert_eq!(of("kexen.on-error=crash kexen.on-error=?"), OnError::Crash);
+        assert_eq!(of("kexen.bad"), OnError::Prompt);
+    }
+
+    #[test]
+    fn a_chain_counts_down() {
+        let text = "a kexen.chain=2 b kexen.marker=1:00000000000000aa";
+        let (options, _) = Options::parse(text).unwrap();
+        assert_eq!(
+            options.next_chain_command_line(text, Some("2:x")),
+            "a kexen.chain=1 b kexen.marker=2:x"
+        );
+        assert_eq!(options.next_chain_command_line(text, None), "a kexen.chain=1 b");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(text in "\\PC{0,200}", option in "kexen\\.[a-z-]{0,14}=?[ -~]{0,30}") {
+            let _ = Options::parse(&text);
+            let _ = Options::parse(&option);
+            let _ = Options::on_error_of(&text);
+            let _ = Options::default().next_chain_command_line(&text, None);
+        }
+    }
+}
