@@ -36,12 +36,14 @@ pub(crate) struct Choice {
 pub(crate) fn run<G: Guest>(guest: &mut G) -> ! {
     let m = guest.machine();
     let report = Report::new(guest.console());
+    report.keep_for_panic();
     let text = guest.command_line();
     let parsed = Options::parse(&text);
     let quiet = matches!(&parsed, Ok((options, _)) if options.quiet);
     if !quiet {
         banner(guest, &report);
     }
+    let mut choice = Choice::default();
     let (options, words) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -49,17 +51,21 @@ pub(crate) fn run<G: Guest>(guest: &mut G) -> ! {
             // What to do about errors is in the same line: find just that.
             let on_error = Options::on_error_of(&text);
             stop_on_error(m, &report, on_error);
-            (Options::default(), text)
+            choice = prompt::ask(guest, &report, &choice);
+            (Options::default(), String::new())
         }
     };
-    let mut choice = Choice::default();
-    if let Err(failure) = marker::check(guest, &report, &options) {
-        report.line(m, format_args!("error: {failure}"));
-        stop_on_error(m, &report, options.on_error);
-    }
+    #[cfg(feature = "omission")]
+    guest.omit(options.omit);
+    let mut failed = marker::check(guest, &report, &options).err();
     loop {
-        let Err(failure) = attempt(guest, &report, &options, &words, &choice);
-        report.line(m, format_args!("error: {failure}"));
+        if failed.is_none() {
+            let Err(failure) = attempt(guest, &report, &options, &words, &choice);
+            failed = Some(failure);
+        }
+        if let Some(failure) = failed.take() {
+            report.line(m, format_args!("error: {failure}"));
+        }
         stop_on_error(m, &report, options.on_error);
         choice = prompt::ask(guest, &report, &choice);
     }
@@ -156,7 +162,7 @@ fn try_once<G: Guest>(
     let initrd = if chained {
         Some((0, len))
     } else {
-        entry.initrd.as_ref().map(|range| module::offset_len(range))
+        entry.initrd.as_ref().map(module::offset_len)
     };
     if !quiet {
         report.line(
@@ -167,7 +173,7 @@ fn try_once<G: Guest>(
     let ready = kernel.ready(initrd, &command_line);
     let never = guest.hand_off(&ready, &mut |guest, outcome| {
         if options.verify_memory {
-            marker::leave(guest, &command_line, outcome.command_line_at)?;
+            marker::leave(guest, options, &command_line, outcome.command_line_at)?;
         }
         if options.stats {
             stats::print(guest.machine(), report, &kernel, outcome.moved);

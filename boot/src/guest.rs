@@ -118,6 +118,9 @@ pub(crate) trait Guest: Sized {
         kernel: &Ready<'_>,
         before_jump: BeforeJump<'_, Self>,
     ) -> Result<core::convert::Infallible, HandoffError>;
+    /// Sets what an omission test leaves out.
+    #[cfg(feature = "omission")]
+    fn omit(&mut self, omit: Option<kexen_bootconfig::options::Omit>);
     /// Waits until something was typed.
     fn wait_for_input(&mut self);
 }

@@ -125,10 +125,9 @@ pub(crate) fn load<G: Guest>(
             error,
         })?;
         lent(m, BUFFER, head.size, |out| {
-            let mut progress = |_: usize| {};
             image
                 .payload()
-                .decompress(out, &mut progress)
+                .decompress(out)
                 .map_err(|error| Failure::KernelData {
                     file: file.clone(),
                     error,

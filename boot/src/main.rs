@@ -71,7 +71,7 @@ extern "C" fn pvh_main(start_info: u64) -> ! {
 
 /// Ends the guest where not even a console is known.
 fn give_up(m: &Xen, why: core::fmt::Arguments<'_>) -> ! {
-    report::early(m, format_args!("error: {why}"));
+    report::panic(m, format_args!("error: {why}"));
     loop {
         let _ = hypercall::shutdown(m, SHUTDOWN_CRASH);
     }

@@ -22,19 +22,23 @@ use crate::{
 /// Pages that are looked at together.
 const CHUNK: usize = 2048;
 
-/// Word n of the marker of a page.
-const fn word(page: u64, n: u64) -> u64 {
-    let mut x = page.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+/// Word n of the marker of a page. `stage` is the count of the chain, so
+/// that a page which an earlier stage marked is not taken for one of this.
+const fn word(stage: u32, page: u64, n: u64) -> u64 {
+    let stage = stage as u64;
+    let mut x = page.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ n.wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        ^ stage.wrapping_mul(0xd6e8_feb8_6659_fd93);
     x ^= x >> 29;
     x.wrapping_mul(0x94d0_49bb_1331_11eb) | 1
 }
 
 /// What a marked page adds to the checksum.
-fn sum(page: u64, words: &[u8]) -> Option<u64> {
+fn sum(stage: u32, page: u64, words: &[u8]) -> Option<u64> {
     let mut total = page;
     for (n, bytes) in (0_u64..).zip(words.as_chunks::<8>().0) {
         let value = u64::from_le_bytes(*bytes);
-        if value != word(page, n) {
+        if value != word(stage, page, n) {
             return None;
         }
         total = total.rotate_left(7) ^ value;
@@ -80,10 +84,11 @@ pub(crate) fn check<G: Guest>(
     };
     prepare(guest)?;
     let free: Vec<u64> = guest.free().pages().collect();
+    let stage = options.chain;
     let (mut found, mut total) = (0_u64, 0_u64);
     each(guest, &free, &mut |pages, bytes| {
         for (page, words) in pages.iter().zip(bytes.chunks_exact(4096)) {
-            if let Some(sum) = sum(*page, words) {
+            if let Some(sum) = sum(stage, *page, words) {
                 found += 1;
                 total = total.wrapping_add(sum);
             }
@@ -115,9 +120,11 @@ pub(crate) const PLACEHOLDER: &str = "4294967295:ffffffffffffffff";
 /// must find in the place of [`PLACEHOLDER`] in its command line.
 pub(crate) fn leave<G: Guest>(
     guest: &mut G,
+    options: &Options,
     command_line: &str,
     command_line_at: u64,
 ) -> Result<(), HandoffError> {
+    let stage = options.chain.saturating_sub(1);
     let Some(offset) = command_line.find(PLACEHOLDER) else {
         return Ok(());
     };
@@ -131,9 +138,9 @@ pub(crate) fn leave<G: Guest>(
     each(guest, &free, &mut |pages, bytes| {
         for (page, words) in pages.iter().zip(bytes.chunks_exact_mut(4096)) {
             for (n, bytes) in (0_u64..).zip(words.as_chunks_mut::<8>().0) {
-                *bytes = word(*page, n).to_le_bytes();
+                *bytes = word(stage, *page, n).to_le_bytes();
             }
-            if let Some(sum) = sum(*page, words) {
+            if let Some(sum) = sum(stage, *page, words) {
                 total = total.wrapping_add(sum);
             }
         }

@@ -7,7 +7,7 @@ use kexen_abi::PAGE_SIZE;
 use kexen_bootconfig::module::{Entry, Module};
 use kexen_guest::{Extent, Machine};
 use kexen_handoff::HandoffError;
-use kexen_image::{Compression, Full, Grow, decompress_growing, scratch_of};
+use kexen_image::{Compression, unpack, unpack_scratch};
 
 use crate::{
     arch::Xen,
@@ -55,13 +55,13 @@ pub(crate) fn find<G: Guest>(
 /// and more, up to the memory there is.
 fn decompress<G: Guest>(guest: &mut G, at: u64, len: u64) -> Result<(), Failure> {
     let m = guest.machine();
-    let scratch = lent(m, at, len, |bytes| {
-        scratch_of(bytes).map_err(Failure::ModuleData)
-    })?;
-    guest.grow_heap(heap_for(scratch))?;
-    let have = guest.free().count();
     let mut want = (2 * len).div_ceil(PAGE_SIZE) + 256;
     loop {
+        let scratch = lent(m, at, len, |bytes| {
+            unpack_scratch(bytes, want * PAGE_SIZE).map_err(Failure::ModuleData)
+        })?;
+        guest.grow_heap(heap_for(scratch))?;
+        let have = guest.free().count();
         // Something must be left for page tables and for the kernel.
         let count = want.min(have - have / 8);
         let room = guest.free().take(count).ok_or(HandoffError::Memory {
@@ -71,13 +71,9 @@ fn decompress<G: Guest>(guest: &mut G, at: u64, len: u64) -> Result<(), Failure>
         })?;
         let mut pages: Vec<u64> = room.pages().collect();
         guest.map(UNPACKED, &pages)?;
-        let mut full = false;
         let result = lent(m, at, len, |bytes| {
             lent(m, UNPACKED, count * PAGE_SIZE, |out| {
-                let mut out = Fixed { out, full: false };
-                let result = decompress_growing(bytes, &mut out);
-                full = out.full;
-                result.map_err(Failure::ModuleData)
+                unpack(bytes, out).map_err(Failure::ModuleData)
             })
         });
         guest.unmap(UNPACKED, count)?;
@@ -94,27 +90,9 @@ fn decompress<G: Guest>(guest: &mut G, at: u64, len: u64) -> Result<(), Failure>
                 }
                 return Ok(guest.replace_module(pages, len)?);
             }
-            Err(_) if full && count == want => want *= 4,
+            Err(Failure::ModuleData(error)) if error.is_full() && count == want => want *= 4,
             Err(failure) => return Err(failure),
         }
-    }
-}
-
-/// A buffer that cannot grow, and says whether it should have.
-struct Fixed<'a> {
-    out: &'a mut [u8],
-    full: bool,
-}
-
-impl Grow for Fixed<'_> {
-    fn grow(&mut self, len: usize) -> Result<&mut [u8], Full> {
-        if len > self.out.len() {
-            self.full = true;
-            return Err(Full {
-                limit: self.out.len(),
-            });
-        }
-        Ok(self.out)
     }
 }
 

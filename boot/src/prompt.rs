@@ -94,11 +94,7 @@ fn read_line<G: Guest>(guest: &mut G, report: &Report) -> String {
                     report.raw(m, "\n");
                     return String::from_utf8_lossy(&line).trim().to_string();
                 }
-                8 | 127 => {
-                    if line.pop().is_some() {
-                        report.raw(m, "\x08 \x08");
-                    }
-                }
+                8 | 127 if line.pop().is_some() => report.raw(m, "\x08 \x08"),
                 b' '..=b'~' if line.len() < LINE => {
                     line.push(byte);
                     report.console().write(m, &[byte]);

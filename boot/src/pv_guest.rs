@@ -20,7 +20,8 @@ use kexen_image::XenNotes;
 use crate::{
     arch::{self, Xen, jump},
     guest::{
-        BUFFER, BeforeJump, GLANCE, Guest, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, copy, lists_for,
+        BUFFER, BeforeJump, GLANCE, Guest, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, copy,
+        lists_for,
     },
 };
 
@@ -46,15 +47,27 @@ pub(crate) struct PvGuest {
     omit: Omit,
 }
 
+/// The boot module: its pages, and its bytes.
 #[derive(Debug)]
-struct Module {
-    pages: Vec<u64>,
-    len: u64,
+enum Module {
+    /// Where the toolstack put it.
+    InPlace(Extent, u64),
+    /// In pages of this guest's.
+    Pages(Vec<u64>, u64),
 }
 
 impl Module {
     const fn len(&self) -> u64 {
-        self.len
+        match self {
+            Self::InPlace(_, len) | Self::Pages(_, len) => *len,
+        }
+    }
+
+    fn pages(&self) -> Vec<u64> {
+        match self {
+            Self::InPlace(run, _) => (run.start..run.end()).collect(),
+            Self::Pages(pages, _) => pages.clone(),
+        }
     }
 }
 
@@ -85,10 +98,7 @@ impl PvGuest {
         if let Some((pages, len)) = start.module() {
             free.remove(pages);
             mapped_free.remove(pages);
-            module = Some(Module {
-                pages: (pages.start..pages.end()).collect(),
-                len,
-            });
+            module = Some(Module::InPlace(pages, len));
         }
         if let Some(pages) = start.p2m_frames() {
             free.remove(pages);
@@ -133,12 +143,6 @@ impl PvGuest {
         Ok(guest)
     }
 
-    /// Sets what an omission test leaves out.
-    #[cfg(feature = "omission")]
-    pub(crate) fn omit(&mut self, omit: Omit) {
-        self.omit = omit;
-    }
-
     /// Maps shared info for `look`, entered in the ledger meanwhile.
     fn with_shared_info(
         &mut self,
@@ -174,7 +178,7 @@ impl PvGuest {
         let count = len.div_ceil(PAGE_SIZE);
         if offset.is_multiple_of(PAGE_SIZE) {
             let first = usize::try_from(offset / PAGE_SIZE).unwrap_or(usize::MAX);
-            let pages = module.pages.iter().copied().skip(first);
+            let pages = module.pages().into_iter().skip(first);
             let pages = pages.take(usize::try_from(count).unwrap_or(0)).collect();
             return Ok(Some((pages, len)));
         }
@@ -220,7 +224,7 @@ impl Guest for PvGuest {
         let Some(module) = &self.module else {
             return Ok(None);
         };
-        let (pages, len) = (module.pages.clone(), module.len);
+        let (pages, len) = (module.pages(), module.len());
         self.map(MODULE_BUFFER, &pages)?;
         Ok(Some((MODULE_BUFFER, len)))
     }
@@ -293,8 +297,8 @@ impl Guest for PvGuest {
     }
 
     fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError> {
-        if let Some(old) = self.module.replace(Module { pages, len }) {
-            for page in old.pages {
+        if let Some(old) = self.module.replace(Module::Pages(pages, len)) {
+            for page in old.pages() {
                 self.mapped_free.insert(Extent::new(page, 1));
             }
         }
@@ -317,8 +321,8 @@ impl Guest for PvGuest {
             mapped_free.insert(Extent::new(page, 1));
         }
         let initrd = self.initrd_pages(kernel)?;
-        for page in self.module.iter().flat_map(|module| &module.pages) {
-            mapped_free.insert(Extent::new(*page, 1));
+        for page in self.module.iter().flat_map(Module::pages) {
+            mapped_free.insert(Extent::new(page, 1));
         }
         let input = pv::Input {
             kernel: pv::Kernel {
@@ -374,6 +378,16 @@ impl Guest for PvGuest {
         let quiesced = staged.quiesce(&self.space, &self.ledger)?;
         let released = quiesced.release(m, &mut self.space, &mut self.ledger)?;
         released.jump(jump::run)
+    }
+
+    #[cfg(feature = "omission")]
+    fn omit(&mut self, omit: Option<kexen_bootconfig::options::Omit>) {
+        use kexen_bootconfig::options::Omit as What;
+        self.omit = Omit {
+            read_only_tables: omit == Some(What::WritableTables),
+            unpin_old_tables: omit == Some(What::PinnedTables),
+            m2p: omit == Some(What::M2p),
+        };
     }
 
     fn wait_for_input(&mut self) {

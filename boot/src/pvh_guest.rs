@@ -297,6 +297,11 @@ impl Guest for PvhGuest {
         released.jump(jump::run)
     }
 
+    #[cfg(feature = "omission")]
+    fn omit(&mut self, _: Option<kexen_bootconfig::options::Omit>) {
+        // What can be left out so far are rules for PV.
+    }
+
     fn wait_for_input(&mut self) {
         let Console::Ring { port, .. } = self.console else {
             let _ = hypercall::sched_yield(self.m);
@@ -316,7 +321,9 @@ impl PvhGuest {
     fn initrd(&mut self, offset: u64, len: u64) -> Result<(u64, u64), HandoffError> {
         let (from, in_place) = match &self.module {
             Some(Module::InPlace(at, _)) => (at + offset, Some(at + offset)),
-            Some(Module::Mapped(pages, _)) => (MODULE_BUFFER + offset, in_order(pages, offset, len)),
+            Some(Module::Mapped(pages, _)) => {
+                (MODULE_BUFFER + offset, in_order(pages, offset, len))
+            }
             None => return Ok((0, 0)),
         };
         if let Some(address) = in_place.filter(|address| address.is_multiple_of(PAGE_SIZE)) {

@@ -1,7 +1,10 @@
 //! Lines for the guest's console.
 
 use alloc::{format, string::String};
-use core::fmt::Arguments;
+use core::{
+    fmt::Arguments,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use kexen_guest::{Machine, console::Console};
 
@@ -19,6 +22,14 @@ impl Report {
         Self { console }
     }
 
+    /// Has a panic written there, too.
+    pub(crate) fn keep_for_panic(&self) {
+        if let Console::Ring { page, port } = self.console {
+            PANIC_PORT.store(port, Ordering::Relaxed);
+            PANIC_PAGE.store(page, Ordering::Relaxed);
+        }
+    }
+
     /// Writes `kexen: ` and a line.
     pub(crate) fn line<M: Machine + ?Sized>(&self, m: &M, text: Arguments<'_>) {
         let line = format!("kexen: {text}\n");
@@ -34,6 +45,22 @@ impl Report {
     pub(crate) const fn console(&self) -> Console {
         self.console
     }
+}
+
+/// The guest's console, for a panic: its page (0 for none) and port.
+static PANIC_PAGE: AtomicU64 = AtomicU64::new(0);
+static PANIC_PORT: AtomicU32 = AtomicU32::new(0);
+
+/// A panic's line: on the guest's console if it is known, on Xen's anyway.
+pub(crate) fn panic(m: &Xen, text: Arguments<'_>) {
+    let page = PANIC_PAGE.load(Ordering::Relaxed);
+    if page != 0 {
+        let port = PANIC_PORT.load(Ordering::Relaxed);
+        let report = Report::new(Console::Ring { page, port });
+        report.line(m, text);
+        report.console.drain(m);
+    }
+    early(m, text);
 }
 
 /// A line for the hypervisor's console, before the guest's own is known: by

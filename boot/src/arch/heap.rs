@@ -7,10 +7,7 @@ use talc::{TalcLock, source::Manual};
 /// Bytes of the arena that is there from the start.
 const FIRST_ARENA: usize = 192 * 1024;
 
-#[repr(align(4096))]
-struct Arena([u8; FIRST_ARENA]);
-
-static mut ARENA: Arena = Arena([0; FIRST_ARENA]);
+static mut ARENA: [u64; FIRST_ARENA / 8] = [0; FIRST_ARENA / 8];
 
 #[global_allocator]
 static HEAP: TalcLock<Mutex<()>, Manual> = TalcLock::new(Manual);

@@ -119,7 +119,7 @@ unsafe extern "C" {
 }
 
 const _: () = {
-    use core::mem::{offset_of, size_of};
+    use core::mem::offset_of;
     use kexen_handoff::{pv::state as pv, pvh::state as pvh};
     assert!(pv::TRAMPOLINE_DATA == 2048);
     assert!(offset_of!(pv::TrampolineData, op_count) == 48);

@@ -285,7 +285,10 @@ mod tests {
         let first = &module.entries()[0];
         assert_eq!(&archive[first.kernel.clone()], b"k1");
         assert_eq!(first.cmdline.as_deref(), Some("quiet"));
-        assert_eq!((first.prefix(), module.entries()[1].prefix()), ("".into(), "other/".into()));
+        assert_eq!(
+            (first.prefix(), module.entries()[1].prefix()),
+            ("".into(), "other/".into())
+        );
         for entry in module.entries() {
             assert!(entry.initrd.as_ref().unwrap().start.is_multiple_of(4096));
         }
@@ -327,7 +330,9 @@ mod tests {
             parse(&[("kernel", b"k"), ("cmdline", &long)]),
             Err(ModuleError::Cmdline { .. })
         ));
-        let names: Vec<String> = (0..=MAX_ENTRIES).map(|n| alloc::format!("e{n}/kernel")).collect();
+        let names: Vec<String> = (0..=MAX_ENTRIES)
+            .map(|n| alloc::format!("e{n}/kernel"))
+            .collect();
         let files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b"k"[..])).collect();
         assert_eq!(parse(&files), Err(ModuleError::TooManyEntries));
     }

@@ -195,7 +195,10 @@ impl Options {
                 return bad("left out");
             }
             ("kexen.chain", value) => {
-                match value.and_then(|n| n.parse().ok()).filter(|n| *n <= MAX_CHAIN) {
+                match value
+                    .and_then(|n| n.parse().ok())
+                    .filter(|n| *n <= MAX_CHAIN)
+                {
                     Some(n) => self.chain = n,
                     None => return bad("a number from 0 to 1000"),
                 }
@@ -318,7 +321,10 @@ mod tests {
         }
         let error = Options::parse("quiet kexen.colour=red").unwrap_err();
         let text = format!("{error}");
-        assert!(text.contains("unknown option \"kexen.colour=red\""), "{text}");
+        assert!(
+            text.contains("unknown option \"kexen.colour=red\""),
+            "{text}"
+        );
         assert!(text.contains("kexen.entry=NAME"), "{text}");
     }
 
@@ -347,7 +353,10 @@ mod tests {
             options.next_chain_command_line(text, Some("2:x")),
             "a kexen.chain=1 b kexen.marker=2:x"
         );
-        assert_eq!(options.next_chain_command_line(text, None), "a kexen.chain=1 b");
+        assert_eq!(
+            options.next_chain_command_line(text, None),
+            "a kexen.chain=1 b"
+        );
     }
 
     proptest::proptest! {

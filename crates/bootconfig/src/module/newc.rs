@@ -227,9 +227,7 @@ const fn pad(at: usize) -> usize {
 /// The n-th field of a header.
 fn number(header: &[u8], field: &'static str, n: usize, offset: usize) -> Result<u32, NewcError> {
     let from = n.saturating_mul(8).saturating_add(6);
-    let digits = header
-        .get(from..from.saturating_add(8))
-        .unwrap_or_default();
+    let digits = header.get(from..from.saturating_add(8)).unwrap_or_default();
     let text = core::str::from_utf8(digits).unwrap_or("");
     let plain = digits.iter().all(u8::is_ascii_hexdigit);
     u32::from_str_radix(text, 16)
@@ -291,8 +289,17 @@ mod tests {
             bad[at..at + bytes.len()].copy_from_slice(bytes);
             error(&bad)
         };
-        assert!(matches!(with(0, b"07070x"), NewcError::Magic { offset: 0, .. }));
-        assert!(matches!(with(54, b"+0000001"), NewcError::Field { field: "c_filesize", .. }));
+        assert!(matches!(
+            with(0, b"07070x"),
+            NewcError::Magic { offset: 0, .. }
+        ));
+        assert!(matches!(
+            with(54, b"+0000001"),
+            NewcError::Field {
+                field: "c_filesize",
+                ..
+            }
+        ));
         assert!(matches!(with(94, b"00000001"), NewcError::Name { .. }));
         assert!(matches!(with(94, b"ffffffff"), NewcError::Name { .. }));
         assert!(matches!(with(116, b"x"), NewcError::Name { .. }));

@@ -35,6 +35,10 @@ use crate::{
 /// Linux reads (`COMMAND_LINE_SIZE`).
 pub const COMMAND_LINE_LIMIT: usize = 2047;
 
+/// The start structure lies below this page, 1 GiB: Linux reads it, and
+/// what it points to, through its first page tables, which map no more.
+const START_PAGES: u64 = 1 << 18;
+
 /// Offset of [`TrampolineData`] in the trampoline's first page; the copy
 /// list follows it.
 pub const TRAMPOLINE_DATA: u64 = 2048;
@@ -130,7 +134,12 @@ impl Loaded {
         let copies = copy_list(&input.chosen.content(input.placement))?;
         let memmap = 24 * u64::try_from(start.memmap.len()).unwrap_or(u64::MAX);
         let info_len = MEMMAP_AT + memmap + u64::try_from(len).unwrap_or(0) + 1;
-        let info_pages = take_low(free, info_len.div_ceil(PAGE_SIZE), "the start structure")?;
+        let info_pages = take_below(
+            free,
+            START_PAGES,
+            info_len.div_ceil(PAGE_SIZE),
+            "the start structure",
+        )?;
         let list = 12 * u64::try_from(copies.len()).unwrap_or(u64::MAX);
         let bytes =
             TRAMPOLINE_DATA + u64::try_from(size_of::<TrampolineData>()).unwrap_or(0) + list;
@@ -297,7 +306,17 @@ fn copy_list(content: &[(u64, u64)]) -> Result<Vec<CopyEntry>, HandoffError> {
 
 /// Takes a run of pages below 4 GiB.
 fn take_low(free: &mut Extents, pages: u64, what: &'static str) -> Result<Extent, HandoffError> {
-    let mut low = free.within(Extent::new(0, IDENTITY_PAGES));
+    take_below(free, IDENTITY_PAGES, pages, what)
+}
+
+/// Takes a run of pages below a page.
+fn take_below(
+    free: &mut Extents,
+    end: u64,
+    pages: u64,
+    what: &'static str,
+) -> Result<Extent, HandoffError> {
+    let mut low = free.within(Extent::new(0, end));
     let have = low.count();
     let run = low.take_run(pages).ok_or(HandoffError::Memory {
         what,
