@@ -1,16 +1,14 @@
 //! Boot modules for Kexen: the kernel to start with its initrd and command line.
 
-use std::fs::{self, File};
-use std::io::BufWriter;
+use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
-
-use super::cpio::Archive;
+use anyhow::{Context as _, Result};
+use kexen_bootconfig::module::{self, DEFAULT, NewEntry};
 
 /// Writes a boot module.
 pub(crate) fn write(out: &Path, kernel: &Path, initrd: Option<&Path>, cmdline: &str) -> Result<()> {
-    write_all(out, None, Some(kernel), initrd, Some(cmdline))
+    write_all(out, None, kernel, initrd, cmdline)
 }
 
 /// Writes a boot module that has a second entry, `kexen`: Kexen itself.
@@ -21,34 +19,42 @@ pub(crate) fn write_chain(
     initrd: &Path,
     cmdline: &str,
 ) -> Result<()> {
-    write_all(out, Some(kexen), Some(kernel), Some(initrd), Some(cmdline))
+    write_all(out, Some(kexen), kernel, Some(initrd), cmdline)
 }
 
 /// Writes a boot module without anything in it.
 pub(crate) fn write_empty(out: &Path) -> Result<()> {
-    write_all(out, None, None, None, None)
+    fs::write(out, module::write(&[]))?;
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn write_all(
     out: &Path,
     kexen: Option<&Path>,
-    kernel: Option<&Path>,
+    kernel: &Path,
     initrd: Option<&Path>,
-    cmdline: Option<&str>,
+    cmdline: &str,
 ) -> Result<()> {
-    let mut archive = Archive::new(BufWriter::new(File::create(out)?));
-    if let Some(cmdline) = cmdline {
-        archive.file("cmdline", 0o644, cmdline.as_bytes())?;
-    }
-    for (name, file) in [
-        ("kexen/kernel", kexen),
-        ("kernel", kernel),
-        ("initrd", initrd),
-    ] {
-        if let Some(file) = file {
-            archive.file(name, 0o644, &fs::read(file)?)?;
-        }
-    }
-    archive.finish()?;
+    let kernel = read(kernel)?;
+    let initrd = initrd.map(read).transpose()?;
+    let kexen = kexen.map(read).transpose()?;
+    let mut entries = vec![NewEntry {
+        name: DEFAULT,
+        kernel: &kernel,
+        initrd: initrd.as_deref(),
+        cmdline: Some(cmdline),
+    }];
+    entries.extend(kexen.as_deref().map(|kernel| NewEntry {
+        name: "kexen",
+        kernel,
+        initrd: None,
+        cmdline: None,
+    }));
+    fs::write(out, module::write(&entries))
+        .with_context(|| format!("cannot write {}", out.display()))?;
     Ok(())
 }
