@@ -113,6 +113,7 @@ fn attempt<G: Guest>(
     choice: &Choice,
 ) -> Result<Infallible, Failure> {
     let free = guest.free().clone();
+    guest.heap().begin();
     let result = try_once(guest, report, options, words, choice);
     // Back to what was free, but for what was kept for good meanwhile.
     let mut free = free;
@@ -138,14 +139,18 @@ fn try_once<G: Guest>(
     let (at, len) = module::find(guest, report, quiet)?;
     let archive = module::read(m, at, len)?;
     let chained = options.chain > 0;
-    let wanted = if chained {
-        Some("kexen")
+    let (wanted, why) = if chained {
+        (Some("kexen"), "kexen.chain")
+    } else if let Some(name) = &choice.entry {
+        (Some(name.as_str()), "chosen at the prompt")
+    } else if let Some(name) = &options.entry {
+        (Some(name.as_str()), "kexen.entry")
     } else {
-        choice.entry.as_deref().or(options.entry.as_deref())
+        (None, "the first there is")
     };
     let entry = module::choose(&archive, wanted)?;
     if !quiet {
-        module::describe(m, report, &archive, entry, len);
+        module::describe(m, report, &archive, entry, why, len);
     }
     let kernel = kernel::load(guest, report, quiet, at, entry)?;
     // The marker's figures are known when all is staged: room for them.

@@ -50,6 +50,35 @@ pub(crate) fn heap_for(scratch: usize) -> u64 {
     scratch + scratch / 16 + (64 << 10)
 }
 
+/// The pieces of memory that the heap was given: what one attempt needed and
+/// freed again serves the next one.
+#[derive(Debug, Default)]
+pub(crate) struct HeapPieces(Vec<(u64, bool)>);
+
+impl HeapPieces {
+    /// Whether a piece of so many bytes is there that this attempt has not
+    /// counted on yet.
+    pub(crate) fn reuse(&mut self, bytes: u64) -> bool {
+        let fit = self.0.iter_mut().filter(|(len, used)| !used && *len >= bytes);
+        fit.min_by_key(|(len, _)| *len).is_some_and(|(_, used)| {
+            *used = true;
+            true
+        })
+    }
+
+    /// Enters a new piece.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.0.push((bytes, true));
+    }
+
+    /// Begins an attempt: everything is free again.
+    pub(crate) fn begin(&mut self) {
+        for (_, used) in &mut self.0 {
+            *used = false;
+        }
+    }
+}
+
 /// Copies guest memory, a page at a time; the two do not overlap.
 pub(crate) fn copy(m: &Xen, from: u64, to: u64, len: u64) -> Result<(), HandoffError> {
     let mut part = Box::new([0_u8; 4096]);
@@ -104,7 +133,9 @@ pub(crate) trait Guest: Sized {
     fn free(&mut self) -> &mut Extents;
     /// Pages that were taken from the free ones for good since the start.
     fn kept(&mut self) -> &mut Extents;
-    /// Gives the heap at least so many bytes more.
+    /// What the heap was given.
+    fn heap(&mut self) -> &mut HeapPieces;
+    /// Gives the heap at least so many bytes more, for this attempt.
     fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError>;
     /// Takes the boot module's pages for another one's, whose bytes are at
     /// [`MODULE_BUFFER`] in these pages; the old ones are free.

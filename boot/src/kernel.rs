@@ -60,14 +60,14 @@ impl Kernel {
     }
 }
 
-/// What the headers say.
+/// What the headers of the file say.
 #[derive(Debug)]
 struct Head {
-    elf: Elf,
     what: String,
     size: u64,
     packed: u64,
     scratch: usize,
+    peek_scratch: usize,
 }
 
 /// Loads the kernel of an entry of the boot module at `at`.
@@ -83,6 +83,8 @@ pub(crate) fn load<G: Guest>(
     let (offset, len) = offset_len(&entry.kernel);
     let place = at + offset;
     let head = lent(m, place, len, |bytes| head(&file, bytes))?;
+    guest.grow_heap(heap_for(head.peek_scratch + PEEK))?;
+    let elf = lent(m, place, len, |bytes| first(&file, bytes))?;
     if !quiet {
         report.line(
             m,
@@ -95,8 +97,7 @@ pub(crate) fn load<G: Guest>(
         );
     }
     guest.grow_heap(lists_for(head.size))?;
-    let segments: Vec<Segment> = head
-        .elf
+    let segments: Vec<Segment> = elf
         .segments()
         .iter()
         .map(|s| Segment {
@@ -120,26 +121,17 @@ pub(crate) fn load<G: Guest>(
     guest.map(BUFFER, &chosen.file)?;
 
     lent(m, place, len, |bytes| {
-        let image = Image::parse(bytes).map_err(|error| Failure::Kernel {
-            file: file.clone(),
-            error,
-        })?;
+        let image = Image::parse(bytes).map_err(|error| bad(&file, error))?;
         lent(m, BUFFER, head.size, |out| {
             image
                 .payload()
                 .decompress(out)
-                .map_err(|error| Failure::KernelData {
-                    file: file.clone(),
-                    error,
-                })
+                .map_err(|error| bad_data(&file, error))
         })
     })?;
     m.count_written(head.size);
     let notes = lent(m, BUFFER, head.size, |whole| {
-        head.elf.notes(whole).map_err(|error| Failure::Kernel {
-            file: file.clone(),
-            error,
-        })
+        elf.notes(whole).map_err(|error| bad(&file, error))
     })?;
     let why = if m.is_pv() {
         kexen_image::can_start_pv(&notes)
@@ -160,33 +152,49 @@ pub(crate) fn load<G: Guest>(
         buffer_len: head.size,
         packed_len: head.packed,
         notes,
-        elf: head.elf,
+        elf,
         placement,
         chosen,
     })
 }
 
+fn bad(file: &str, error: kexen_image::ImageError) -> Failure {
+    Failure::Kernel {
+        file: file.to_string(),
+        error,
+    }
+}
+
+fn bad_data(file: &str, error: kexen_image::DecompressError) -> Failure {
+    Failure::KernelData {
+        file: file.to_string(),
+        error,
+    }
+}
+
+/// Reads the file's own headers.
 fn head(file: &str, bytes: &[u8]) -> Result<Head, Failure> {
-    let bad = |error| Failure::Kernel {
-        file: file.to_string(),
-        error,
-    };
-    let image = Image::parse(bytes).map_err(bad)?;
+    let image = Image::parse(bytes).map_err(|error| bad(file, error))?;
     let payload = image.payload();
-    let data = |error| Failure::KernelData {
-        file: file.to_string(),
-        error,
-    };
-    let mut first = vec![0; PEEK];
-    let n = payload.peek(&mut first).map_err(data)?;
-    let elf = Elf::parse(first.get(..n).unwrap_or_default()).map_err(bad)?;
+    let data = |error| bad_data(file, error);
     Ok(Head {
-        elf,
         what: image.describe(),
         size: payload.size,
         packed: u64::try_from(payload.bytes.len()).unwrap_or(0),
         scratch: payload.scratch().map_err(data)?,
+        peek_scratch: payload.peek_scratch(PEEK).map_err(data)?,
     })
+}
+
+/// Reads the headers of the ELF file inside.
+fn first(file: &str, bytes: &[u8]) -> Result<Elf, Failure> {
+    let image = Image::parse(bytes).map_err(|error| bad(file, error))?;
+    let mut first = vec![0; PEEK];
+    let n = image
+        .payload()
+        .peek(&mut first)
+        .map_err(|error| bad_data(file, error))?;
+    Elf::parse(first.get(..n).unwrap_or_default()).map_err(|error| bad(file, error))
 }
 
 /// Lends guest memory to a function with a result of its own.

@@ -120,7 +120,14 @@ pub(crate) fn choose<'a>(archive: &'a Module, wanted: Option<&str>) -> Result<&'
 }
 
 /// Says what is in the archive, and what of it is started.
-pub(crate) fn describe(m: &Xen, report: &Report, archive: &Module, entry: &Entry, len: u64) {
+pub(crate) fn describe(
+    m: &Xen,
+    report: &Report,
+    archive: &Module,
+    entry: &Entry,
+    why: &str,
+    len: u64,
+) {
     let initrd = entry.initrd.as_ref().map_or_else(
         || String::from("no initrd"),
         |range| format!("initrd {}", size(offset_len(range).1)),
@@ -128,7 +135,7 @@ pub(crate) fn describe(m: &Xen, report: &Report, archive: &Module, entry: &Entry
     report.line(
         m,
         format_args!(
-            "boot module: {}, entries: {}; starting {}, {initrd}",
+            "boot module: {}, entries: {}; starting {} ({why}), {initrd}",
             size(len),
             names(archive),
             entry.name(),

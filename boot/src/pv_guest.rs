@@ -20,7 +20,7 @@ use kexen_image::XenNotes;
 use crate::{
     arch::{self, Xen, jump},
     guest::{
-        BUFFER, BeforeJump, GLANCE, Guest, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, copy,
+        BUFFER, BeforeJump, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, copy,
         lists_for,
     },
 };
@@ -37,6 +37,7 @@ pub(crate) struct PvGuest {
     space: AddressSpace,
     free: Extents,
     kept: Extents,
+    heap: HeapPieces,
     /// Free pages that are mapped writable twice: never tables.
     mapped_free: Extents,
     /// What is mapped for one attempt: address, pages.
@@ -125,6 +126,7 @@ impl PvGuest {
             space,
             free,
             kept: Extents::new(),
+            heap: HeapPieces::default(),
             mapped_free,
             areas: Vec::new(),
             module,
@@ -134,6 +136,8 @@ impl PvGuest {
         };
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
+        // This piece is for good.
+        guest.heap = HeapPieces::default();
         // The p2m list's own tables are walked later.
         if let Some(pages) = guest.start.p2m_frames() {
             let need = AddressSpace::tables_for(pages.count);
@@ -271,7 +275,14 @@ impl Guest for PvGuest {
         &mut self.kept
     }
 
+    fn heap(&mut self) -> &mut HeapPieces {
+        &mut self.heap
+    }
+
     fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
+        if self.heap.reuse(bytes) {
+            return Ok(());
+        }
         let want = bytes.div_ceil(PAGE_SIZE);
         let have = self.free.count();
         let short = HandoffError::Memory {
@@ -286,6 +297,7 @@ impl Guest for PvGuest {
         self.map_in_place(&pages)?;
         let address = self.address(run.start);
         if self.m.give_to_heap(address, want * PAGE_SIZE) {
+            self.heap.add(want * PAGE_SIZE);
             Ok(())
         } else {
             Err(HandoffError::Memory {
@@ -347,6 +359,15 @@ impl Guest for PvGuest {
         let exchanged = u64::try_from(loaded.exchanged()).unwrap_or(0);
         let mut stubs = Box::new([0; 4096]);
         arch::machine::copy_of_hypercall_page(&mut stubs);
+        if let Some(value) = notes.hypercall_page
+            && stubs.iter().all(|byte| *byte == 0)
+        {
+            return Err(HandoffError::Kernel {
+                field: "HYPERCALL_PAGE",
+                value,
+                why: "there are no stubs to give it: Kexen's own page was never filled",
+            });
+        }
         let addresses = self.space.addresses();
         let file = &kernel.chosen.file;
         let kernel_address = |page: u64| match (0_u64..).zip(file).find(|(_, p)| **p == page) {

@@ -23,7 +23,7 @@ use kexen_image::XenNotes;
 
 use crate::{
     arch::{Xen, jump, machine},
-    guest::{BeforeJump, Guest, MODULE_BUFFER, Outcome, Ready, copy, lists_for},
+    guest::{BeforeJump, Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, copy, lists_for},
 };
 
 /// The guest, as the boot image sees it.
@@ -33,6 +33,7 @@ pub(crate) struct PvhGuest {
     space: AddressSpace,
     free: Extents,
     kept: Extents,
+    heap: HeapPieces,
     /// What is mapped for one attempt: address, pages.
     areas: Vec<(u64, u64)>,
     module: Option<Module>,
@@ -92,6 +93,7 @@ impl PvhGuest {
             space: AddressSpace::new(machine::boot_l4()),
             free,
             kept: Extents::new(),
+            heap: HeapPieces::default(),
             areas: Vec::new(),
             module,
             console,
@@ -99,6 +101,8 @@ impl PvhGuest {
         };
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
+        // This piece is for good.
+        guest.heap = HeapPieces::default();
         Ok(guest)
     }
 
@@ -225,7 +229,14 @@ impl Guest for PvhGuest {
         &mut self.kept
     }
 
+    fn heap(&mut self) -> &mut HeapPieces {
+        &mut self.heap
+    }
+
     fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
+        if self.heap.reuse(bytes) {
+            return Ok(());
+        }
         let pages = bytes.div_ceil(PAGE_SIZE);
         let run = self.take_low(pages, "the decompressor")?;
         self.kept.insert(run);
@@ -233,6 +244,7 @@ impl Guest for PvhGuest {
             .m
             .give_to_heap(run.start * PAGE_SIZE, pages * PAGE_SIZE)
         {
+            self.heap.add(pages * PAGE_SIZE);
             Ok(())
         } else {
             Err(HandoffError::Memory {

@@ -62,6 +62,13 @@ impl Payload<'_> {
             .map_err(|problem| self.error(problem))
     }
 
+    /// The same for [`Self::peek`] into `len` bytes.
+    pub fn peek_scratch(&self, len: usize) -> Result<usize, DecompressError> {
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        decompress::scratch(self.compression, self.bytes, self.size.min(len))
+            .map_err(|problem| self.error(problem))
+    }
+
     /// Unpacks everything into `out`, whose length is [`Self::size`]. Sums
     /// that the format has are checked; lz4's legacy frame has none, so that
     /// there only a broken structure is seen.
