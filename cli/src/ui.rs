@@ -1,6 +1,6 @@
 //! Progress on stderr: a spinner on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +15,13 @@ pub(crate) struct Step {
 
 fn fancy() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("CI").is_none()
+}
+
+/// A line on stdout; the end, and no more, where nobody reads on.
+pub(crate) fn say(line: impl std::fmt::Display) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
 }
 
 /// Says what starts now; drop or [`Step::done`] ends it.

@@ -90,6 +90,10 @@ fn checks() -> Vec<Check> {
     let omission = [bare.as_slice(), &["--features", "omission"], &deny].concat();
     let mut docs = check("docs", "cargo doc", &["doc", "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
+    let mut bare = vec!["doc", "--no-deps", "--document-private-items"];
+    bare.extend(PACKAGE);
+    let mut bare_docs = check("docs", "bare metal", &bare);
+    bare_docs.command.env("RUSTDOCFLAGS", "-D warnings");
     vec![
         check("fmt", "cargo fmt", &["fmt", "--all", "--check"]),
         check(
@@ -100,6 +104,7 @@ fn checks() -> Vec<Check> {
         check("clippy", "bare metal", &plain),
         check("clippy", "bare metal, omission", &omission),
         docs,
+        bare_docs,
     ]
 }
 
@@ -163,7 +168,7 @@ fn list(
     host: bool,
 ) -> Result<()> {
     for check in checks {
-        println!("{}: {}", check.layer, check.name);
+        ui::say(format!("{}: {}", check.layer, check.name));
     }
     if host {
         // libtest's own list: `name: test` and, for documentation tests, the same.
@@ -171,18 +176,19 @@ fn list(
             .context("cannot list the host tests")?;
         for name in text.lines().filter_map(|line| line.strip_suffix(": test")) {
             if wanted("host", name) {
-                println!("host: {name}");
+                ui::say(format!("host: {name}"));
             }
         }
     }
     for case in cases {
-        println!("real-xen: {case}");
+        ui::say(format!("real-xen: {case}"));
     }
     Ok(())
 }
 
 /// `cargo test`, counted test by test.
 fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
+    tools::require(&[tools::REPACK])?;
     let mut command = workspace::cargo();
     command.args(["test", "--no-fail-fast"]);
     if let Some(filter) = &args.filter {

@@ -22,10 +22,38 @@ pub(crate) fn write_chain(
     write_all(out, Some(kexen), kernel, Some(initrd), cmdline)
 }
 
+/// Writes a boot module with a bad kernel in the default entry and a second
+/// entry, `good`.
+pub(crate) fn write_bad_and_good(
+    out: &Path,
+    bad: &Path,
+    kernel: &Path,
+    initrd: &Path,
+    cmdline: &str,
+) -> Result<()> {
+    let (bad, kernel, initrd) = (read(bad)?, read(kernel)?, read(initrd)?);
+    let good = NewEntry {
+        name: "good",
+        kernel: &kernel,
+        initrd: Some(&initrd),
+        cmdline: Some(cmdline),
+    };
+    let bad = NewEntry {
+        name: DEFAULT,
+        kernel: &bad,
+        ..good
+    };
+    save(out, &[bad, good])
+}
+
 /// Writes a boot module without anything in it.
 pub(crate) fn write_empty(out: &Path) -> Result<()> {
-    fs::write(out, module::write(&[]))?;
-    Ok(())
+    save(out, &[])
+}
+
+fn save(out: &Path, entries: &[NewEntry<'_>]) -> Result<()> {
+    fs::write(out, module::write(entries))
+        .with_context(|| format!("cannot write {}", out.display()))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
@@ -54,7 +82,5 @@ fn write_all(
         initrd: None,
         cmdline: None,
     }));
-    fs::write(out, module::write(&entries))
-        .with_context(|| format!("cannot write {}", out.display()))?;
-    Ok(())
+    save(out, &entries)
 }

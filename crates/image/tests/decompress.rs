@@ -64,6 +64,10 @@ fn packer(kind: Compression) -> (&'static str, &'static [&'static str], &'static
 
 fn pack(kind: Compression, data: &[u8]) -> Vec<u8> {
     let (program, args, package) = packer(kind);
+    pack_with(program, args, package, data)
+}
+
+fn pack_with(program: &str, args: &[&str], package: &str, data: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::piped())

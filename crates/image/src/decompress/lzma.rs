@@ -22,7 +22,8 @@ fn header(bytes: &[u8], size: u64) -> Result<(u8, u32, u64, Input<'_>), Problem>
 pub(super) fn scratch(bytes: &[u8], size: u64) -> Result<usize, Problem> {
     let (_, dictionary, _, _) = header(bytes, size)?;
     let dictionary = usize::try_from(dictionary).unwrap_or(usize::MAX);
-    Ok(dictionary.saturating_add(MODEL))
+    // The library lets it grow, and copies what it has.
+    Ok(dictionary.saturating_mul(2).saturating_add(MODEL))
 }
 
 pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {

@@ -100,7 +100,7 @@ pub(crate) fn all(kind: Compression, bytes: &[u8], out: &mut [u8], size: u64) ->
         Compression::Lzma => lzma::decode(bytes, out, size),
         Compression::Lzo => lzo::decode(bytes, out),
         Compression::Lz4 => lz4::decode(bytes, out),
-        Compression::Zstd => zstd::decode(bytes, out),
+        Compression::Zstd => zstd::decode(bytes, out, size),
     }
 }
 
@@ -108,6 +108,7 @@ pub(crate) fn all(kind: Compression, bytes: &[u8], out: &mut [u8], size: u64) ->
 pub(crate) fn first(kind: Compression, bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
     match kind {
         Compression::Lz4 => lz4::first(bytes, out),
+        Compression::Zstd => zstd::first(bytes, out),
         // The dictionary need not be larger than what is wanted.
         Compression::Xz | Compression::Lzma => {
             let len = u64::try_from(out.len()).unwrap_or(u64::MAX);

@@ -1,5 +1,9 @@
 //! zstd (RFC 8878), with windows of up to 128 MiB, which is what
 //! `zstd -22 --ultra` declares when it does not know the size beforehand.
+//!
+//! The library holds back what a window can refer to, in a ring buffer of
+//! its own. So it is given a frame header that declares no more than the
+//! output: nothing else of the frame depends on it.
 
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
@@ -7,77 +11,149 @@ use super::{Done, Input, Outcome, Problem};
 
 /// The largest window that is taken.
 const MAX_WINDOW: u64 = 128 << 20;
-/// Heap beside the window: tables, literals, one step of output.
+/// Heap beside the ring buffer: tables, literals, a block.
 const STATE: usize = 2 << 20;
-/// Bytes that are decoded before they are copied out.
-const STEP: usize = 1 << 20;
+/// Bytes that are decoded before they are copied out: with a block of at
+/// most 128 KiB they fit into the slack that the ring buffer has.
+const STEP: usize = 64 << 10;
+/// The ring buffer's slack.
+const SLACK: u64 = 256 << 10;
 
-/// The window that a frame header declares.
-fn window(bytes: &[u8]) -> Result<u64, Problem> {
+/// The frame header that the decoder is given, the window it declares, and
+/// the blocks.
+struct Frame<'a> {
+    header: [u8; 6],
+    window: u64,
+    blocks: &'a [u8],
+}
+
+/// The window that a descriptor byte means.
+fn window_of(code: u8) -> u64 {
+    let base = 1_u64 << (code >> 3).saturating_add(10);
+    base.saturating_add((base / 8).saturating_mul(u64::from(code & 7)))
+}
+
+/// Reads a frame header; `size` bounds what can be referred to.
+fn frame(bytes: &[u8], size: u64) -> Result<Frame<'_>, Problem> {
     let mut input = Input::new(bytes);
-    input.take(4)?;
+    let magic: [u8; 4] = input.array()?;
     let [descriptor] = input.array()?;
     let single = descriptor & 0x20 != 0;
-    if !single {
-        let [code] = input.array()?;
-        let base = 1_u64 << (code >> 3).saturating_add(10);
-        return Ok(base.saturating_add((base / 8).saturating_mul(u64::from(code & 7))));
+    let content = descriptor >> 6;
+    if descriptor & 0x08 != 0 {
+        return Err(input.corrupt("a reserved bit of the frame header is set"));
     }
-    input.take(match descriptor & 3 {
+    let declared = if single {
+        None
+    } else {
+        let [code] = input.array()?;
+        Some(window_of(code))
+    };
+    let dictionary = match descriptor & 3 {
         0 => 0,
         1 => 1,
         2 => 2,
         _ => 4,
-    })?;
-    Ok(match descriptor >> 6 {
-        0 => u64::from(u8::from_le_bytes(input.array()?)),
-        1 => u64::from(u16::from_le_bytes(input.array()?)).saturating_add(256),
-        2 => u64::from(u32::from_le_bytes(input.array()?)),
+    };
+    if input.take(dictionary)?.iter().any(|byte| *byte != 0) {
+        return Err(input.corrupt("it needs a dictionary of its own"));
+    }
+    let content: u64 = match (content, single) {
+        (0, false) => u64::MAX,
+        (0, true) => u64::from(u8::from_le_bytes(input.array()?)),
+        (1, _) => u64::from(u16::from_le_bytes(input.array()?)).saturating_add(256),
+        (2, _) => u32::from_le_bytes(input.array()?).into(),
         _ => u64::from_le_bytes(input.array()?),
+    };
+    let declared = declared.unwrap_or(content).max(1 << 10);
+    if declared > MAX_WINDOW.max(size) {
+        return Err(Problem::Memory { want: declared });
+    }
+    let needed = declared.min(size);
+    let code = (0..=0xff).find(|code| window_of(*code) >= needed);
+    let code = code.unwrap_or(0xff);
+    let [a, b, c, d] = magic;
+    Ok(Frame {
+        // Of the descriptor just whether a checksum follows.
+        header: [a, b, c, d, descriptor & 4, code],
+        window: window_of(code),
+        blocks: input.rest(),
     })
 }
 
 pub(super) fn scratch(bytes: &[u8], size: u64) -> Result<usize, Problem> {
-    let window = window(bytes)?;
-    if window > MAX_WINDOW.max(size) {
-        return Err(Problem::Memory { want: window });
-    }
-    // The library's ring buffer holds what the window can refer to and a
-    // step more; it doubles as it grows, so that its last size is a power
-    // of two, and the one before it is there beside it.
-    let used = window.min(size).saturating_add(2 << 20);
-    let ring = used
-        .checked_next_power_of_two()
-        .and_then(|ring| ring.checked_mul(2))
-        .and_then(|ring| usize::try_from(ring).ok());
-    ring.and_then(|ring| ring.checked_add(STATE))
-        .ok_or(Problem::Memory { want: used })
+    let frame = frame(bytes, size)?;
+    let ring = frame
+        .window
+        .saturating_sub(SLACK)
+        .checked_next_power_of_two();
+    ring.and_then(|ring| usize::try_from(ring.saturating_add(SLACK)).ok())
+        .and_then(|ring| ring.checked_add(STATE))
+        .ok_or(Problem::Memory { want: frame.window })
 }
 
-pub(super) fn decode(bytes: &[u8], out: &mut [u8]) -> Outcome {
-    let mut input = Input::new(bytes).rest();
+/// A decoder that has read the frame's header.
+fn start(frame: &Frame<'_>) -> Result<FrameDecoder, Problem> {
     let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size(MAX_WINDOW.max(u64::try_from(out.len()).unwrap_or(0)));
-    let corrupt = |what| Problem::Corrupt { what, at: None };
-    decoder
-        .init(&mut input)
-        .map_err(|_| corrupt("the frame header is not well formed"))?;
+    decoder.set_max_window_size(frame.window);
+    // The first call makes the decoder, the second one gives its ring buffer
+    // the right size at once, instead of letting it double.
+    for _ in 0..2 {
+        decoder
+            .init(frame.header.as_slice())
+            .map_err(|_| corrupt("the frame header is not well formed"))?;
+    }
+    Ok(decoder)
+}
+
+const fn corrupt(what: &'static str) -> Problem {
+    Problem::Corrupt { what, at: None }
+}
+
+/// Decodes a step of blocks.
+fn step(decoder: &mut FrameDecoder, input: &mut &[u8], len: usize) -> Result<(), Problem> {
+    let result = decoder.decode_blocks(&mut *input, BlockDecodingStrategy::UptoBytes(STEP));
+    result.map(drop).map_err(|_| {
+        if input.is_empty() {
+            Problem::Truncated { len }
+        } else {
+            corrupt("a block is not well formed")
+        }
+    })
+}
+
+/// Copies out what the decoder need not hold back.
+fn drain(decoder: &mut FrameDecoder, out: &mut [u8]) -> Result<usize, Problem> {
+    ruzstd::io::Read::read(decoder, out).map_err(|_| corrupt("the output could not be read"))
+}
+
+/// Unpacks just the first bytes. The window that is declared to the decoder
+/// is smaller than what later blocks may refer to: so nothing is taken out
+/// before there is enough.
+pub(super) fn first(bytes: &[u8], out: &mut [u8]) -> Outcome {
+    let frame = frame(bytes, 1 << 10)?;
+    let mut decoder = start(&frame)?;
+    let mut input = frame.blocks;
+    while !decoder.is_finished() && decoder.can_collect() < out.len() {
+        step(&mut decoder, &mut input, bytes.len())?;
+    }
+    let written = drain(&mut decoder, out)?;
+    Ok(Done {
+        written,
+        ended: false,
+    })
+}
+
+/// Unpacks; `size` bounds what can be referred to.
+pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
+    let frame = frame(bytes, size)?;
+    let mut decoder = start(&frame)?;
+    let mut input = frame.blocks;
     let mut written: usize = 0;
     loop {
-        let step = STEP.min(out.len().saturating_sub(written).max(1));
-        decoder
-            .decode_blocks(&mut input, BlockDecodingStrategy::UptoBytes(step))
-            .map_err(|_| {
-                if input.is_empty() {
-                    Problem::Truncated { len: bytes.len() }
-                } else {
-                    corrupt("a block is not well formed")
-                }
-            })?;
+        step(&mut decoder, &mut input, bytes.len())?;
         let room = out.get_mut(written..).unwrap_or_default();
-        let n = ruzstd::io::Read::read(&mut decoder, room)
-            .map_err(|_| corrupt("the output could not be read"))?;
-        written = written.saturating_add(n);
+        written = written.saturating_add(drain(&mut decoder, room)?);
         if decoder.is_finished() && decoder.can_collect() == 0 {
             break;
         }
