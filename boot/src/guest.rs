@@ -59,7 +59,10 @@ impl HeapPieces {
     /// Whether a piece of so many bytes is there that this attempt has not
     /// counted on yet.
     pub(crate) fn reuse(&mut self, bytes: u64) -> bool {
-        let fit = self.0.iter_mut().filter(|(len, used)| !used && *len >= bytes);
+        let fit = self
+            .0
+            .iter_mut()
+            .filter(|(len, used)| !used && *len >= bytes);
         fit.min_by_key(|(len, _)| *len).is_some_and(|(_, used)| {
             *used = true;
             true

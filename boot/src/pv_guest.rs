@@ -20,8 +20,8 @@ use kexen_image::XenNotes;
 use crate::{
     arch::{self, Xen, jump},
     guest::{
-        BUFFER, BeforeJump, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, copy,
-        lists_for,
+        BUFFER, BeforeJump, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready,
+        copy, lists_for,
     },
 };
 

@@ -131,7 +131,8 @@ fn drain(decoder: &mut FrameDecoder, out: &mut [u8]) -> Result<usize, Problem> {
 /// is smaller than what later blocks may refer to: so nothing is taken out
 /// before there is enough.
 pub(super) fn first(bytes: &[u8], out: &mut [u8]) -> Outcome {
-    let frame = frame(bytes, 1 << 10)?;
+    // A block is no larger than the window, and may have 128 KiB.
+    let frame = frame(bytes, 128 << 10)?;
     let mut decoder = start(&frame)?;
     let mut input = frame.blocks;
     while !decoder.is_finished() && decoder.can_collect() < out.len() {
