@@ -5,7 +5,7 @@
 //! says how it goes on; the way back is there until the jump.
 
 use alloc::{format, string::String};
-use core::convert::Infallible;
+use core::{cell::Cell, convert::Infallible};
 
 use kexen_abi::sched;
 use kexen_bootconfig::{
@@ -176,15 +176,23 @@ fn try_once<G: Guest>(
         );
     }
     let ready = kernel.ready(initrd, &command_line);
-    let never = guest.hand_off(&ready, &mut |guest, outcome| {
-        if options.verify_memory {
-            marker::leave(guest, options, &command_line, outcome.command_line_at)?;
-        }
-        if options.stats {
-            stats::print(guest.machine(), report, &kernel, outcome.moved);
-        }
-        report.console().drain(guest.machine());
-        Ok(())
-    })?;
+    let moved = Cell::new(0);
+    let never = guest.hand_off(
+        &ready,
+        &mut |guest, outcome| {
+            moved.set(outcome.moved);
+            if options.verify_memory {
+                marker::leave(guest, options, &command_line, outcome.command_line_at)?;
+            }
+            report.console().drain(m);
+            Ok(())
+        },
+        &mut || {
+            if options.stats {
+                stats::print(m, report, &kernel, moved.get());
+                report.console().drain(m);
+            }
+        },
+    )?;
     Ok(never)
 }

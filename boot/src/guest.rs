@@ -95,7 +95,7 @@ pub(crate) fn copy(m: &Xen, from: u64, to: u64, len: u64) -> Result<(), HandoffE
     Ok(())
 }
 
-/// What [`Guest::hand_off`] tells before the jump.
+/// What [`Guest::hand_off`] tells when all is staged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     /// Pages that changed their place (PV), or are copied last (PVH).
@@ -105,7 +105,7 @@ pub(crate) struct Outcome {
 }
 
 /// Runs when all is staged and only the release is left.
-pub(crate) type BeforeJump<'a, G> = &'a mut dyn FnMut(&mut G, Outcome) -> Result<(), HandoffError>;
+pub(crate) type WhenStaged<'a, G> = &'a mut dyn FnMut(&mut G, Outcome) -> Result<(), HandoffError>;
 
 /// A guest of one type.
 pub(crate) trait Guest: Sized {
@@ -146,11 +146,14 @@ pub(crate) trait Guest: Sized {
     /// For a note or an address of the kernel: the page of memory 0 of its
     /// physical addresses (PV: the note `PADDR_OFFSET`).
     fn first_address(&self, notes: &XenNotes) -> u64;
-    /// Loads and stages; `before_jump` runs when only the release is left.
+    /// Hands over; comes back only with an error. `staged` runs when all is
+    /// written and only the release is left, `at_jump` right before the last
+    /// hypercall.
     fn hand_off(
         &mut self,
         kernel: &Ready<'_>,
-        before_jump: BeforeJump<'_, Self>,
+        staged: WhenStaged<'_, Self>,
+        at_jump: &mut dyn FnMut(),
     ) -> Result<core::convert::Infallible, HandoffError>;
     /// Sets what an omission test leaves out.
     #[cfg(feature = "omission")]

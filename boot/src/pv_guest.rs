@@ -20,7 +20,7 @@ use kexen_image::XenNotes;
 use crate::{
     arch::{self, Xen, jump},
     guest::{
-        BUFFER, BeforeJump, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready,
+        BUFFER, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, WhenStaged,
         copy, lists_for,
     },
 };
@@ -324,7 +324,8 @@ impl Guest for PvGuest {
     fn hand_off(
         &mut self,
         kernel: &Ready<'_>,
-        before_jump: BeforeJump<'_, Self>,
+        when_staged: WhenStaged<'_, Self>,
+        at_jump: &mut dyn FnMut(),
     ) -> Result<Infallible, HandoffError> {
         let m = self.m;
         let notes = kernel.notes;
@@ -388,7 +389,7 @@ impl Guest for PvGuest {
         self.areas.push((staged.trampoline(), 1));
         // What the next kernel's start of day uses is not free to it.
         self.free.remove(Extent::new(0, end));
-        before_jump(
+        when_staged(
             self,
             Outcome {
                 moved: exchanged,
@@ -398,7 +399,10 @@ impl Guest for PvGuest {
         self.with_shared_info(&mut |guest, at| Ok(events::reset(guest.m, at, true)?))?;
         let quiesced = staged.quiesce(&self.space, &self.ledger)?;
         let released = quiesced.release(m, &mut self.space, &mut self.ledger)?;
-        released.jump(jump::run)
+        released.jump(|page| {
+            at_jump();
+            jump::run(page)
+        })
     }
 
     #[cfg(feature = "omission")]

@@ -23,7 +23,7 @@ use kexen_image::XenNotes;
 
 use crate::{
     arch::{Xen, jump, machine},
-    guest::{BeforeJump, Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, copy, lists_for},
+    guest::{Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, WhenStaged, copy, lists_for},
 };
 
 /// The guest, as the boot image sees it.
@@ -275,7 +275,8 @@ impl Guest for PvhGuest {
     fn hand_off(
         &mut self,
         kernel: &Ready<'_>,
-        before_jump: BeforeJump<'_, Self>,
+        when_staged: WhenStaged<'_, Self>,
+        at_jump: &mut dyn FnMut(),
     ) -> Result<Infallible, HandoffError> {
         let m = self.m;
         let entry = kernel.notes.phys32_entry.ok_or(HandoffError::Kernel {
@@ -297,7 +298,7 @@ impl Guest for PvhGuest {
         let loaded = pvh::Loaded::load(&self.start, &mut self.free, &input)?;
         let late = loaded.copied_late();
         let staged = loaded.stage(m, jump::pvh_code())?;
-        before_jump(
+        when_staged(
             self,
             Outcome {
                 moved: late,
@@ -306,7 +307,10 @@ impl Guest for PvhGuest {
         )?;
         let quiesced = staged.quiesce(&self.ledger)?;
         let released = quiesced.release(&self.ledger)?;
-        released.jump(jump::run)
+        released.jump(|page| {
+            at_jump();
+            jump::run(page)
+        })
     }
 
     #[cfg(feature = "omission")]

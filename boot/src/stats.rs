@@ -8,7 +8,7 @@ use kexen_guest::hypercall;
 use crate::{arch::Xen, kernel::Kernel, report::Report};
 
 /// Prints the line. Times are those of `VCPUOP_get_runstate_info`, from the
-/// vCPU's creation to now: what is left is the release and the jump.
+/// vCPU's creation to now: what is left is one hypercall (PV) and the jump.
 pub(crate) fn print(m: &Xen, report: &Report, kernel: &Kernel, exchanged: u64) {
     let mut line = String::new();
     if let Ok(info) = hypercall::runstate(m) {

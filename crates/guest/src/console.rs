@@ -44,6 +44,7 @@ impl Console {
                         _ => put(m, page, port, line),
                     }
                 }
+                // Where it fails there is nowhere to say so.
                 let _ = events::notify(m, port);
             }
         }
@@ -96,6 +97,7 @@ fn put<M: Machine + ?Sized>(m: &M, page: u64, port: u32, mut text: &[u8]) {
                 let _ = events::notify(m, port);
             }
             patience -= 1;
+            // It has no way to fail; the loop is bounded anyway.
             let _ = hypercall::sched_yield(m);
             continue;
         }
@@ -130,6 +132,7 @@ fn take<M: Machine + ?Sized>(m: &M, page: u64, port: u32, into: &mut [u8]) -> Op
     }
     if n > 0 {
         m.store32(page + abi::IN_CONS, cons).ok()?;
+        // Only tells the backend that there is room again.
         let _ = events::notify(m, port);
     }
     Some(n)
