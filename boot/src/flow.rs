@@ -18,19 +18,13 @@ use crate::{
     arch::Xen,
     failure::Failure,
     guest::Guest,
-    kernel, marker, module, prompt,
+    kernel,
+    loan::offset_len,
+    marker, module,
+    prompt::{self, Choice},
     report::{Report, size},
     stats,
 };
-
-/// What to start, beside what is configured: for the prompt to change.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Choice {
-    /// Name of the entry; none for the configured one.
-    pub(crate) entry: Option<String>,
-    /// The kernel's whole command line; none for the configured one.
-    pub(crate) command_line: Option<String>,
-}
 
 /// Runs the guest to its next kernel, or to its end.
 pub(crate) fn run<G: Guest>(guest: &mut G) -> ! {
@@ -113,11 +107,11 @@ fn attempt<G: Guest>(
     choice: &Choice,
 ) -> Result<Infallible, Failure> {
     let free = guest.free().clone();
-    guest.heap().begin();
+    guest.stock().heap.begin();
     let result = try_once(guest, report, options, words, choice);
     // Back to what was free, but for what was kept for good meanwhile.
     let mut free = free;
-    for run in guest.kept().runs() {
+    for run in guest.stock().kept.runs() {
         free.remove(*run);
     }
     *guest.free() = free;
@@ -167,7 +161,7 @@ fn try_once<G: Guest>(
     let initrd = if chained {
         Some((0, len))
     } else {
-        entry.initrd.as_ref().map(module::offset_len)
+        entry.initrd.as_ref().map(offset_len)
     };
     if !quiet {
         report.line(

@@ -95,6 +95,29 @@ pub(crate) fn copy(m: &Xen, from: u64, to: u64, len: u64) -> Result<(), HandoffE
     Ok(())
 }
 
+/// A guest's pages, as far as they are no matter of its type.
+#[derive(Debug, Default)]
+pub(crate) struct Stock {
+    /// The pages that are free.
+    pub(crate) free: Extents,
+    /// Pages that were taken from the free ones for good since the start.
+    pub(crate) kept: Extents,
+    /// What the heap was given.
+    pub(crate) heap: HeapPieces,
+    /// What is mapped for one attempt: address, pages.
+    pub(crate) areas: Vec<(u64, u64)>,
+}
+
+impl Stock {
+    /// Notes that pages were mapped, for the end of the attempt.
+    pub(crate) fn mapped(&mut self, at: u64, pages: usize) {
+        if at != MODULE_BUFFER {
+            self.areas
+                .push((at, u64::try_from(pages).unwrap_or(u64::MAX)));
+        }
+    }
+}
+
 /// What [`Guest::hand_off`] tells when all is staged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
@@ -126,18 +149,23 @@ pub(crate) trait Guest: Sized {
     /// Unmaps what is mapped from an address on.
     fn unmap(&mut self, at: u64, pages: u64) -> Result<(), HandoffError>;
     /// Unmaps everything that was mapped so, but for the boot module.
-    fn unmap_attempt(&mut self) -> Result<(), HandoffError>;
+    fn unmap_attempt(&mut self) -> Result<(), HandoffError> {
+        for (at, pages) in core::mem::take(&mut self.stock().areas) {
+            self.unmap(at, pages)?;
+        }
+        Ok(())
+    }
     /// Where a page that was taken from [`Self::free`] can be written once
     /// it is mapped by [`Self::map_in_place`].
     fn address(&self, page: u64) -> u64;
     /// Makes pages accessible at [`Self::address`].
     fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError>;
+    /// Its pages.
+    fn stock(&mut self) -> &mut Stock;
     /// The pages that are free.
-    fn free(&mut self) -> &mut Extents;
-    /// Pages that were taken from the free ones for good since the start.
-    fn kept(&mut self) -> &mut Extents;
-    /// What the heap was given.
-    fn heap(&mut self) -> &mut HeapPieces;
+    fn free(&mut self) -> &mut Extents {
+        &mut self.stock().free
+    }
     /// Gives the heap at least so many bytes more, for this attempt.
     fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError>;
     /// Takes the boot module's pages for another one's, whose bytes are at

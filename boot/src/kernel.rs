@@ -14,14 +14,14 @@ use alloc::{
 
 use kexen_abi::PAGE_SIZE;
 use kexen_bootconfig::module::Entry;
-use kexen_guest::{Extents, Machine};
+use kexen_guest::Extents;
 use kexen_handoff::placement::{Chosen, Placement, Segment, finish};
 use kexen_image::{Elf, Kernel as Image, XenNotes};
 
 use crate::{
     failure::Failure,
     guest::{BUFFER, Guest, Ready, heap_for, lists_for},
-    module::offset_len,
+    loan::{lent, offset_len},
     report::{Report, size},
 };
 
@@ -195,21 +195,4 @@ fn first(file: &str, bytes: &[u8]) -> Result<Elf, Failure> {
         .peek(&mut first)
         .map_err(|error| bad_data(file, error))?;
     Elf::parse(first.get(..n).unwrap_or_default()).map_err(|error| bad(file, error))
-}
-
-/// Lends guest memory to a function with a result of its own.
-pub(crate) fn lent<M: Machine + ?Sized, T>(
-    m: &M,
-    at: u64,
-    len: u64,
-    look: impl FnOnce(&mut [u8]) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let mut look = Some(look);
-    let mut result = None;
-    m.lend(at, len, &mut |bytes| {
-        if let Some(look) = look.take() {
-            result = Some(look(bytes));
-        }
-    })?;
-    result.unwrap_or(Err(Failure::NoModule))
 }

@@ -9,6 +9,7 @@
 //! | `guest` | what a guest of any type offers; `pv_guest`, `pvh_guest` |
 //! | `flow` | from the boot module to the jump, and back on an error |
 //! | `module`, `kernel` | the archive; a kernel from file to memory |
+//! | `loan`, `report` | guest memory as slices; lines for the console |
 //! | `prompt` | another try, by hand |
 //! | `marker`, `stats` | what shows that a hand-off was clean, and its cost |
 
@@ -22,6 +23,7 @@ mod failure;
 mod flow;
 mod guest;
 mod kernel;
+mod loan;
 mod marker;
 mod module;
 mod prompt;

@@ -1,7 +1,6 @@
 //! The boot module: found, decompressed where it is compressed, read.
 
 use alloc::{format, string::String, vec::Vec};
-use core::ops::Range;
 
 use kexen_abi::PAGE_SIZE;
 use kexen_bootconfig::module::{Entry, Module};
@@ -13,15 +12,9 @@ use crate::{
     arch::Xen,
     failure::Failure,
     guest::{Guest, UNPACKED, heap_for},
-    kernel::lent,
+    loan::{lent, offset_len},
     report::{Report, size},
 };
-
-/// A range of the archive as offset and length.
-pub(crate) fn offset_len(range: &Range<usize>) -> (u64, u64) {
-    let from = u64::try_from(range.start).unwrap_or(u64::MAX);
-    (from, u64::try_from(range.len()).unwrap_or(u64::MAX))
-}
 
 /// Maps the boot module, decompressed: its address and bytes.
 pub(crate) fn find<G: Guest>(
@@ -86,7 +79,7 @@ fn decompress<G: Guest>(guest: &mut G, at: u64, len: u64) -> Result<(), Failure>
                 let len = u64::try_from(len).unwrap_or(0);
                 m.count_written(len);
                 for page in &pages {
-                    guest.kept().insert(Extent::new(*page, 1));
+                    guest.stock().kept.insert(Extent::new(*page, 1));
                 }
                 return Ok(guest.replace_module(pages, len)?);
             }

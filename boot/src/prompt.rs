@@ -8,7 +8,16 @@ use alloc::{
 use kexen_abi::sched;
 use kexen_guest::hypercall;
 
-use crate::{flow::Choice, guest::Guest, module, report::Report};
+use crate::{guest::Guest, module, report::Report};
+
+/// What to start, beside what is configured: for the prompt to change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choice {
+    /// Name of the entry; none for the configured one.
+    pub(crate) entry: Option<String>,
+    /// The kernel's whole command line; none for the configured one.
+    pub(crate) command_line: Option<String>,
+}
 
 /// The longest line that is taken.
 const LINE: usize = 2048;

@@ -20,8 +20,8 @@ use kexen_image::XenNotes;
 use crate::{
     arch::{self, Xen, jump},
     guest::{
-        BUFFER, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, WhenStaged,
-        copy, lists_for,
+        BUFFER, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, Stock,
+        WhenStaged, copy, lists_for,
     },
 };
 
@@ -35,13 +35,9 @@ pub(crate) struct PvGuest {
     m: &'static Xen,
     start: Start,
     space: AddressSpace,
-    free: Extents,
-    kept: Extents,
-    heap: HeapPieces,
+    stock: Stock,
     /// Free pages that are mapped writable twice: never tables.
     mapped_free: Extents,
-    /// What is mapped for one attempt: address, pages.
-    areas: Vec<(u64, u64)>,
     module: Option<Module>,
     console: Console,
     ledger: Ledger,
@@ -124,11 +120,11 @@ impl PvGuest {
             m,
             start,
             space,
-            free,
-            kept: Extents::new(),
-            heap: HeapPieces::default(),
+            stock: Stock {
+                free,
+                ..Stock::default()
+            },
             mapped_free,
-            areas: Vec::new(),
             module,
             console,
             ledger,
@@ -137,11 +133,11 @@ impl PvGuest {
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
         // This piece is for good.
-        guest.heap = HeapPieces::default();
+        guest.stock.heap = HeapPieces::default();
         // The p2m list's own tables are walked later.
         if let Some(pages) = guest.start.p2m_frames() {
             let need = AddressSpace::tables_for(pages.count);
-            guest.space.reserve_tables(m, &mut guest.free, need)?;
+            guest.space.reserve_tables(m, &mut guest.stock.free, need)?;
             guest.space.map_window_read_only(m, pages)?;
         }
         Ok(guest)
@@ -156,7 +152,7 @@ impl PvGuest {
             address: SHARED_INFO,
         };
         let mfn = self.start.info.shared_info / PAGE_SIZE;
-        self.space.reserve_tables(self.m, &mut self.free, 4)?;
+        self.space.reserve_tables(self.m, &mut self.stock.free, 4)?;
         self.space.map_frames(self.m, SHARED_INFO, &[mfn], true)?;
         self.ledger.enter(Claim {
             kind,
@@ -186,8 +182,8 @@ impl PvGuest {
             let pages = pages.take(usize::try_from(count).unwrap_or(0)).collect();
             return Ok(Some((pages, len)));
         }
-        let have = self.free.count();
-        let pages = self.free.take(count).ok_or(HandoffError::Memory {
+        let have = self.stock.free.count();
+        let pages = self.stock.free.take(count).ok_or(HandoffError::Memory {
             what: "an initrd that is not page-aligned in the boot module",
             want: count,
             have,
@@ -236,24 +232,16 @@ impl Guest for PvGuest {
     fn map(&mut self, at: u64, pages: &[u64]) -> Result<(), HandoffError> {
         let count = u64::try_from(pages.len()).unwrap_or(u64::MAX);
         let need = AddressSpace::tables_for(count);
-        self.space.reserve_tables(self.m, &mut self.free, need)?;
+        self.space
+            .reserve_tables(self.m, &mut self.stock.free, need)?;
         self.space.map(self.m, at, pages)?;
-        if at != MODULE_BUFFER {
-            self.areas.push((at, count));
-        }
+        self.stock.mapped(at, pages.len());
         Ok(())
     }
 
     fn unmap(&mut self, at: u64, pages: u64) -> Result<(), HandoffError> {
-        self.areas.retain(|area| area.0 != at);
+        self.stock.areas.retain(|area| area.0 != at);
         Ok(self.space.unmap(self.m, at, pages)?)
-    }
-
-    fn unmap_attempt(&mut self) -> Result<(), HandoffError> {
-        for (at, pages) in core::mem::take(&mut self.areas) {
-            self.space.unmap(self.m, at, pages)?;
-        }
-        Ok(())
     }
 
     fn address(&self, page: u64) -> u64 {
@@ -263,41 +251,34 @@ impl Guest for PvGuest {
     fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError> {
         let runs = u64::try_from(pages.runs().len()).unwrap_or(u64::MAX);
         let need = AddressSpace::tables_for(pages.count()) + 2 * runs;
-        self.space.reserve_tables(self.m, &mut self.free, need)?;
+        self.space
+            .reserve_tables(self.m, &mut self.stock.free, need)?;
         Ok(self.space.map_window(self.m, pages)?)
     }
 
-    fn free(&mut self) -> &mut Extents {
-        &mut self.free
-    }
-
-    fn kept(&mut self) -> &mut Extents {
-        &mut self.kept
-    }
-
-    fn heap(&mut self) -> &mut HeapPieces {
-        &mut self.heap
+    fn stock(&mut self) -> &mut Stock {
+        &mut self.stock
     }
 
     fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
-        if self.heap.reuse(bytes) {
+        if self.stock.heap.reuse(bytes) {
             return Ok(());
         }
         let want = bytes.div_ceil(PAGE_SIZE);
-        let have = self.free.count();
+        let have = self.stock.free.count();
         let short = HandoffError::Memory {
             what: "the decompressor",
             want,
             have,
         };
-        let run = self.free.take_run(want).ok_or(short)?;
-        self.kept.insert(run);
+        let run = self.stock.free.take_run(want).ok_or(short)?;
+        self.stock.kept.insert(run);
         let mut pages = Extents::new();
         pages.insert(run);
         self.map_in_place(&pages)?;
         let address = self.address(run.start);
         if self.m.give_to_heap(address, want * PAGE_SIZE) {
-            self.heap.add(want * PAGE_SIZE);
+            self.stock.heap.add(want * PAGE_SIZE);
             Ok(())
         } else {
             Err(HandoffError::Memory {
@@ -355,7 +336,7 @@ impl Guest for PvGuest {
                 buffer: (BUFFER, kernel.buffer_len),
             },
         };
-        let loaded = pv::Loaded::load(m, &self.space, &self.start, &mut self.free, &input)?;
+        let loaded = pv::Loaded::load(m, &self.space, &self.start, &mut self.stock.free, &input)?;
         let end = loaded.layout().mapped;
         let exchanged = u64::try_from(loaded.exchanged()).unwrap_or(0);
         let mut stubs = Box::new([0; 4096]);
@@ -378,7 +359,7 @@ impl Guest for PvGuest {
         let staged = loaded.stage(
             m,
             &mut self.space,
-            &mut self.free,
+            &mut self.stock.free,
             &Stage {
                 code: jump::pv_code(),
                 stubs: &stubs,
@@ -386,9 +367,9 @@ impl Guest for PvGuest {
             },
             self.omit,
         )?;
-        self.areas.push((staged.trampoline(), 1));
+        self.stock.areas.push((staged.trampoline(), 1));
         // What the next kernel's start of day uses is not free to it.
-        self.free.remove(Extent::new(0, end));
+        self.stock.free.remove(Extent::new(0, end));
         when_staged(
             self,
             Outcome {

@@ -23,7 +23,7 @@ use kexen_image::XenNotes;
 
 use crate::{
     arch::{Xen, jump, machine},
-    guest::{Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, WhenStaged, copy, lists_for},
+    guest::{Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged, copy, lists_for},
 };
 
 /// The guest, as the boot image sees it.
@@ -31,11 +31,7 @@ pub(crate) struct PvhGuest {
     m: &'static Xen,
     start: Start,
     space: AddressSpace,
-    free: Extents,
-    kept: Extents,
-    heap: HeapPieces,
-    /// What is mapped for one attempt: address, pages.
-    areas: Vec<(u64, u64)>,
+    stock: Stock,
     module: Option<Module>,
     console: Console,
     ledger: Ledger,
@@ -91,10 +87,10 @@ impl PvhGuest {
             m,
             start,
             space: AddressSpace::new(machine::boot_l4()),
-            free,
-            kept: Extents::new(),
-            heap: HeapPieces::default(),
-            areas: Vec::new(),
+            stock: Stock {
+                free,
+                ..Stock::default()
+            },
             module,
             console,
             ledger: Ledger::new(),
@@ -102,27 +98,27 @@ impl PvhGuest {
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
         // This piece is for good.
-        guest.heap = HeapPieces::default();
+        guest.stock.heap = HeapPieces::default();
         Ok(guest)
     }
 
     /// Takes a run of pages below 4 GiB.
     fn take_low(&mut self, pages: u64, what: &'static str) -> Result<Extent, HandoffError> {
-        let mut low = self.free.within(Extent::new(0, IDENTITY_PAGES));
+        let mut low = self.stock.free.within(Extent::new(0, IDENTITY_PAGES));
         let have = low.count();
         let run = low.take_run(pages).ok_or(HandoffError::Memory {
             what,
             want: pages,
             have,
         })?;
-        self.free.remove(run);
+        self.stock.free.remove(run);
         Ok(run)
     }
 
     /// Enters new page-table pages among those that are kept.
     fn keep_tables(&mut self) {
         for page in self.space.tables() {
-            self.kept.insert(Extent::new(*page, 1));
+            self.stock.kept.insert(Extent::new(*page, 1));
         }
     }
 
@@ -186,25 +182,15 @@ impl Guest for PvhGuest {
     }
 
     fn map(&mut self, at: u64, pages: &[u64]) -> Result<(), HandoffError> {
-        let result = self.space.map(self.m, &mut self.free, at, pages);
+        let result = self.space.map(self.m, &mut self.stock.free, at, pages);
         self.keep_tables();
-        if at != MODULE_BUFFER {
-            self.areas
-                .push((at, u64::try_from(pages.len()).unwrap_or(u64::MAX)));
-        }
+        self.stock.mapped(at, pages.len());
         Ok(result?)
     }
 
     fn unmap(&mut self, at: u64, pages: u64) -> Result<(), HandoffError> {
-        self.areas.retain(|area| area.0 != at);
-        Ok(self.space.unmap(self.m, &mut self.free, at, pages)?)
-    }
-
-    fn unmap_attempt(&mut self) -> Result<(), HandoffError> {
-        for (at, pages) in core::mem::take(&mut self.areas) {
-            self.space.unmap(self.m, &mut self.free, at, pages)?;
-        }
-        Ok(())
+        self.stock.areas.retain(|area| area.0 != at);
+        Ok(self.space.unmap(self.m, &mut self.stock.free, at, pages)?)
     }
 
     fn address(&self, page: u64) -> u64 {
@@ -221,30 +207,22 @@ impl Guest for PvhGuest {
         Ok(())
     }
 
-    fn free(&mut self) -> &mut Extents {
-        &mut self.free
-    }
-
-    fn kept(&mut self) -> &mut Extents {
-        &mut self.kept
-    }
-
-    fn heap(&mut self) -> &mut HeapPieces {
-        &mut self.heap
+    fn stock(&mut self) -> &mut Stock {
+        &mut self.stock
     }
 
     fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
-        if self.heap.reuse(bytes) {
+        if self.stock.heap.reuse(bytes) {
             return Ok(());
         }
         let pages = bytes.div_ceil(PAGE_SIZE);
         let run = self.take_low(pages, "the decompressor")?;
-        self.kept.insert(run);
+        self.stock.kept.insert(run);
         if self
             .m
             .give_to_heap(run.start * PAGE_SIZE, pages * PAGE_SIZE)
         {
-            self.heap.add(pages * PAGE_SIZE);
+            self.stock.heap.add(pages * PAGE_SIZE);
             Ok(())
         } else {
             Err(HandoffError::Memory {
@@ -257,10 +235,10 @@ impl Guest for PvhGuest {
 
     fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError> {
         match self.module.replace(Module::Mapped(pages, len)) {
-            Some(Module::InPlace(at, len)) => self.free.insert(Extent::covering(at, len)),
+            Some(Module::InPlace(at, len)) => self.stock.free.insert(Extent::covering(at, len)),
             Some(Module::Mapped(pages, _)) => {
                 for page in pages {
-                    self.free.insert(Extent::new(page, 1));
+                    self.stock.free.insert(Extent::new(page, 1));
                 }
             }
             None => {}
@@ -295,7 +273,7 @@ impl Guest for PvhGuest {
             initrd,
             command_line: kernel.command_line,
         };
-        let loaded = pvh::Loaded::load(&self.start, &mut self.free, &input)?;
+        let loaded = pvh::Loaded::load(&self.start, &mut self.stock.free, &input)?;
         let late = loaded.copied_late();
         let staged = loaded.stage(m, jump::pvh_code())?;
         when_staged(

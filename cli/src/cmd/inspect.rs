@@ -122,7 +122,7 @@ fn report(file: &[u8]) -> Result<Report> {
             initrd_aligned: entry
                 .initrd
                 .as_ref()
-                .map(|range| compression == Compression::None && range.start.is_multiple_of(4096)),
+                .map(|range| range.start.is_multiple_of(4096)),
             cmdline: entry.cmdline.clone(),
         });
     }

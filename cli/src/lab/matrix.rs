@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use kexen_image::Compression;
+
 use super::artefacts::{Flavour, Xen};
 use super::build::Variant;
 use super::guest::Mode;
-use super::repack::Compression;
 
 /// A kernel to hand over to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,102 +11,46 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use kexen_image::Compression;
 
 use super::artefacts::{Flavour, Kernel};
 use crate::host::{cache, command, tools};
 
-/// A payload compression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Compression {
-    /// gzip.
-    Gzip,
-    /// bzip2.
-    Bzip2,
-    /// xz with the x86 filter.
-    Xz,
-    /// lzma, the old format.
-    Lzma,
-    /// lzop's.
-    Lzo,
-    /// LZ4's legacy frame.
-    Lz4,
-    /// zstd with its largest window.
-    Zstd,
+/// The command of Linux's build, from stdin to stdout. Because it reads a
+/// pipe there, zstd does not know the size and takes its largest window.
+const fn packer(kind: Compression) -> &'static [&'static str] {
+    match kind {
+        Compression::Gzip => &["gzip", "-n", "-9"],
+        Compression::Bzip2 => &["bzip2", "-9"],
+        Compression::Xz => &["xz", "--check=crc32", "--x86", "--lzma2=dict=32MiB"],
+        Compression::Lzma => &["xz", "--format=lzma", "-9"],
+        Compression::Lzo => &["lzop", "-9"],
+        Compression::Lz4 => &["lz4", "-l", "-9"],
+        Compression::Zstd => &["zstd", "-22", "--ultra"],
+        Compression::None => &["cat"],
+    }
 }
 
-impl Compression {
-    /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Gzip,
-        Self::Bzip2,
-        Self::Xz,
-        Self::Lzma,
-        Self::Lzo,
-        Self::Lz4,
-        Self::Zstd,
-    ];
-
-    /// A short name.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Bzip2 => "bzip2",
-            Self::Xz => "xz",
-            Self::Lzma => "lzma",
-            Self::Lzo => "lzo",
-            Self::Lz4 => "lz4",
-            Self::Zstd => "zstd",
-        }
+const fn unpacker(kind: Compression) -> &'static [&'static str] {
+    match kind {
+        Compression::Gzip => &["gzip", "-dc"],
+        Compression::Bzip2 => &["bzip2", "-dc"],
+        Compression::Xz | Compression::Lzma => &["xz", "-dc"],
+        Compression::Lzo => &["lzop", "-dc"],
+        Compression::Lz4 => &["lz4", "-dc"],
+        Compression::Zstd => &["zstd", "-dc", "--long=31"],
+        Compression::None => &["cat"],
     }
+}
 
-    /// The command of Linux's build, from stdin to stdout. Because it reads a
-    /// pipe there, zstd does not know the size and takes its largest window.
-    const fn packer(self) -> &'static [&'static str] {
-        match self {
-            Self::Gzip => &["gzip", "-n", "-9"],
-            Self::Bzip2 => &["bzip2", "-9"],
-            Self::Xz => &["xz", "--check=crc32", "--x86", "--lzma2=dict=32MiB"],
-            Self::Lzma => &["xz", "--format=lzma", "-9"],
-            Self::Lzo => &["lzop", "-9"],
-            Self::Lz4 => &["lz4", "-l", "-9"],
-            Self::Zstd => &["zstd", "-22", "--ultra"],
-        }
-    }
+/// Whether Linux appends the unpacked size (gzip has it already).
+fn has_size_trailer(kind: Compression) -> bool {
+    kind != Compression::Gzip
+}
 
-    const fn unpacker(self) -> &'static [&'static str] {
-        match self {
-            Self::Gzip => &["gzip", "-dc"],
-            Self::Bzip2 => &["bzip2", "-dc"],
-            Self::Xz | Self::Lzma => &["xz", "-dc"],
-            Self::Lzo => &["lzop", "-dc"],
-            Self::Lz4 => &["lz4", "-dc"],
-            Self::Zstd => &["zstd", "-dc", "--long=31"],
-        }
-    }
-
-    /// What a payload starts with.
-    const fn magic(self) -> &'static [u8] {
-        match self {
-            Self::Gzip => &[0x1f, 0x8b],
-            Self::Bzip2 => b"BZh",
-            Self::Xz => &[0xfd, b'7', b'z', b'X', b'Z', 0],
-            Self::Lzma => &[0x5d, 0, 0],
-            Self::Lzo => &[0x89, b'L', b'Z', b'O'],
-            Self::Lz4 => &[0x02, 0x21, 0x4c, 0x18],
-            Self::Zstd => &[0x28, 0xb5, 0x2f, 0xfd],
-        }
-    }
-
-    /// Whether Linux appends the unpacked size (gzip has it already).
-    fn has_size_trailer(self) -> bool {
-        self != Self::Gzip
-    }
-
-    fn of(payload: &[u8]) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|compression| payload.starts_with(compression.magic()))
-    }
+/// What a payload is packed with.
+fn of(payload: &[u8]) -> Option<Compression> {
+    Some(Compression::detect(payload)).filter(|kind| *kind != Compression::None)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<usize> {
@@ -168,11 +112,11 @@ fn filter(program: &[&str], from: &Path, to: &Path) -> Result<()> {
 fn unpack(image: &[u8], scratch: &Path, to: &Path) -> Result<()> {
     let (start, length) = payload_range(image)?;
     let payload = &image[start..start + length];
-    let compression = Compression::of(payload).context("payload of unknown compression")?;
-    let trailer = if compression.has_size_trailer() { 4 } else { 0 };
+    let compression = of(payload).context("payload of unknown compression")?;
+    let trailer = if has_size_trailer(compression) { 4 } else { 0 };
     let packed = scratch.join("packed");
     fs::write(&packed, &payload[..length - trailer])?;
-    filter(compression.unpacker(), &packed, to)
+    filter(unpacker(compression), &packed, to)
 }
 
 /// Debian's cloud kernel as plain ELF.
@@ -195,7 +139,7 @@ pub(crate) fn elf() -> Result<PathBuf> {
 pub(crate) fn kernel(compression: Compression) -> Result<PathBuf> {
     let elf = elf()?;
     let kernel = Kernel::debian(Flavour::Cloud)?;
-    let packer = compression.packer();
+    let packer = packer(compression);
     let recipe = format!("repack 1\n{packer:?}\n{}", kernel.identity()?);
     let name = format!("kernel-{}", compression.name());
     let dir = cache::get(&name, "a kernel with that compression", &recipe, |dir| {
@@ -203,7 +147,7 @@ pub(crate) fn kernel(compression: Compression) -> Result<PathBuf> {
         filter(packer, &elf, &packed)?;
         let mut payload = fs::read(&packed)?;
         fs::remove_file(&packed)?;
-        if compression.has_size_trailer() {
+        if has_size_trailer(compression) {
             let size = u32::try_from(fs::metadata(&elf)?.len())?;
             payload.extend_from_slice(&size.to_le_bytes());
         }
@@ -302,7 +246,7 @@ mod tests {
     #[test]
     fn each_compression_is_told_apart() {
         for compression in Compression::ALL {
-            assert_eq!(Compression::of(compression.magic()), Some(compression));
+            assert_eq!(of(compression.magic()), Some(compression));
         }
     }
 
