@@ -155,7 +155,7 @@ fn plain() -> Vec<Case> {
         (V4_20, Pvh, Generic, 4, 4096),
         (V4_20, Dom0Pv, Generic, 4, 256),
         (V4_20, Dom0Pv, Generic, 1, 4096),
-        (V4_20, Dom0Pvh, Generic, 1, 512),
+        (V4_20, Dom0Pvh, Generic, 1, 4096),
         (V4_20, Dom0Pvh, Generic, 4, 4096),
     ]
     .into_iter()
