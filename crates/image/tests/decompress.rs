@@ -171,6 +171,51 @@ fn scratch_is_an_upper_bound_and_no_more_than_that() {
 }
 
 #[test]
+fn xz_as_people_pack_modules_is_unpacked() {
+    let _alone = alone();
+    let data = sample();
+    // Its own defaults; sizes in block headers, as with threads; blocks
+    // whose sizes only the index has.
+    let ways: [&[&str]; 3] = [
+        &[],
+        &["-T2", "--block-size=1MiB", "--lzma2=dict=1MiB"],
+        &["-T1", "--block-size=1MiB", "--lzma2=dict=1MiB"],
+    ];
+    for args in ways {
+        let packed = pack_with("xz", args, "xz-utils", &data);
+        let payload = payload(Compression::Xz, &packed, &data);
+        let scratch = payload.scratch().unwrap();
+        let mut out = vec![0; data.len()];
+        let before = HELD.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        let result = payload.decompress(&mut out);
+        let used = PEAK.load(Relaxed) - before;
+        result.unwrap_or_else(|e| panic!("{args:?}: {e}"));
+        assert!(out == data, "{args:?}");
+        assert!(used <= scratch, "{args:?}: {used} used, {scratch} promised");
+    }
+}
+
+#[test]
+fn a_later_xz_block_gets_no_more_heap_than_was_promised() {
+    let _alone = alone();
+    let data = sample();
+    let args = ["--block-size=1MiB", "--lzma2=dict=64MiB"];
+    let packed = pack_with("xz", &args, "xz-utils", &data);
+    let payload = payload(Compression::Xz, &packed, &data);
+    let mut out = vec![0; data.len()];
+    let before = HELD.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let error = payload.decompress(&mut out).unwrap_err();
+    let used = PEAK.load(Relaxed) - before;
+    assert!(used <= payload.scratch().unwrap() + 4096, "{used}");
+    assert_eq!(
+        error.to_string(),
+        "xz data: its decoder wants 67108864 bytes of memory"
+    );
+}
+
+#[test]
 fn a_wrong_size_is_seen() {
     let _alone = alone();
     let data = sample();

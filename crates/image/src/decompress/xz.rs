@@ -13,6 +13,8 @@ use super::{Done, Input, Outcome, Problem, crc32};
 
 /// Heap beside the dictionary: the decoder's state, and headers.
 const STATE: usize = 256 << 10;
+/// The smallest dictionary that there is.
+const MIN_DICTIONARY: u64 = 4 << 10;
 /// The largest dictionary that is taken.
 const MAX_DICTIONARY: usize = 1 << 30;
 /// Bytes of the stream header.
@@ -38,11 +40,21 @@ fn headers(bytes: &[u8], size: u64) -> Option<(Vec<u8>, u64)> {
     let mut head = bytes.get(..end)?.to_vec();
     let block = head.get_mut(STREAM_HEADER..)?;
     let flags = *block.get(1)?;
-    // No sizes in the header, one or two filters, the last of them LZMA2.
-    if words == 0 || flags & 0xc0 != 0 {
+    if words == 0 {
         return None;
     }
     let mut at: usize = 2;
+    // The block's sizes, which programs with threads put here: numbers of
+    // 7 bits a byte, the last of them without the eighth.
+    for size in [0x40, 0x80] {
+        if flags & size != 0 {
+            while *block.get(at)? & 0x80 != 0 {
+                at = at.checked_add(1)?;
+            }
+            at = at.checked_add(1)?;
+        }
+    }
+    // Filters, the last of them LZMA2.
     for _ in 0..flags & 3 {
         let properties = usize::from(*block.get(at.checked_add(1)?)?);
         at = at.checked_add(2)?.checked_add(properties)?;
@@ -51,7 +63,7 @@ fn headers(bytes: &[u8], size: u64) -> Option<(Vec<u8>, u64)> {
         return None;
     }
     let slot = block.get_mut(at.checked_add(2)?)?;
-    let small = (0..=40).find(|code| dictionary(*code) >= size.max(4096))?;
+    let small = (0..=40).find(|code| dictionary(*code) >= size.max(MIN_DICTIONARY))?;
     *slot = (*slot).min(small);
     let used = dictionary(*slot);
     let sum_at = block.len().checked_sub(4)?;
@@ -66,21 +78,46 @@ fn headers(bytes: &[u8], size: u64) -> Option<(Vec<u8>, u64)> {
     Some((head, used))
 }
 
-pub(super) fn scratch(bytes: &[u8], size: u64) -> Result<usize, Problem> {
-    let (_, used) = headers(bytes, size).unwrap_or((Vec::new(), 1 << 20));
-    let used = usize::try_from(used)
+/// The headers for the decoder, and bytes of dictionary: all that it gets,
+/// whatever the header of a later block asks for.
+fn plan(bytes: &[u8], size: u64) -> Result<(Vec<u8>, usize), Problem> {
+    let (head, used) = headers(bytes, size).unwrap_or((Vec::new(), MIN_DICTIONARY));
+    let dictionary = usize::try_from(used)
         .ok()
-        .filter(|used| *used <= MAX_DICTIONARY);
-    used.map(|used| used.saturating_add(STATE))
-        .ok_or(Problem::Memory { want: size })
+        .filter(|used| *used <= MAX_DICTIONARY)
+        .ok_or(Problem::Memory { want: used })?;
+    Ok((head, dictionary))
+}
+
+pub(super) fn scratch(bytes: &[u8], size: u64) -> Result<usize, Problem> {
+    plan(bytes, size).map(|(_, dictionary)| dictionary.saturating_add(STATE))
+}
+
+fn problem(error: &XzError, input: &Input<'_>, len: usize) -> Problem {
+    match error {
+        XzError::NeedsLargerInputBuffer => Problem::Truncated { len },
+        XzError::DictionaryTooLarge(want) => Problem::Memory { want: *want },
+        XzError::ContentCrc32Mismatch(have, want) => Problem::Checksum {
+            what: "a block's CRC-32",
+            want: *want,
+            have: *have,
+        },
+        XzError::ContentCrc64Mismatch(..) => input.corrupt("a block's CRC-64 is wrong"),
+        XzError::Sha256NotSupported | XzError::UnsupportedCheckType(_) => {
+            input.corrupt("its check is none of CRC-32 and CRC-64")
+        }
+        XzError::DeltaFilterUnsupported | XzError::UnsupportedBcjFilter(_) => {
+            input.corrupt("it uses a filter that is not supported")
+        }
+        _ => input.corrupt("not a well-formed xz stream"),
+    }
 }
 
 pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
-    let (head, used) = headers(bytes, size).unwrap_or_default();
-    let used = usize::try_from(used).unwrap_or(MAX_DICTIONARY);
+    let (head, dictionary) = plan(bytes, size)?;
     let mut input = Input::new(bytes);
     input.take(head.len())?;
-    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(used, MAX_DICTIONARY);
+    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(dictionary, dictionary);
     let mut written: usize = 0;
     // The header as it was made above, then the stream.
     let mut first = head.as_slice();
@@ -91,10 +128,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
         let full = room.is_empty();
         let result = match decoder.decode(next, room) {
             Ok(result) => result,
-            Err(XzError::NeedsLargerInputBuffer) => {
-                return Err(Problem::Truncated { len: bytes.len() });
-            }
-            Err(_) => return Err(input.corrupt("not an xz stream, or a wrong check")),
+            Err(error) => return Err(problem(&error, &input, bytes.len())),
         };
         let read = result.input_consumed();
         written = written.saturating_add(result.output_produced());
