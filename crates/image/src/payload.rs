@@ -80,10 +80,12 @@ impl Payload<'_> {
             Done {
                 ended: true,
                 written,
+                ..
             } if written == want => Ok(()),
             Done {
                 ended: false,
                 written,
+                ..
             } if written == want => Err(self.error(Problem::Full { limit: want })),
             Done { written, .. } => Err(self.error(Problem::Short {
                 have: written,
@@ -94,7 +96,8 @@ impl Payload<'_> {
 }
 
 /// Unpacks a stream of unknown size into `out`; how many bytes it was.
-/// Zeroes behind the stream are no matter: toolstacks pad to whole pages.
+/// Zeroes behind the stream are no matter: toolstacks pad to whole pages. A
+/// second stream is an error (but lz4's legacy frames may follow each other).
 pub fn unpack(bytes: &[u8], out: &mut [u8]) -> Result<usize, DecompressError> {
     let compression = Compression::detect(bytes);
     let limit = out.len();
@@ -104,11 +107,19 @@ pub fn unpack(bytes: &[u8], out: &mut [u8]) -> Result<usize, DecompressError> {
         problem,
     };
     let done = decompress::all(compression, bytes, out, size).map_err(error)?;
-    if done.ended {
-        Ok(done.written)
-    } else {
-        Err(error(Problem::Full { limit }))
+    if !done.ended {
+        return Err(error(Problem::Full { limit }));
     }
+    // Programs take one stream after another; a decoder here does not, and
+    // must not lose the others silently.
+    let behind = bytes.get(done.read..).unwrap_or_default();
+    if behind.iter().any(|byte| *byte != 0) {
+        return Err(error(Problem::Corrupt {
+            what: "more than zeroes behind the end of the stream",
+            at: Some(done.read),
+        }));
+    }
+    Ok(done.written)
 }
 
 /// An upper bound of the heap that [`unpack`] needs for at most `size` bytes.

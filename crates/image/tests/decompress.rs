@@ -216,6 +216,32 @@ fn a_later_xz_block_gets_no_more_heap_than_was_promised() {
 }
 
 #[test]
+fn a_second_stream_is_not_lost_silently() {
+    let _alone = alone();
+    let data = &sample()[..300_000];
+    let mut room = vec![0; 2 * data.len() + 1];
+    for kind in Compression::ALL {
+        let mut packed = pack(kind, data);
+        let len = packed.len();
+        packed.extend_from_within(..);
+        match (kind, unpack(&packed, &mut room)) {
+            (Compression::Lz4, Ok(n)) => {
+                assert!(room[..n] == [data, data].concat(), "{kind}");
+            }
+            // Its decoder does not say where it stopped.
+            (Compression::Lzma, _) => {}
+            (_, result) => assert_eq!(
+                result.unwrap_err().to_string(),
+                format!(
+                    "{kind} data: corrupt near byte {len}: \
+                     more than zeroes behind the end of the stream"
+                )
+            ),
+        }
+    }
+}
+
+#[test]
 fn a_wrong_size_is_seen() {
     let _alone = alone();
     let data = sample();

@@ -135,6 +135,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8]) -> Outcome {
                     return Ok(Done {
                         written,
                         ended: false,
+                        read: 0,
                     });
                 };
                 if have != want {
@@ -158,6 +159,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8]) -> Outcome {
                 return Ok(Done {
                     written,
                     ended: true,
+                    read: bits.at,
                 });
             }
             _ => return Err(bits.corrupt("neither a block nor the end")),

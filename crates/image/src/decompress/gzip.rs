@@ -23,11 +23,13 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8]) -> Outcome {
             Ok(Done {
                 written,
                 ended: true,
+                read: input.at(),
             })
         }
         TINFLStatus::HasMoreOutput => Ok(Done {
             written,
             ended: false,
+            read: 0,
         }),
         TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => {
             Err(Problem::Truncated { len: bytes.len() })

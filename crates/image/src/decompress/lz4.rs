@@ -20,6 +20,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8]) -> Outcome {
             return Ok(Done {
                 written,
                 ended: true,
+                read: bytes.len(),
             });
         }
         let size = u32::from_le_bytes(input.array()?);
@@ -35,6 +36,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8]) -> Outcome {
                 return Ok(Done {
                     written: end,
                     ended: false,
+                    read: 0,
                 });
             }
             Err(_) => return Err(input.corrupt("a block is not well formed")),
@@ -84,6 +86,7 @@ pub(super) fn first(bytes: &[u8], out: &mut [u8]) -> Outcome {
     Ok(Done {
         written: at,
         ended: false,
+        read: 0,
     })
 }
 

@@ -43,6 +43,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
                 return Ok(Done {
                     written,
                     ended: true,
+                    read: bytes.len(),
                 });
             }
             Ok(n) => written = written.saturating_add(n),
@@ -55,6 +56,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
         Ok(n) => Ok(Done {
             written,
             ended: n == 0,
+            read: bytes.len(),
         }),
         Err(lzma_rust2::Error::Eof) => Err(Problem::Truncated { len: bytes.len() }),
         Err(_) => Err(corrupt()),

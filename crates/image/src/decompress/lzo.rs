@@ -25,6 +25,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8]) -> Outcome {
             return Ok(Done {
                 written,
                 ended: true,
+                read: input.at(),
             });
         }
         let packed = number(&mut input)?;
@@ -50,6 +51,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8]) -> Outcome {
             return Ok(Done {
                 written: out.len(),
                 ended: false,
+                read: 0,
             });
         }
         let room = out.get_mut(written..end).unwrap_or_default();

@@ -22,6 +22,9 @@ pub(crate) struct Done {
     pub(crate) written: usize,
     /// Whether the stream ended (and its sums were right).
     pub(crate) ended: bool,
+    /// Bytes of the stream, where it ended. (lzma alone: all there is, as
+    /// its decoder reads ahead.)
+    pub(crate) read: usize,
 }
 
 /// What is wrong with a stream.
@@ -139,6 +142,7 @@ fn copy(bytes: &[u8], out: &mut [u8]) -> Done {
     Done {
         written: n,
         ended: n == bytes.len(),
+        read: n,
     }
 }
 

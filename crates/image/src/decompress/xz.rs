@@ -142,6 +142,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
                 return Ok(Done {
                     written,
                     ended: true,
+                    read: input.at(),
                 });
             }
             XzNextBlockResult::NeedMoreData(..) if result.made_progress() => {}
@@ -149,6 +150,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
                 return Ok(Done {
                     written,
                     ended: false,
+                    read: 0,
                 });
             }
             XzNextBlockResult::NeedMoreData(..) => {

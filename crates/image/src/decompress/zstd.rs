@@ -142,6 +142,7 @@ pub(super) fn first(bytes: &[u8], out: &mut [u8]) -> Outcome {
     Ok(Done {
         written,
         ended: false,
+        read: 0,
     })
 }
 
@@ -162,6 +163,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
             return Ok(Done {
                 written,
                 ended: false,
+                read: 0,
             });
         }
     }
@@ -179,5 +181,6 @@ pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
     Ok(Done {
         written,
         ended: true,
+        read: bytes.len().saturating_sub(input.len()),
     })
 }
