@@ -241,6 +241,59 @@ fn a_second_stream_is_not_lost_silently() {
     }
 }
 
+/// Not what zstd takes, but a decoder might, with heap beyond all promises.
+#[test]
+fn zstd_blocks_with_too_many_literals_are_refused() {
+    let _alone = alone();
+    // A window of 1 MiB, then blocks of 2^20 - 1 times the same literal.
+    let mut packed = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x50];
+    for _ in 0..8 {
+        packed.extend([5 << 3 | 2 << 1, 0, 0]);
+        packed.extend([0xfd, 0xff, 0xff, b'A', 0]);
+    }
+    let payload = Payload {
+        compression: Compression::Zstd,
+        bytes: &packed,
+        size: 8 << 20,
+    };
+    let error = payload.decompress(&mut vec![0; 8 << 20]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "zstd data: corrupt near byte 9: a block has too many literals"
+    );
+}
+
+/// Windows of every form: `zstd` makes powers of two only.
+#[test]
+fn zstd_heap_is_bounded_for_odd_windows() {
+    let _alone = alone();
+    let data = sample();
+    // Raw blocks of 128 KiB, in windows from 128 KiB to 2.5 MiB.
+    for code in 0x38..=0x5a {
+        let mut packed = vec![0x28, 0xb5, 0x2f, 0xfd, 0, code];
+        let mut blocks = data.chunks(128 << 10).peekable();
+        while let Some(block) = blocks.next() {
+            let last = u32::from(blocks.peek().is_none());
+            let header = u32::try_from(block.len()).unwrap() << 3 | last;
+            packed.extend(&header.to_le_bytes()[..3]);
+            packed.extend(block);
+        }
+        let payload = payload(Compression::Zstd, &packed, &data);
+        let scratch = payload.scratch().unwrap();
+        let mut out = vec![0; data.len()];
+        let before = HELD.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        let result = payload.decompress(&mut out);
+        let used = PEAK.load(Relaxed) - before;
+        result.unwrap_or_else(|e| panic!("{code:#x}: {e}"));
+        assert!(out == data, "{code:#x}");
+        assert!(
+            used + (1 << 20) <= scratch,
+            "{code:#x}: {used} used, {scratch} promised"
+        );
+    }
+}
+
 #[test]
 fn a_wrong_size_is_seen() {
     let _alone = alone();

@@ -13,10 +13,10 @@ use super::{Done, Input, Outcome, Problem};
 const MAX_WINDOW: u64 = 128 << 20;
 /// Heap beside the ring buffer: tables, literals, a block.
 const STATE: usize = 2 << 20;
-/// Bytes that are decoded before they are copied out: with a block of at
-/// most 128 KiB they fit into the slack that the ring buffer has.
-const STEP: usize = 64 << 10;
-/// The ring buffer's slack.
+/// The largest block, unpacked, and the most literals it can have.
+const MAX_BLOCK: usize = 128 << 10;
+/// The ring buffer's slack: what one block can come to in the library,
+/// which adds the last literals without looking at the block's limit.
 const SLACK: u64 = 256 << 10;
 
 /// The frame header that the decoder is given, the window it declares, and
@@ -24,13 +24,21 @@ const SLACK: u64 = 256 << 10;
 struct Frame<'a> {
     header: [u8; 6],
     window: u64,
-    blocks: &'a [u8],
+    blocks: Input<'a>,
 }
 
 /// The window that a descriptor byte means.
 fn window_of(code: u8) -> u64 {
     let base = 1_u64 << (code >> 3).saturating_add(10);
     base.saturating_add((base / 8).saturating_mul(u64::from(code & 7)))
+}
+
+/// Bytes of the ring buffer that the library makes for a window.
+const fn ring_of(window: u64) -> Option<u64> {
+    match window.saturating_sub(SLACK).checked_next_power_of_two() {
+        Some(ring) => ring.checked_add(SLACK),
+        None => None,
+    }
 }
 
 /// Reads a frame header; `size` bounds what can be referred to.
@@ -70,30 +78,76 @@ fn frame(bytes: &[u8], size: u64) -> Result<Frame<'_>, Problem> {
         return Err(Problem::Memory { want: declared });
     }
     let needed = declared.min(size);
-    let code = (0..=0xff).find(|code| window_of(*code) >= needed);
+    // Just above a power of two the ring buffer would have no slack. (Small
+    // ones may grow: that is part of what is promised for tables and such.)
+    let slack = |window: u64| {
+        let ring = ring_of(window).and_then(|ring| ring.checked_sub(SLACK));
+        window <= SLACK || ring.is_some_and(|ring| ring >= window)
+    };
+    let code = (0..=0xff).find(|code| {
+        let window = window_of(*code);
+        window >= needed && slack(window)
+    });
     let code = code.unwrap_or(0xff);
     let [a, b, c, d] = magic;
     Ok(Frame {
         // Of the descriptor just whether a checksum follows.
         header: [a, b, c, d, descriptor & 4, code],
         window: window_of(code),
-        blocks: input.rest(),
+        blocks: input,
     })
 }
 
 pub(super) fn scratch(bytes: &[u8], size: u64) -> Result<usize, Problem> {
     let frame = frame(bytes, size)?;
-    let ring = frame
-        .window
-        .saturating_sub(SLACK)
-        .checked_next_power_of_two();
-    ring.and_then(|ring| usize::try_from(ring.saturating_add(SLACK)).ok())
+    ring_of(frame.window)
+        .and_then(|ring| usize::try_from(ring).ok())
         .and_then(|ring| ring.checked_add(STATE))
         .ok_or(Problem::Memory { want: frame.window })
 }
 
+/// Looks for blocks with more literals than a block can have. The library
+/// takes them, with as much heap as they want.
+fn check_blocks(mut blocks: Input<'_>) -> Result<(), Problem> {
+    // Where the stream is cut off, the decoder says so.
+    while let Ok([a, b, c]) = blocks.array() {
+        let header = u32::from_le_bytes([a, b, c, 0]);
+        let size = usize::try_from(header >> 3).unwrap_or(usize::MAX);
+        let size = match header >> 1 & 3 {
+            1 => 1,
+            2 => {
+                if literals(blocks.rest()) > MAX_BLOCK {
+                    return Err(blocks.corrupt("a block has too many literals"));
+                }
+                size
+            }
+            _ => size,
+        };
+        if header & 1 == 1 || blocks.take(size).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// How many literals a compressed block says that it has, where there can
+/// be too many: only the longest forms of the header have room for that.
+fn literals(block: &[u8]) -> usize {
+    let Some(&[a, b, c]) = block.first_chunk() else {
+        return 0;
+    };
+    let size = u32::from_le_bytes([a, b, c, 0]) >> 4;
+    let size = match (a & 3, a >> 2 & 3) {
+        (0 | 1, 3) => size,
+        (2 | 3, 3) => size & 0x3_ffff,
+        _ => 0,
+    };
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
 /// A decoder that has read the frame's header.
 fn start(frame: &Frame<'_>) -> Result<FrameDecoder, Problem> {
+    check_blocks(frame.blocks)?;
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(frame.window);
     // The first call makes the decoder, the second one gives its ring buffer
@@ -110,9 +164,9 @@ const fn corrupt(what: &'static str) -> Problem {
     Problem::Corrupt { what, at: None }
 }
 
-/// Decodes a step of blocks.
+/// Decodes a block.
 fn step(decoder: &mut FrameDecoder, input: &mut &[u8], len: usize) -> Result<(), Problem> {
-    let result = decoder.decode_blocks(&mut *input, BlockDecodingStrategy::UptoBytes(STEP));
+    let result = decoder.decode_blocks(&mut *input, BlockDecodingStrategy::UptoBlocks(1));
     result.map(drop).map_err(|_| {
         if input.is_empty() {
             Problem::Truncated { len }
@@ -134,7 +188,7 @@ pub(super) fn first(bytes: &[u8], out: &mut [u8]) -> Outcome {
     // A block is no larger than the window, and may have 128 KiB.
     let frame = frame(bytes, 128 << 10)?;
     let mut decoder = start(&frame)?;
-    let mut input = frame.blocks;
+    let mut input = frame.blocks.rest();
     while !decoder.is_finished() && decoder.can_collect() < out.len() {
         step(&mut decoder, &mut input, bytes.len())?;
     }
@@ -150,7 +204,7 @@ pub(super) fn first(bytes: &[u8], out: &mut [u8]) -> Outcome {
 pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
     let frame = frame(bytes, size)?;
     let mut decoder = start(&frame)?;
-    let mut input = frame.blocks;
+    let mut input = frame.blocks.rest();
     let mut written: usize = 0;
     loop {
         step(&mut decoder, &mut input, bytes.len())?;
