@@ -5,7 +5,7 @@ use std::{
     io::Write,
     process::{Command, Stdio},
     sync::{
-        Mutex, MutexGuard,
+        Mutex, MutexGuard, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
@@ -67,6 +67,15 @@ fn pack(kind: Compression, data: &[u8]) -> Vec<u8> {
     pack_with(program, args, package, data)
 }
 
+/// The sample, packed: once for all tests.
+fn packed_sample(kind: Compression) -> Vec<u8> {
+    static PACKED: [OnceLock<Vec<u8>>; 7] = [const { OnceLock::new() }; 7];
+    let place = Compression::ALL.iter().position(|one| *one == kind);
+    PACKED[place.unwrap()]
+        .get_or_init(|| pack(kind, &sample()))
+        .clone()
+}
+
 fn pack_with(program: &str, args: &[&str], package: &str, data: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(args)
@@ -122,7 +131,7 @@ fn what_the_programs_pack_is_unpacked() {
     let _alone = alone();
     let data = sample();
     for kind in Compression::ALL {
-        let packed = pack(kind, &data);
+        let packed = packed_sample(kind);
         assert_eq!(Compression::detect(&packed), kind);
         let payload = payload(kind, &packed, &data);
         let mut out = vec![0xaa; data.len()];
@@ -154,7 +163,7 @@ fn scratch_is_an_upper_bound_and_no_more_than_that() {
     let _alone = alone();
     let data = sample();
     for kind in Compression::ALL {
-        let packed = pack(kind, &data);
+        let packed = packed_sample(kind);
         let payload = payload(kind, &packed, &data);
         let scratch = payload.scratch().unwrap();
         let mut out = vec![0; data.len()];
@@ -299,7 +308,7 @@ fn a_wrong_size_is_seen() {
     let _alone = alone();
     let data = sample();
     for kind in Compression::ALL {
-        let packed = pack(kind, &data);
+        let packed = packed_sample(kind);
         let payload = payload(kind, &packed, &data);
         let mut short = vec![0; data.len() - 1];
         assert!(
@@ -317,7 +326,7 @@ fn a_truncated_stream_is_seen() {
     let data = sample();
     let mut out = vec![0; data.len()];
     for kind in Compression::ALL {
-        let packed = pack(kind, &data);
+        let packed = packed_sample(kind);
         let len = packed.len();
         for cut in [0, 1, 3, 5, 9, 13, 20, len / 3, len / 2, len - 5, len - 1] {
             let error = payload(kind, &packed[..cut], &data).decompress(&mut out);
@@ -336,7 +345,7 @@ fn a_changed_byte_is_seen() {
         if kind == Compression::Lz4 {
             continue;
         }
-        let packed = pack(kind, &data);
+        let packed = packed_sample(kind);
         for part in 1..8 {
             let mut bad = packed.clone();
             bad[packed.len() * part / 8] ^= 0x10;
