@@ -142,6 +142,10 @@ pub(crate) trait Guest: Sized {
     fn console(&self) -> Console;
     /// The guest's own command line.
     fn command_line(&self) -> String;
+    /// Chooses the pages of a kernel.
+    fn choose(&mut self, placement: &Placement) -> Result<Chosen, HandoffError> {
+        placement.choose(self.free())
+    }
     /// Maps the boot module; its address and bytes.
     fn map_module(&mut self) -> Result<Option<(u64, u64)>, HandoffError>;
     /// Maps `pages`, one after the other, at one of the addresses above.

@@ -109,7 +109,7 @@ pub(crate) fn load<G: Guest>(
         .collect();
     let pages = guest.memory() / PAGE_SIZE;
     let mut placement = Placement::plan(&segments, head.size, pages)?;
-    let mut chosen = placement.choose(guest.free())?;
+    let mut chosen = guest.choose(&placement)?;
     if head.scratch > 0 {
         guest.grow_heap(heap_for(head.scratch))?;
     }

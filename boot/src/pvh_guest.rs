@@ -17,6 +17,7 @@ use kexen_guest::{
 use kexen_handoff::{
     HandoffError, Ledger,
     ledger::{Claim, Holder, Kind},
+    placement::{Chosen, Placement},
     pvh,
 };
 use kexen_image::XenNotes;
@@ -167,6 +168,16 @@ impl Guest for PvhGuest {
 
     fn command_line(&self) -> String {
         self.start.command_line.clone()
+    }
+
+    fn choose(&mut self, placement: &Placement) -> Result<Chosen, HandoffError> {
+        // The trampoline copies without paging: all of it below 4 GiB.
+        let mut low = self.stock.free.within(Extent::new(0, IDENTITY_PAGES));
+        let chosen = placement.choose(&mut low)?;
+        for page in chosen.all() {
+            self.stock.free.remove(Extent::new(page, 1));
+        }
+        Ok(chosen)
     }
 
     fn map_module(&mut self) -> Result<Option<(u64, u64)>, HandoffError> {
