@@ -110,6 +110,7 @@ fn attempt<G: Guest>(
     guest.stock().heap.begin();
     let result = try_once(guest, report, options, words, choice);
     // Back to what was free, but for what was kept for good meanwhile.
+    guest.keep_tables();
     let mut free = free;
     for run in guest.stock().kept.runs() {
         free.remove(*run);

@@ -166,6 +166,8 @@ pub(crate) trait Guest: Sized {
     fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError>;
     /// Its pages.
     fn stock(&mut self) -> &mut Stock;
+    /// Enters pages that became page tables among those kept for good.
+    fn keep_tables(&mut self);
     /// The pages that are free.
     fn free(&mut self) -> &mut Extents {
         &mut self.stock().free

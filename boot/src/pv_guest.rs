@@ -220,6 +220,12 @@ impl Guest for PvGuest {
         self.start.command_line()
     }
 
+    fn keep_tables(&mut self) {
+        for run in self.space.taken() {
+            self.stock.kept.insert(*run);
+        }
+    }
+
     fn map_module(&mut self) -> Result<Option<(u64, u64)>, HandoffError> {
         let Some(module) = &self.module else {
             return Ok(None);

@@ -116,13 +116,6 @@ impl PvhGuest {
         Ok(run)
     }
 
-    /// Enters new page-table pages among those that are kept.
-    fn keep_tables(&mut self) {
-        for page in self.space.tables() {
-            self.stock.kept.insert(Extent::new(*page, 1));
-        }
-    }
-
     /// Maps shared info into a hole of the memory map for `look`, entered in
     /// the ledger meanwhile; afterwards neither page nor hole is left.
     fn with_shared_info(
@@ -168,6 +161,12 @@ impl Guest for PvhGuest {
 
     fn command_line(&self) -> String {
         self.start.command_line.clone()
+    }
+
+    fn keep_tables(&mut self) {
+        for page in self.space.tables() {
+            self.stock.kept.insert(Extent::new(*page, 1));
+        }
     }
 
     fn choose(&mut self, placement: &Placement) -> Result<Chosen, HandoffError> {

@@ -112,6 +112,8 @@ pub struct AddressSpace {
     nr_pages: u64,
     root: u64,
     pool: Vec<u64>,
+    /// Runs of pages that were taken for tables since the start.
+    taken: Vec<Extent>,
 }
 
 impl AddressSpace {
@@ -128,6 +130,7 @@ impl AddressSpace {
             nr_pages: start.info.nr_pages,
             root: root_mfn,
             pool: (pool.start..pool.end()).rev().collect(),
+            taken: Vec::new(),
         }
     }
 
@@ -489,13 +492,14 @@ impl AddressSpace {
             return Err(error);
         }
         self.pool.splice(0..0, (run.start..run.end()).rev());
+        self.taken.push(run);
         Ok(())
     }
 
-    /// The pages that are still in the pool.
+    /// Pages that were taken for tables since the start: in use for good.
     #[must_use]
-    pub fn pool(&self) -> &[u64] {
-        &self.pool
+    pub fn taken(&self) -> &[Extent] {
+        &self.taken
     }
 
     /// Pins an L4 table.

@@ -5,8 +5,8 @@
 //! toolstack's builder (`tools/libs/guest/xg_dom_core.c`, `xg_dom_x86.c`)
 //! and of Xen's own for dom0 (`arch/x86/pv/dom0_build.c`):
 //!
-//! kernel, [initrd], [p2m list], `start_info`, [xenstore ring], [console
-//! ring], page tables, boot stack, padding to a 4 MiB boundary; then the
+//! kernel, (initrd), (p2m list), `start_info`, (xenstore ring), (console
+//! ring), page tables, boot stack, padding to a 4 MiB boundary; then the
 //! initrd if the kernel wants it unmapped, then the p2m list with tables
 //! of its own if the kernel names an address for it.
 
