@@ -57,6 +57,8 @@ enum Compress {
 #[derive(Debug, Default)]
 struct Files {
     name: String,
+    /// Where the kernel comes from.
+    path: PathBuf,
     kernel: Option<Vec<u8>>,
     initrd: Option<Vec<u8>>,
     cmdline: Option<String>,
@@ -90,8 +92,7 @@ pub(crate) fn run(args: &BundleArgs) -> Result<()> {
                 entry.name
             )
         })?;
-        let what =
-            check_kernel(kernel).with_context(|| format!("entry {}: the kernel", entry.name))?;
+        let what = check_kernel(kernel).with_context(|| entry.path.display().to_string())?;
         reports.push(EntryReport {
             name: entry.name.clone(),
             kernel: what,
@@ -149,13 +150,20 @@ fn print(args: &BundleArgs, report: &Report) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        u32::try_from(bytes.len()).is_ok(),
+        "{}: a file of a boot module has less than 4 GiB",
+        path.display()
+    );
+    Ok(bytes)
 }
 
 /// Reads all files of all entries, the default one first.
 fn gather(args: &BundleArgs) -> Result<Vec<Files>> {
     let mut entries = vec![Files {
         name: DEFAULT.into(),
+        path: args.kernel.clone(),
         kernel: Some(read(&args.kernel)?),
         initrd: args.initrd.as_deref().map(read).transpose()?,
         cmdline: args.cmdline.clone(),
@@ -170,7 +178,7 @@ fn gather(args: &BundleArgs) -> Result<Vec<Files>> {
             );
         };
         ensure!(
-            !name.is_empty() && !name.contains('/') && name != DEFAULT,
+            !name.is_empty() && !name.contains('/') && name != DEFAULT && name != ".",
             "--add {add}: {name:?} cannot be the name of another entry"
         );
         let at = entries.iter().position(|entry| entry.name == name);
@@ -182,12 +190,16 @@ fn gather(args: &BundleArgs) -> Result<Vec<Files>> {
             entries.len() - 1
         });
         let entry = &mut entries[at];
-        match part {
-            "kernel" => entry.kernel = Some(read(Path::new(value))?),
-            "initrd" => entry.initrd = Some(read(Path::new(value))?),
-            "cmdline" => entry.cmdline = Some(value.into()),
+        let twice = match part {
+            "kernel" => {
+                entry.path = value.into();
+                entry.kernel.replace(read(Path::new(value))?).is_some()
+            }
+            "initrd" => entry.initrd.replace(read(Path::new(value))?).is_some(),
+            "cmdline" => entry.cmdline.replace(value.into()).is_some(),
             _ => bail!("--add {add}: {part:?} is none of kernel, initrd, cmdline"),
-        }
+        };
+        ensure!(!twice, "--add {add}: entry {name} has a {part} already");
     }
     Ok(entries)
 }

@@ -163,7 +163,8 @@ impl Module {
                 None => (DEFAULT, file.name),
                 Some((entry, kind)) => (entry, kind),
             };
-            if !matches!(kind, "kernel" | "initrd" | "cmdline") || entry.is_empty() {
+            let known = matches!(kind, "kernel" | "initrd" | "cmdline");
+            if !known || entry.is_empty() || !file.is_regular {
                 ignored.push(file.name.to_string());
                 continue;
             }
@@ -341,6 +342,10 @@ mod tests {
     fn other_files_are_listed() {
         let module = parse(&[("kernel", b"k"), ("README", b"x"), ("a/b/kernel", b"x")]).unwrap();
         assert_eq!(module.ignored(), ["README", "a/b/kernel"]);
+        // A symbolic link's content is a path, not a kernel.
+        let mut archive = write::archive(&[("kernel", b"vmlinuz-6.1")]);
+        archive[14..22].copy_from_slice(b"0000a1ff");
+        assert_eq!(Module::parse(&archive), Err(ModuleError::NoEntries));
     }
 
     proptest::proptest! {

@@ -151,6 +151,19 @@ fn words(text: &str) -> Vec<&str> {
     .collect()
 }
 
+/// A word without the quotes around all of it.
+fn unquoted(word: &str) -> &str {
+    word.strip_prefix('"')
+        .and_then(|word| word.strip_suffix('"'))
+        .unwrap_or(word)
+}
+
+/// A decimal number, of digits alone.
+fn decimal<T: core::str::FromStr>(text: &str) -> Option<T> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
 impl Options {
     /// Takes Kexen's options out of a command line; the rest of the words,
     /// as they are, are the kernel's.
@@ -158,8 +171,8 @@ impl Options {
         let mut options = Self::default();
         let mut rest: Vec<&str> = Vec::new();
         for word in words(text) {
-            if word.starts_with("kexen.") {
-                options.set(word)?;
+            if unquoted(word).starts_with("kexen.") {
+                options.set(unquoted(word))?;
             } else {
                 rest.push(word);
             }
@@ -194,15 +207,10 @@ impl Options {
             ("kexen.stats" | "kexen.quiet" | "kexen.verify-memory", Some(_)) => {
                 return bad("left out");
             }
-            ("kexen.chain", value) => {
-                match value
-                    .and_then(|n| n.parse().ok())
-                    .filter(|n| *n <= MAX_CHAIN)
-                {
-                    Some(n) => self.chain = n,
-                    None => return bad("a number from 0 to 1000"),
-                }
-            }
+            ("kexen.chain", value) => match value.and_then(decimal).filter(|n| *n <= MAX_CHAIN) {
+                Some(n) => self.chain = n,
+                None => return bad("a number from 0 to 1000"),
+            },
             ("kexen.marker", value) => match value.and_then(marker) {
                 Some(marker) => self.marker = Some(marker),
                 None => return bad("PAGES:CHECKSUM, a number and 16 hexadecimal digits"),
@@ -271,7 +279,7 @@ fn marker(value: &str) -> Option<Marker> {
         return None;
     }
     Some(Marker {
-        pages: pages.parse().ok()?,
+        pages: decimal(pages)?,
         checksum: u64::from_str_radix(sum, 16).ok()?,
     })
 }
@@ -311,6 +319,7 @@ mod tests {
             "kexen.stats=yes",
             "kexen.chain=1001",
             "kexen.chain=-1",
+            "kexen.chain=+5",
             "kexen.marker=1:2",
             "kexen.marker=1:+00000000000000f",
         ] {
@@ -326,6 +335,13 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("kexen.entry=NAME"), "{text}");
+    }
+
+    #[test]
+    fn quotes_around_a_word_are_no_part_of_it() {
+        let (options, rest) = Options::parse("\"kexen.entry=a b\" \"c d\"").unwrap();
+        assert_eq!(options.entry.as_deref(), Some("a b"));
+        assert_eq!(rest, "\"c d\"");
     }
 
     #[cfg(not(feature = "omission"))]

@@ -116,6 +116,8 @@ impl core::fmt::Display for NewcError {
 pub(super) struct File<'a> {
     pub(super) name: &'a str,
     pub(super) is_directory: bool,
+    /// Neither that nor a link or a device.
+    pub(super) is_regular: bool,
     pub(super) data: Range<usize>,
 }
 
@@ -152,10 +154,6 @@ impl<'a> Reader<'a> {
 
     fn file(&mut self) -> Result<Option<File<'a>>, NewcError> {
         let offset = self.at;
-        if self.files == MAX_FILES {
-            return Err(NewcError::TooManyFiles);
-        }
-        self.files = self.files.saturating_add(1);
         let rest = self.bytes.get(offset..).unwrap_or_default();
         if rest.is_empty() {
             return Err(NewcError::NoTrailer { offset });
@@ -198,6 +196,10 @@ impl<'a> Reader<'a> {
         if name == "TRAILER!!!" {
             return Ok(None);
         }
+        if self.files == MAX_FILES {
+            return Err(NewcError::TooManyFiles);
+        }
+        self.files = self.files.saturating_add(1);
         if with_sum {
             let bytes = self.bytes.get(data.clone()).unwrap_or_default();
             let have = bytes
@@ -214,6 +216,7 @@ impl<'a> Reader<'a> {
         Ok(Some(File {
             name,
             is_directory: mode & 0o170_000 == 0o040_000,
+            is_regular: mode & 0o170_000 == 0o100_000,
             data,
         }))
     }
@@ -330,5 +333,7 @@ mod tests {
         let names: Vec<String> = (0..=MAX_FILES).map(|n| alloc::format!("f{n}")).collect();
         let files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b""[..])).collect();
         assert_eq!(error(&archive(&files)), NewcError::TooManyFiles);
+        let just_so = archive(&files[1..]);
+        assert!(Reader::new(&just_so).all(|file| file.is_ok()));
     }
 }
