@@ -142,7 +142,7 @@ impl Bench {
         let timeout = match case.expect {
             Expect::Userspace | Expect::Retry(_) => 240,
             Expect::Chain(_) => 600,
-            Expect::Prompt(_) | Expect::Ends(..) => 120,
+            Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) => 120,
         };
         let guest = Guest {
             name,
@@ -254,6 +254,21 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
             ensure!(
                 run.end == End::Shutdown(code),
                 "ended with {:?}, not with reason code {code}{}",
+                run.end,
+                whole()
+            );
+            Ok(())
+        }
+        Expect::Lost(texts) => {
+            ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());
+            ensure!(
+                run.said("userspace").is_none(),
+                "it went on to a userspace{}",
+                whole()
+            );
+            ensure!(
+                matches!(run.end, End::Shutdown(_)),
+                "it did not end ({:?}){}",
                 run.end,
                 whole()
             );
