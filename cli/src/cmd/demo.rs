@@ -90,6 +90,16 @@ fn modes(args: &DemoArgs) -> Result<Vec<Mode>> {
     Ok(modes)
 }
 
+/// Memory of a guest, in MiB. Xen 4.20 maps the machine's ACPI tables to a
+/// PVH dom0 only where its memory reaches up to them.
+fn memory_of(mode: Mode, asked: u64) -> u64 {
+    if mode == Mode::Dom0Pvh {
+        asked.max(4096)
+    } else {
+        asked
+    }
+}
+
 /// Runs the demo; an error if any guest did not reach its userspace.
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let modes = modes(args)?;
@@ -141,7 +151,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             kernel: start,
             module: Some(module),
             cmdline: outer,
-            memory: args.memory,
+            memory: memory_of(mode, args.memory),
             vcpus: args.vcpus,
             disks,
             replies: Vec::new(),
