@@ -1,0 +1,93 @@
+//! The toolstack: it makes domains.
+
+use crate::frame::DomId;
+use crate::physmap::{Entry, Physmap};
+use crate::state::{Domain, Kind, VcpuState};
+use crate::xen::{Guest, Xen};
+
+/// libxl's slack above a guest's memory, in pages (`LIBXL_MAXMEM_CONSTANT`).
+const SLACK: u64 = 256;
+/// e820: RAM.
+const E820_RAM: u32 = 1;
+
+/// What domain to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// The domain's number.
+    pub id: DomId,
+    /// Pages of memory.
+    pub pages: u64,
+    /// vCPUs; the first is up.
+    pub vcpus: usize,
+    /// Pages that the domain may have more than it starts with.
+    pub slack: u64,
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self {
+            id: 1,
+            pages: 1024,
+            vcpus: 1,
+            slack: SLACK,
+        }
+    }
+}
+
+impl Xen {
+    /// A domain whose memory is there, and nothing in it: for a PV guest no
+    /// page tables either ([`Xen::pv_guest`] makes those).
+    ///
+    /// # Panics
+    /// If the number is taken or the machine has too little memory.
+    #[must_use]
+    pub fn domain(&self, kind: Kind, build: Build) -> Guest {
+        let mut state = self.state();
+        assert!(
+            state.index_of(build.id).is_none(),
+            "domain {} is there already",
+            build.id
+        );
+        let index = state.domains.len();
+        state.domains.push(Domain {
+            id: build.id,
+            kind,
+            tot_pages: 0,
+            max_pages: build.pages + build.slack,
+            vcpus: (0..build.vcpus).map(|_| VcpuState::default()).collect(),
+            physmap: Physmap::default(),
+            shared_info: 0,
+            grants: Default::default(),
+            events: Default::default(),
+            pirqs: Default::default(),
+            life: Default::default(),
+            lent: Vec::new(),
+            start: None,
+        });
+        state.numbers.insert(build.id, index);
+        state.domains[index].vcpus[0].up = true;
+        state.domains[index].vcpus[0].initialised = true;
+        let shared_info = state
+            .allocate_special(build.id)
+            .expect("the machine has no frame left");
+        state.domains[index].shared_info = shared_info;
+        for page in 0..build.pages {
+            let mfn = state
+                .allocate(build.id)
+                .expect("the machine has no frame left");
+            state.at(mfn).m2p = page;
+            if kind.translated() {
+                state.domains[index]
+                    .physmap
+                    .entries
+                    .insert(page, Entry::Ram(mfn));
+            }
+        }
+        if kind.translated() {
+            let bytes = build.pages * kexen_abi::PAGE_SIZE;
+            state.domains[index].physmap.memory_map = vec![(0, bytes, E820_RAM)];
+        }
+        drop(state);
+        Guest::new(self.clone(), build.id, index)
+    }
+}

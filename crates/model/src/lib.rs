@@ -1,0 +1,25 @@
+//! Xen's rules for a guest's memory, executable.
+
+#![forbid(unsafe_code)]
+
+mod access;
+mod builder;
+mod call;
+mod domain;
+mod events;
+mod frame;
+mod grants;
+mod hash;
+mod layout;
+mod physmap;
+mod pirqs;
+mod pv;
+mod state;
+mod vcpus;
+mod xen;
+
+pub use builder::Build;
+pub use frame::DomId;
+pub use layout::TypeLayout;
+pub use state::{Kind, PageFault, Version};
+pub use xen::{Config, Guest, Vcpu, Xen};

@@ -1,0 +1,4 @@
+//! stub
+/// What the builder made.
+#[derive(Clone, Debug)]
+pub(crate) struct StartOfDay {}

@@ -1,0 +1,14 @@
+//! vcpus
+
+use kexen_abi::errno::Errno;
+
+use crate::call::{Answer, Call};
+
+/// State.
+#[derive(Debug, Default)]
+pub(crate) struct Areas {}
+
+/// The hypercall.
+pub(crate) fn vcpu_op(_call: &mut Call<'_, '_, '_>) -> Answer {
+    Err(Errno::ENOSYS)
+}
