@@ -26,6 +26,7 @@ hypercalls! {
     MMU_UPDATE = 1, "mmu_update";
     SET_GDT = 2, "set_gdt";
     SET_CALLBACKS = 4, "set_callbacks";
+    UPDATE_DESCRIPTOR = 10, "update_descriptor";
     MEMORY_OP = 12, "memory_op";
     MULTICALL = 13, "multicall";
     UPDATE_VA_MAPPING = 14, "update_va_mapping";

@@ -19,6 +19,12 @@ pub struct MmuUpdate {
     pub val: u64,
 }
 
+/// `MMUEXT_PIN_L1_TABLE`
+pub const MMUEXT_PIN_L1_TABLE: u32 = 0;
+/// `MMUEXT_PIN_L2_TABLE`
+pub const MMUEXT_PIN_L2_TABLE: u32 = 1;
+/// `MMUEXT_PIN_L3_TABLE`
+pub const MMUEXT_PIN_L3_TABLE: u32 = 2;
 /// `MMUEXT_PIN_L4_TABLE`
 pub const MMUEXT_PIN_L4_TABLE: u32 = 3;
 /// `MMUEXT_UNPIN_TABLE`
@@ -27,6 +33,32 @@ pub const MMUEXT_UNPIN_TABLE: u32 = 4;
 pub const MMUEXT_NEW_BASEPTR: u32 = 5;
 /// `MMUEXT_TLB_FLUSH_LOCAL`
 pub const MMUEXT_TLB_FLUSH_LOCAL: u32 = 6;
+/// `MMUEXT_INVLPG_LOCAL`: `arg1` is the address.
+pub const MMUEXT_INVLPG_LOCAL: u32 = 7;
+/// `MMUEXT_TLB_FLUSH_MULTI`: `arg2` points to a bitmap of vCPUs.
+pub const MMUEXT_TLB_FLUSH_MULTI: u32 = 8;
+/// `MMUEXT_INVLPG_MULTI`: `arg1` the address, `arg2` a bitmap of vCPUs.
+pub const MMUEXT_INVLPG_MULTI: u32 = 9;
+/// `MMUEXT_TLB_FLUSH_ALL`
+pub const MMUEXT_TLB_FLUSH_ALL: u32 = 10;
+/// `MMUEXT_INVLPG_ALL`: `arg1` is the address.
+pub const MMUEXT_INVLPG_ALL: u32 = 11;
+/// `MMUEXT_FLUSH_CACHE`
+pub const MMUEXT_FLUSH_CACHE: u32 = 12;
+/// `MMUEXT_SET_LDT`: `arg1` the address, `arg2` the entries.
+pub const MMUEXT_SET_LDT: u32 = 13;
+/// `MMUEXT_NEW_USER_BASEPTR`: `arg1` the frame, 0 for none.
+pub const MMUEXT_NEW_USER_BASEPTR: u32 = 15;
+/// `MMUEXT_CLEAR_PAGE`: `arg1` is the frame.
+pub const MMUEXT_CLEAR_PAGE: u32 = 16;
+/// `MMUEXT_COPY_PAGE`: to frame `arg1` from frame `arg2`.
+pub const MMUEXT_COPY_PAGE: u32 = 17;
+/// `MMUEXT_FLUSH_CACHE_GLOBAL`
+pub const MMUEXT_FLUSH_CACHE_GLOBAL: u32 = 18;
+/// `MMUEXT_MARK_SUPER`
+pub const MMUEXT_MARK_SUPER: u32 = 19;
+/// `MMUEXT_UNMARK_SUPER`
+pub const MMUEXT_UNMARK_SUPER: u32 = 20;
 
 /// One request of `HYPERVISOR_mmuext_op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -42,6 +74,11 @@ pub struct MmuExtOp {
     pub arg2: u64,
 }
 
+/// The bits of `update_va_mapping`'s flags that say what to flush; the rest
+/// says where: 0 this vCPU, [`UVMF_ALL`], or the address of a bitmap.
+pub const UVMF_FLUSHTYPE_MASK: u64 = 3;
+/// `UVMF_ALL`: on all vCPUs.
+pub const UVMF_ALL: u64 = 1 << 2;
 /// `UVMF_INVLPG`: flush the one translation, on this vCPU.
 pub const UVMF_INVLPG: u64 = 2;
 /// `UVMF_TLB_FLUSH`: flush the whole TLB of this vCPU.

@@ -4,7 +4,7 @@
 //! `arch/x86/mm.c`; bits of the type word in `arch/x86/include/asm/mm.h`.
 //! A frame changes its type only when its type count is 0; then stale
 //! translations are flushed where a vCPU has not flushed since.
-//! What a page table's entries hold on to is in [`crate::pv::validate`].
+//! What a page table's entries hold on to is in `pv::validate`.
 
 use kexen_abi::errno::Errno;
 
@@ -14,34 +14,34 @@ use crate::state::State;
 pub type DomId = u16;
 
 /// The bits of the type word that say which type.
-pub const PGT_TYPE_MASK: u64 = 7 << 61;
+pub(crate) const PGT_TYPE_MASK: u64 = 7 << 61;
 /// An L1 table.
-pub const PGT_L1: u64 = 1 << 61;
+pub(crate) const PGT_L1: u64 = 1 << 61;
 /// An L2 table.
-pub const PGT_L2: u64 = 2 << 61;
+pub(crate) const PGT_L2: u64 = 2 << 61;
 /// An L3 table.
-pub const PGT_L3: u64 = 3 << 61;
+pub(crate) const PGT_L3: u64 = 3 << 61;
 /// An L4 table.
-pub const PGT_L4: u64 = 4 << 61;
+pub(crate) const PGT_L4: u64 = 4 << 61;
 /// A page of a GDT or LDT.
-pub const PGT_SEG_DESC: u64 = 5 << 61;
+pub(crate) const PGT_SEG_DESC: u64 = 5 << 61;
 /// A page shared between domains (mem_sharing).
-pub const PGT_SHARED: u64 = 6 << 61;
+pub(crate) const PGT_SHARED: u64 = 6 << 61;
 /// A page with writable mappings.
-pub const PGT_WRITABLE: u64 = 7 << 61;
+pub(crate) const PGT_WRITABLE: u64 = 7 << 61;
 /// An update of the table is under way.
-pub const PGT_LOCKED: u64 = 1 << 60;
+pub(crate) const PGT_LOCKED: u64 = 1 << 60;
 /// Pinned by the guest: the type stays without a mapping.
-pub const PGT_PINNED: u64 = 1 << 59;
+pub(crate) const PGT_PINNED: u64 = 1 << 59;
 /// The contents were found to be what the type demands.
-pub const PGT_VALIDATED: u64 = 1 << 58;
+pub(crate) const PGT_VALIDATED: u64 = 1 << 58;
 /// Validated, or given up again, in part.
-pub const PGT_PARTIAL: u64 = 1 << 56;
+pub(crate) const PGT_PARTIAL: u64 = 1 << 56;
 /// How often the type is used.
-pub const PGT_COUNT_MASK: u64 = (1 << 55) - 1;
+pub(crate) const PGT_COUNT_MASK: u64 = (1 << 55) - 1;
 
 /// M2P entry of a frame that has no page number.
-pub const INVALID_M2P: u64 = u64::MAX;
+pub(crate) const INVALID_M2P: u64 = u64::MAX;
 
 /// What Xen knows of one frame.
 #[derive(Clone, Debug)]

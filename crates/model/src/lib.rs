@@ -21,5 +21,6 @@ mod xen;
 pub use builder::Build;
 pub use frame::DomId;
 pub use layout::TypeLayout;
+pub use pv::start::{PvImage, StartOfDay};
 pub use state::{Kind, PageFault, Version};
 pub use xen::{Config, Guest, Vcpu, Xen};

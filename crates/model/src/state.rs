@@ -85,6 +85,8 @@ pub(crate) struct VcpuState {
     pub(crate) gdt: Vec<u64>,
     /// Address and entries of the LDT.
     pub(crate) ldt: (u64, u64),
+    /// Its pages that were used, each with a segment-descriptor type.
+    pub(crate) ldt_pages: Vec<u64>,
     pub(crate) last_fault: Option<PageFault>,
     /// vcpu_info, runstate and time areas, and what else belongs to it.
     pub(crate) areas: vcpus::Areas,

@@ -182,6 +182,14 @@ impl Vcpu {
         state.flush_vcpu(self.who.domain, self.who.vcpu);
     }
 
+    /// PV: loads a segment register with an entry of the LDT. Whether Xen
+    /// let that stand.
+    #[must_use]
+    pub fn use_ldt(&self, entry: u64) -> bool {
+        self.xen.step();
+        self.xen.state().use_ldt(self.who, entry)
+    }
+
     fn lent(state: &mut State, who: Who, at: u64, len: u64) -> bool {
         let end = at.saturating_add(len);
         let mut lent = state.domain(who).lent.iter();
