@@ -346,6 +346,16 @@ impl Machine for Xen {
         Ok(())
     }
 
+    fn exchange32(&self, at: u64, old: u32, new: u32) -> Result<u32, Fault> {
+        let word = self.check(at, 4)?.cast::<u32>();
+        // SAFETY: four bytes of guest memory (checked), aligned by contract.
+        let word = unsafe { AtomicU32::from_ptr(word) };
+        let result = word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
+        Ok(match result {
+            Ok(was) | Err(was) => was,
+        })
+    }
+
     fn invalidate(&self, at: u64) {
         if self.is_pv() {
             return;

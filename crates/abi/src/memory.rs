@@ -2,6 +2,14 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// `XENMEM_decrease_reservation`
+pub const XENMEM_DECREASE_RESERVATION: u64 = 1;
+/// `XENMEM_current_reservation`
+pub const XENMEM_CURRENT_RESERVATION: u64 = 3;
+/// `XENMEM_maximum_reservation`
+pub const XENMEM_MAXIMUM_RESERVATION: u64 = 4;
+/// `XENMEM_populate_physmap`
+pub const XENMEM_POPULATE_PHYSMAP: u64 = 6;
 /// `XENMEM_add_to_physmap`
 pub const XENMEM_ADD_TO_PHYSMAP: u64 = 7;
 /// `XENMEM_memory_map`
@@ -11,6 +19,34 @@ pub const XENMEM_REMOVE_FROM_PHYSMAP: u64 = 15;
 
 /// `XENMAPSPACE_shared_info`
 pub const XENMAPSPACE_SHARED_INFO: u32 = 0;
+/// `XENMAPSPACE_grant_table`
+pub const XENMAPSPACE_GRANT_TABLE: u32 = 1;
+
+/// `struct xen_memory_reservation`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MemoryReservation {
+    /// Guest address of an array of frame numbers, the bases of the extents.
+    pub extent_start: u64,
+    /// Extents in the array.
+    pub nr_extents: u64,
+    /// log2 of the pages of each.
+    pub extent_order: u32,
+    /// `XENMEMF_*`
+    pub mem_flags: u32,
+    /// Which domain.
+    pub domid: u16,
+    /// Padding.
+    pub pad: [u16; 3],
+}
+
+/// `struct xen_memory_domain`: what the questions after a reservation take.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MemoryDomain {
+    /// Which domain.
+    pub domid: u16,
+}
 
 /// `struct xen_add_to_physmap`
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -51,3 +87,5 @@ pub struct MemoryMap {
     /// Guest address of an array of 20-byte e820 entries.
     pub buffer: u64,
 }
+
+const _: () = assert!(size_of::<MemoryReservation>() == 32);

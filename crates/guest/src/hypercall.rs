@@ -3,7 +3,9 @@
 use kexen_abi::{
     DOMID_SELF,
     errno::Errno,
-    features, hvm,
+    features,
+    grant_table::{self, GnttabGetVersion, GnttabSetVersion, GnttabSetupTable},
+    hvm,
     hypercall::Hypercall,
     memory,
     mmu::{self, MmuExtOp, MmuUpdate},
@@ -11,7 +13,7 @@ use kexen_abi::{
 };
 use zerocopy::IntoBytes;
 
-use crate::machine::{Arg, Machine};
+use crate::machine::{Arg, Fault, Machine};
 
 /// A hypercall that Xen refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,6 +280,189 @@ pub fn remove_from_physmap<M: Machine + ?Sized>(m: &M, gfn: u64) -> Result<(), H
         Arg::In(arg.as_bytes()),
     )
     .map(drop)
+}
+
+/// `XENMEM_add_to_physmap` of one frame of the grant table at a gfn. The
+/// table grows to that frame if it is shorter.
+pub fn map_grant_frame<M: Machine + ?Sized>(
+    m: &M,
+    frame: u64,
+    gfn: u64,
+) -> Result<(), HypercallError> {
+    let arg = memory::AddToPhysmap {
+        domid: DOMID_SELF,
+        size: 0,
+        space: memory::XENMAPSPACE_GRANT_TABLE,
+        idx: frame,
+        gpfn: gfn,
+    };
+    memory_op(
+        m,
+        "add_to_physmap of the grant table",
+        memory::XENMEM_ADD_TO_PHYSMAP,
+        Arg::In(arg.as_bytes()),
+    )
+    .map(drop)
+}
+
+/// `XENMEM_decrease_reservation` of one page: whether Xen took it. The frame
+/// number (gfn, or mfn of a PV guest) is the word of guest memory at `list`.
+pub(crate) fn decrease_reservation<M: Machine + ?Sized>(
+    m: &M,
+    list: u64,
+) -> Result<bool, HypercallError> {
+    reservation(
+        m,
+        "decrease_reservation",
+        memory::XENMEM_DECREASE_RESERVATION,
+        list,
+    )
+}
+
+/// `XENMEM_populate_physmap` of one page: whether Xen gave a frame. The page
+/// number is the word of guest memory at `list`; a PV guest finds the new
+/// frame's number there afterwards.
+pub(crate) fn populate_physmap<M: Machine + ?Sized>(
+    m: &M,
+    list: u64,
+) -> Result<bool, HypercallError> {
+    reservation(m, "populate_physmap", memory::XENMEM_POPULATE_PHYSMAP, list)
+}
+
+fn reservation<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    op: u64,
+    list: u64,
+) -> Result<bool, HypercallError> {
+    let arg = memory::MemoryReservation {
+        extent_start: list,
+        nr_extents: 1,
+        extent_order: 0,
+        mem_flags: 0,
+        domid: DOMID_SELF,
+        pad: [0; 3],
+    };
+    // The result is no error number but how many extents were done.
+    Ok(memory_op(m, what, op, Arg::In(arg.as_bytes()))? == 1)
+}
+
+/// `XENMEM_current_reservation`: pages that are charged to the guest.
+pub fn current_reservation<M: Machine + ?Sized>(m: &M) -> Result<u64, HypercallError> {
+    let arg = memory::MemoryDomain { domid: DOMID_SELF };
+    memory_op(
+        m,
+        "current_reservation",
+        memory::XENMEM_CURRENT_RESERVATION,
+        Arg::In(arg.as_bytes()),
+    )
+}
+
+/// `XENMEM_maximum_reservation`: pages that may be charged to the guest.
+pub fn maximum_reservation<M: Machine + ?Sized>(m: &M) -> Result<u64, HypercallError> {
+    let arg = memory::MemoryDomain { domid: DOMID_SELF };
+    memory_op(
+        m,
+        "maximum_reservation",
+        memory::XENMEM_MAXIMUM_RESERVATION,
+        Arg::In(arg.as_bytes()),
+    )
+}
+
+/// `GNTTABOP_setup_table` of one frame: its number. The answer comes by way
+/// of the word of guest memory at `list`.
+pub fn setup_grant_table<M: Machine + ?Sized>(m: &M, list: u64) -> Result<u64, GrantError> {
+    let mut arg = GnttabSetupTable {
+        dom: DOMID_SELF,
+        pad: 0,
+        nr_frames: 1,
+        status: 0,
+        pad1: [0; 3],
+        frame_list: list,
+    };
+    grant_table_op(
+        m,
+        "setup_table",
+        grant_table::GNTTABOP_SETUP_TABLE,
+        Arg::InOut(arg.as_mut_bytes()),
+    )?;
+    if arg.status != grant_table::GNTST_OKAY {
+        return Err(GrantError::Status(arg.status));
+    }
+    Ok(m.read64(list)?)
+}
+
+/// `GNTTABOP_get_version` of the guest's own table.
+pub fn grant_version<M: Machine + ?Sized>(m: &M) -> Result<u32, HypercallError> {
+    let mut arg = GnttabGetVersion {
+        dom: DOMID_SELF,
+        pad: 0,
+        version: 0,
+    };
+    grant_table_op(
+        m,
+        "get_version",
+        grant_table::GNTTABOP_GET_VERSION,
+        Arg::InOut(arg.as_mut_bytes()),
+    )?;
+    Ok(arg.version)
+}
+
+/// `GNTTABOP_set_version`: refused with `EBUSY` while any grant but the
+/// toolstack's is mapped. Xen clears all other entries as it changes.
+pub fn set_grant_version<M: Machine + ?Sized>(m: &M, version: u32) -> Result<(), HypercallError> {
+    let mut arg = GnttabSetVersion { version };
+    grant_table_op(
+        m,
+        "set_version",
+        grant_table::GNTTABOP_SET_VERSION,
+        Arg::InOut(arg.as_mut_bytes()),
+    )
+}
+
+/// Why the grant table could not be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantError {
+    /// Guest memory could not be reached.
+    Fault(Fault),
+    /// Xen refused the call.
+    Hypercall(HypercallError),
+    /// Xen refused the request with a `GNTST_*` status.
+    Status(i16),
+}
+
+impl From<Fault> for GrantError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+impl From<HypercallError> for GrantError {
+    fn from(error: HypercallError) -> Self {
+        Self::Hypercall(error)
+    }
+}
+
+impl core::fmt::Display for GrantError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Hypercall(error) => error.fmt(f),
+            Self::Status(status) => write!(f, "grant_table_op: status {status}"),
+        }
+    }
+}
+
+fn grant_table_op<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    op: u64,
+    arg: Arg<'_>,
+) -> Result<(), HypercallError> {
+    let result = m.hypercall(
+        Hypercall::GRANT_TABLE_OP,
+        &mut [Arg::Value(op), arg, Arg::Value(1)],
+    );
+    check(Hypercall::GRANT_TABLE_OP, what, result).map(drop)
 }
 
 /// `XENMEM_memory_map`: e820 entries of 20 bytes, at most as many as fit

@@ -11,6 +11,8 @@
 //! | [`extents`] | sets of pages as sorted runs |
 //! | [`console`] | the console ring and the hypervisor's console |
 //! | [`events`] | ports: notify, clear, wait |
+//! | [`grants`] | entries of the grant table, and their legal end |
+//! | [`abandon`] | a page out of another domain's hands, without its help |
 //! | [`pv`] | a PV guest's address space, p2m and M2P |
 //! | [`hvm`] | a PVH guest's start structure, address space, shared info |
 
@@ -19,9 +21,11 @@
 
 extern crate alloc;
 
+pub mod abandon;
 pub mod console;
 pub mod events;
 pub mod extents;
+pub mod grants;
 pub mod hvm;
 pub mod hypercall;
 pub mod machine;

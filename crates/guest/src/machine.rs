@@ -65,6 +65,10 @@ pub trait Machine {
     /// `at` is 4-byte aligned.
     fn store32(&self, at: u64, value: u32) -> Result<(), Fault>;
 
+    /// Writes a 32-bit word if it is still `old`; what it was (acquire and
+    /// release). `at` is 4-byte aligned.
+    fn exchange32(&self, at: u64, old: u32, new: u32) -> Result<u32, Fault>;
+
     /// Drops the translation of one address from this vCPU's TLB, where the
     /// guest may do that itself (PVH). Under PV it is a hypercall instead.
     fn invalidate(&self, at: u64);

@@ -32,6 +32,10 @@ pub const PAGE_BITS: u64 = PAGE_PRESENT | PAGE_RW | PAGE_ACCESSED;
 /// Entry bits of a table.
 pub const TABLE_BITS: u64 = PAGE_PRESENT | PAGE_RW | PAGE_ACCESSED | PAGE_DIRTY | PAGE_USER;
 
+/// An entry of the p2m list for a page without a frame: `~0`, as the
+/// toolstack's `INVALID_P2M_ENTRY`.
+pub const INVALID_P2M_ENTRY: u64 = u64::MAX;
+
 /// Where the window begins: pfn n is, once mapped, at this plus n pages.
 pub const WINDOW: u64 = 0x0000_0200_0000_0000;
 
@@ -163,6 +167,20 @@ impl AddressSpace {
             return Err(SpaceError::NoSuchPage(pfn));
         }
         Ok(mfn)
+    }
+
+    /// Gives a page another frame in the p2m list, or none. Mappings of the
+    /// page and M2P are the caller's matter.
+    pub fn set_mfn<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        pfn: u64,
+        mfn: Option<u64>,
+    ) -> Result<(), SpaceError> {
+        if pfn >= self.nr_pages {
+            return Err(SpaceError::NoSuchPage(pfn));
+        }
+        Ok(m.write64(self.p2m + pfn * 8, mfn.unwrap_or(INVALID_P2M_ENTRY))?)
     }
 
     /// Page of a frame, from the M2P table.

@@ -197,6 +197,9 @@ mod tests {
         fn store32(&self, _: u64, _: u32) -> Result<(), Fault> {
             Ok(())
         }
+        fn exchange32(&self, _: u64, old: u32, _: u32) -> Result<u32, Fault> {
+            Ok(old)
+        }
         fn invalidate(&self, _: u64) {}
     }
 
