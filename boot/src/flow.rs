@@ -51,6 +51,10 @@ pub(crate) fn run<G: Guest>(guest: &mut G) -> ! {
     };
     #[cfg(feature = "omission")]
     guest.omit(options.omit);
+    #[cfg(feature = "probe")]
+    if let Some(probe) = options.probe {
+        crate::probe::run(guest, &report, probe);
+    }
     let mut failed = marker::check(guest, &report, &options).err();
     loop {
         if failed.is_none() {

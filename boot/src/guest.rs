@@ -192,6 +192,19 @@ pub(crate) trait Guest: Sized {
     /// Sets what an omission test leaves out.
     #[cfg(feature = "omission")]
     fn omit(&mut self, omit: Option<kexen_bootconfig::options::Omit>);
+    /// Sets the grant table up; where its first frame is mapped.
+    #[cfg(feature = "probe")]
+    fn grant_table(&mut self) -> Result<u64, String>;
+    /// What names a page in a grant: a PV guest's mfn, the page otherwise.
+    #[cfg(feature = "probe")]
+    fn frame(&self, page: u64) -> Result<u64, HandoffError>;
+    /// Memory to abandon pages of.
+    #[cfg(feature = "probe")]
+    fn memory_to_abandon(&mut self) -> kexen_guest::abandon::Memory<'_>;
+    /// Maps a frame that has no page any more, to read it at this address.
+    /// In a PVH guest there is no way to.
+    #[cfg(feature = "probe")]
+    fn map_orphan(&mut self, frame: u64) -> Result<Option<u64>, HandoffError>;
     /// Waits until something was typed.
     fn wait_for_input(&mut self);
 }

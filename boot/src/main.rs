@@ -11,6 +11,7 @@
 //! | `module`, `kernel` | the archive; a kernel from file to memory |
 //! | `loan`, `report` | guest memory as slices; lines for the console |
 //! | `prompt` | another try, by hand |
+//! | `probe` | a question to Xen instead of a boot (feature `probe`) |
 //! | `marker`, `stats` | what shows that a hand-off was clean, and its cost |
 
 #![no_std]
@@ -26,6 +27,8 @@ mod kernel;
 mod loan;
 mod marker;
 mod module;
+#[cfg(feature = "probe")]
+mod probe;
 mod prompt;
 mod pv_guest;
 mod pvh_guest;

@@ -29,6 +29,12 @@ use crate::{
 pub(crate) const VIRT_BASE: u64 = 0xffff_ffff_c000_0000;
 /// Where shared info is mapped while it is looked at.
 const SHARED_INFO: u64 = GLANCE + (1 << 32);
+/// Where a probe has the grant table.
+#[cfg(feature = "probe")]
+const GRANT_TABLE: u64 = GLANCE + (2 << 32);
+/// Where a probe looks at a frame without a page.
+#[cfg(feature = "probe")]
+const ORPHAN: u64 = GLANCE + (3 << 32);
 
 /// The guest, as the boot image sees it.
 pub(crate) struct PvGuest {
@@ -400,6 +406,35 @@ impl Guest for PvGuest {
             unpin_old_tables: omit == Some(What::PinnedTables),
             m2p: omit == Some(What::M2p),
         };
+    }
+
+    #[cfg(feature = "probe")]
+    fn grant_table(&mut self) -> Result<u64, String> {
+        let error = |error: &dyn core::fmt::Display| alloc::format!("{error}");
+        let mfn = kexen_guest::hypercall::setup_grant_table(self.m, arch::machine::scratch())
+            .map_err(|e| error(&e))?;
+        self.space
+            .reserve_tables(self.m, &mut self.stock.free, 4)
+            .and_then(|()| self.space.map_frames(self.m, GRANT_TABLE, &[mfn], true))
+            .map_err(|e| error(&e))?;
+        Ok(GRANT_TABLE)
+    }
+
+    #[cfg(feature = "probe")]
+    fn frame(&self, page: u64) -> Result<u64, HandoffError> {
+        Ok(self.space.mfn(self.m, page)?)
+    }
+
+    #[cfg(feature = "probe")]
+    fn memory_to_abandon(&mut self) -> kexen_guest::abandon::Memory<'_> {
+        kexen_guest::abandon::Memory::Pv(&mut self.space)
+    }
+
+    #[cfg(feature = "probe")]
+    fn map_orphan(&mut self, frame: u64) -> Result<Option<u64>, HandoffError> {
+        self.space.reserve_tables(self.m, &mut self.stock.free, 4)?;
+        self.space.map_frames(self.m, ORPHAN, &[frame], false)?;
+        Ok(Some(ORPHAN))
     }
 
     fn wait_for_input(&mut self) {

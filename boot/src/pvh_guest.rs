@@ -306,6 +306,29 @@ impl Guest for PvhGuest {
         // What can be left out so far are rules for PV.
     }
 
+    #[cfg(feature = "probe")]
+    fn grant_table(&mut self) -> Result<u64, String> {
+        // Beside the hole that is used for shared info.
+        let gfn = self.start.hole() + 1;
+        hypercall::map_grant_frame(self.m, 0, gfn).map_err(|error| alloc::format!("{error}"))?;
+        Ok(gfn * PAGE_SIZE)
+    }
+
+    #[cfg(feature = "probe")]
+    fn frame(&self, page: u64) -> Result<u64, HandoffError> {
+        Ok(page)
+    }
+
+    #[cfg(feature = "probe")]
+    fn memory_to_abandon(&mut self) -> kexen_guest::abandon::Memory<'_> {
+        kexen_guest::abandon::Memory::Pvh
+    }
+
+    #[cfg(feature = "probe")]
+    fn map_orphan(&mut self, _: u64) -> Result<Option<u64>, HandoffError> {
+        Ok(None)
+    }
+
     fn wait_for_input(&mut self) {
         let Console::Ring { port, .. } = self.console else {
             let _ = hypercall::sched_yield(self.m);

@@ -52,6 +52,16 @@ pub enum Omit {
     M2p,
 }
 
+/// A question to Xen, instead of starting anything.
+#[cfg(feature = "probe")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Takes pages back that a backend has mapped.
+    Abandon,
+    /// Just uses such a page: the backend's writes are seen.
+    AbandonOmit,
+}
+
 /// Kexen's options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -74,6 +84,9 @@ pub struct Options {
     /// `kexen.omit`
     #[cfg(feature = "omission")]
     pub omit: Option<Omit>,
+    /// `kexen.probe`
+    #[cfg(feature = "probe")]
+    pub probe: Option<Probe>,
 }
 
 /// The options, each with a line of help.
@@ -224,6 +237,14 @@ impl Options {
                     _ => return bad("writable-tables, pinned-tables or m2p"),
                 });
             }
+            #[cfg(feature = "probe")]
+            ("kexen.probe", value) => {
+                self.probe = Some(match value {
+                    Some("abandon") => Probe::Abandon,
+                    Some("abandon-omit") => Probe::AbandonOmit,
+                    _ => return bad("abandon or abandon-omit"),
+                });
+            }
             _ => {
                 return Err(OptionError::Unknown {
                     word: word.to_string(),
@@ -342,6 +363,15 @@ mod tests {
         let (options, rest) = Options::parse("\"kexen.entry=a b\" \"c d\"").unwrap();
         assert_eq!(options.entry.as_deref(), Some("a b"));
         assert_eq!(rest, "\"c d\"");
+    }
+
+    #[cfg(not(feature = "probe"))]
+    #[test]
+    fn the_image_for_everybody_probes_nothing() {
+        assert!(matches!(
+            Options::parse("kexen.probe=abandon"),
+            Err(OptionError::Unknown { .. })
+        ));
     }
 
     #[cfg(not(feature = "omission"))]
