@@ -85,7 +85,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
                 memory,
                 vcpus: 1,
                 disks: false,
+                files: Vec::new(),
                 replies: Vec::new(),
+                afterwards: String::new(),
                 until: None,
                 timeout: Duration::from_secs(300),
             };

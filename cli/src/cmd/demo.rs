@@ -154,7 +154,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             memory: memory_of(mode, args.memory),
             vcpus: args.vcpus,
             disks,
+            files: Vec::new(),
             replies: Vec::new(),
+            afterwards: String::new(),
             until: None,
             timeout: Duration::from_secs(300),
         };

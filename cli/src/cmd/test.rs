@@ -72,7 +72,7 @@ struct Check {
 }
 
 /// The checks before any test runs. Bare metal is built with and without the
-/// feature that leaves single steps out.
+/// features that leave single steps out and that ask Xen questions.
 fn checks() -> Vec<Check> {
     let check = |layer, name, args: &[&str]| {
         let mut command = workspace::cargo();
@@ -88,6 +88,7 @@ fn checks() -> Vec<Check> {
     let deny = ["--", "-D", "warnings"];
     let plain = [bare.as_slice(), &deny].concat();
     let omission = [bare.as_slice(), &["--features", "omission"], &deny].concat();
+    let probe = [bare.as_slice(), &["--features", "probe"], &deny].concat();
     let mut docs = check("docs", "cargo doc", &["doc", "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
     let mut bare = vec!["doc", "--no-deps", "--document-private-items"];
@@ -103,6 +104,7 @@ fn checks() -> Vec<Check> {
         ),
         check("clippy", "bare metal", &plain),
         check("clippy", "bare metal, omission", &omission),
+        check("clippy", "bare metal, probe", &probe),
         docs,
         bare_docs,
     ]

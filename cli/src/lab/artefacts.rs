@@ -26,7 +26,6 @@ pub(crate) enum Xen {
 
 impl Xen {
     /// All of them.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 2] = [Self::V4_17, Self::V4_20];
 
     /// The version as Debian's package names have it.

@@ -16,6 +16,8 @@ pub(crate) enum Variant {
     Normal,
     /// The one that can leave single steps of the hand-off out, for tests.
     Omission,
+    /// The one that can ask Xen questions instead of starting anything.
+    Probe,
 }
 
 /// The boot image's files.
@@ -51,6 +53,7 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
     let (name, features): (_, &[&str]) = match variant {
         Variant::Normal => ("kexen-x86_64", &[]),
         Variant::Omission => ("kexen-omission-x86_64", &["--features", "omission"]),
+        Variant::Probe => ("kexen-probe-x86_64", &["--features", "probe"]),
     };
     let step = ui::step("building Kexen's boot image");
     command::run(
@@ -81,4 +84,25 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
         symbols,
         size,
     })
+}
+
+/// What the backend runs on: dom0's Linux.
+const DOM0_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds the backend that a probe needs in dom0, with no library that dom0
+/// would have to have.
+pub(crate) fn backend() -> Result<PathBuf> {
+    let name = "kexen-lab-backend";
+    let step = ui::step("building the lab's backend");
+    command::run(
+        workspace::cargo()
+            .args(["build", "--release", "-p", name, "--target", DOM0_TARGET])
+            .env("RUSTFLAGS", "-C target-feature=+crt-static"),
+    )?;
+    let built = workspace::target()
+        .join(DOM0_TARGET)
+        .join("release")
+        .join(name);
+    step.done(built.display().to_string());
+    Ok(built)
 }

@@ -175,6 +175,10 @@ impl Dom0 {
     /// Creates a guest, watches it to its end, and removes it.
     pub(crate) fn run_guest(&mut self, guest: &Guest) -> Result<Run> {
         let name = &guest.name;
+        for (name, file) in &guest.files {
+            let to = self.share.join("img").join(name);
+            fs::copy(file, to).with_context(|| format!("cannot copy {}", file.display()))?;
+        }
         let kernel = self.share_image(&guest.kernel)?;
         let module = match &guest.module {
             Some(module) => Some(self.share_image(module)?),
@@ -199,7 +203,7 @@ impl Dom0 {
         let log = self.share.join(format!("log/guest-{name}.log"));
         let mut console = DomU {
             name: name.clone(),
-            create: Some(create),
+            requests: vec![("xl create", create)],
             log: Tail::new(log.clone()),
             xl: self.share.join(format!("log/xl-{name}.log")),
             dom0: self,
@@ -207,7 +211,7 @@ impl Dom0 {
         let watched = watch(&mut console, guest, created);
         drop(console);
         // Whatever came of it, the next guest finds dom0 as this one did.
-        let clean = self.clean_up(name, disks.is_some());
+        let clean = self.clean_up(guest);
         let (lines, end) = watched.with_context(|| format!("guest {name}"))?;
         let cpu_seconds = clean?;
         let disks = disks.map(|disks| disks.sums()).transpose()?;
@@ -222,8 +226,10 @@ impl Dom0 {
     }
 
     /// Takes the domain's CPU time, destroys it, frees the disks.
-    fn clean_up(&mut self, name: &str, disks: bool) -> Result<Option<f64>> {
-        let mut script = format!("xl list {name} 2>/dev/null\nxl destroy {name} 2>/dev/null\n");
+    fn clean_up(&mut self, guest: &Guest) -> Result<Option<f64>> {
+        let (name, disks) = (&guest.name, guest.disks);
+        let mut script = guest.afterwards.clone();
+        script += &format!("xl list {name} 2>/dev/null\nxl destroy {name} 2>/dev/null\n");
         if disks {
             script.push_str("losetup -d /dev/loop0; losetup -d /dev/loop1\n");
         }
@@ -350,8 +356,8 @@ impl Tail {
 struct DomU<'a> {
     dom0: &'a mut Dom0,
     name: String,
-    /// The request that creates it, until that has been answered.
-    create: Option<u32>,
+    /// Requests that have not been answered yet: its creation first.
+    requests: Vec<(&'static str, u32)>,
     log: Tail,
     xl: PathBuf,
 }
@@ -362,13 +368,13 @@ impl Console for DomU<'_> {
         if self.dom0.qemu.ended() {
             return Err(self.dom0.qemu.error("QEMU ended under the guest"));
         }
-        if let Some(request) = self.create
-            && let Some((status, output)) = self.dom0.outcome(request)?
+        while let Some((what, request)) = self.requests.first()
+            && let Some((status, output)) = self.dom0.outcome(*request)?
         {
             if status != 0 {
-                bail!("xl create ended with {status}:\n{output}");
+                bail!("{what} ended with {status}:\n{output}");
             }
-            self.create = None;
+            self.requests.remove(0);
         }
         self.log.poll()
     }
@@ -383,6 +389,12 @@ impl Console for DomU<'_> {
             "tty=$(xenstore-read /local/domain/$(xl domid {})/console/tty)\nprintf %s '{text}' > \"$tty\"\n",
             self.name
         ))?;
+        Ok(())
+    }
+
+    fn dom0(&mut self, script: &str) -> Result<()> {
+        let request = self.dom0.ask(script)?;
+        self.requests.push(("a script in dom0", request));
         Ok(())
     }
 

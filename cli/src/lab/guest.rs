@@ -55,6 +55,16 @@ impl Mode {
     }
 }
 
+/// What to do when a guest's console says something.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// Type this line.
+    Type(String),
+    /// Have dom0 run this shell script. What the line has after the text that
+    /// was waited for is in the variable `value`.
+    Dom0(String),
+}
+
 /// A guest to run once.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
@@ -74,8 +84,12 @@ pub(crate) struct Guest {
     pub(crate) vcpus: u32,
     /// Whether it gets the two test disks.
     pub(crate) disks: bool,
-    /// Answers on its console: text to wait for, line to send.
-    pub(crate) replies: Vec<(String, String)>,
+    /// Files that dom0 finds by these names in `/lab/img`.
+    pub(crate) files: Vec<(String, PathBuf)>,
+    /// What its console is answered, in this order: text to wait for, answer.
+    pub(crate) replies: Vec<(String, Reply)>,
+    /// A shell script for dom0 when the run is over, whatever came of it.
+    pub(crate) afterwards: String,
     /// The text that ends the run; without it the guest's end does.
     pub(crate) until: Option<String>,
     /// How long it may take.
@@ -151,6 +165,8 @@ pub(crate) trait Console {
     fn partial(&self) -> String;
     /// Types a text.
     fn send(&mut self, text: &str) -> Result<()>;
+    /// Has dom0 run a shell script.
+    fn dom0(&mut self, script: &str) -> Result<()>;
     /// The reason code, once the guest has shut down.
     fn shutdown(&mut self) -> Result<Option<u32>>;
 }
@@ -182,13 +198,21 @@ pub(crate) fn watch(
         let mut seen: Vec<String> = new.iter().map(|line| line.text.clone()).collect();
         seen.push(console.partial());
         lines.extend(new);
-        for text in &seen {
-            if let Some(((wait, reply), rest)) = replies.split_first()
-                && text.contains(wait)
-            {
-                console.send(&format!("{reply}\n"))?;
-                replies = rest;
+        for (n, text) in seen.iter().enumerate() {
+            let whole = n + 1 < seen.len();
+            let Some(((wait, reply), rest)) = replies.split_first() else {
+                break;
+            };
+            let Some((_, value)) = text.split_once(wait.as_str()) else {
+                continue;
+            };
+            match reply {
+                Reply::Type(line) => console.send(&format!("{line}\n"))?,
+                Reply::Dom0(script) if whole => console.dom0(&with_value(value, script))?,
+                // The rest of the line is yet to come.
+                Reply::Dom0(_) => continue,
             }
+            replies = rest;
         }
         if let Some(until) = &guest.until
             && replies.is_empty()
@@ -212,6 +236,15 @@ pub(crate) fn watch(
         }
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A script that finds `value` in a variable; a guest wrote it.
+fn with_value(value: &str, script: &str) -> String {
+    let plain: String = value
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || " .:_-".contains(*c))
+        .collect();
+    format!("value='{plain}'\n{script}")
 }
 
 /// What the test userspace must have found for a run to pass.
@@ -299,6 +332,10 @@ mod tests {
             self.1.push(text.to_owned());
             Ok(())
         }
+        fn dom0(&mut self, script: &str) -> Result<()> {
+            self.1.push(script.to_owned());
+            Ok(())
+        }
         fn shutdown(&mut self) -> Result<Option<u32>> {
             Ok(self.0.is_empty().then_some(0))
         }
@@ -314,7 +351,9 @@ mod tests {
             memory: 256,
             vcpus: 1,
             disks: false,
-            replies: vec![("prompt".into(), "retry".into())],
+            files: Vec::new(),
+            replies: vec![("prompt".into(), Reply::Type("retry".into()))],
+            afterwards: String::new(),
             until: None,
             timeout: Duration::from_secs(5),
         }
@@ -327,6 +366,15 @@ mod tests {
         assert_eq!(end, End::Shutdown(0));
         assert_eq!(lines.len(), 4);
         assert_eq!(fake.1, [format!("{HELLO}\n"), "retry\n".to_owned()]);
+    }
+
+    #[test]
+    fn dom0_is_told_what_the_guest_said() {
+        let mut guest = guest();
+        guest.replies = vec![("refs=".into(), Reply::Dom0("run it\n".into()))];
+        let mut fake = Fake(vec!["ref", "x: refs=8 '; rm 260", "refs=9"], Vec::new());
+        watch(&mut fake, &guest, Instant::now()).unwrap();
+        assert_eq!(fake.1, ["value='8  rm 260'\nrun it\n"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use kexen_image::Compression;
 use super::artefacts::{Flavour, Xen};
 use super::build::Variant;
 use super::guest::Mode;
+use super::probe::Probe;
 
 /// A kernel to hand over to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub(crate) enum Expect {
     /// An error with all of these texts on one line, then `boot good` at the
     /// prompt, and the userspace of that entry.
     Retry(&'static [&'static str]),
+    /// A probe's answers, and those of its backend in dom0.
+    Probe(Probe),
 }
 
 /// One run.
@@ -135,6 +138,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(chains());
     cases.extend(bad_input());
     cases.extend(omissions());
+    cases.extend(probes());
     // One dom0 for each Xen; small guests first, so that trouble shows early.
     cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
     cases
@@ -346,6 +350,23 @@ fn omissions() -> Vec<Case> {
         case
     })
     .collect()
+}
+
+/// Questions to Xen itself, on every Xen and in every type of guest.
+fn probes() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for xen in Xen::ALL {
+        for mode in [Mode::Pv, Mode::Pvh] {
+            for probe in [Probe::Abandon, Probe::AbandonOmit] {
+                let mut case = Case::new(xen, mode, format!("probe-{}", probe.name()));
+                case.image = Variant::Probe;
+                case.options = probe.options();
+                case.expect = Expect::Probe(probe);
+                cases.push(case);
+            }
+        }
+    }
+    cases
 }
 
 #[cfg(test)]

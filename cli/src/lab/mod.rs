@@ -12,6 +12,7 @@ pub(crate) mod guest;
 pub(crate) mod matrix;
 pub(crate) mod modules;
 pub(crate) mod payload;
+pub(crate) mod probe;
 pub(crate) mod qemu;
 pub(crate) mod repack;
 pub(crate) mod run_case;

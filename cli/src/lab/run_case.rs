@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use super::artefacts::{Flavour, Kernel, Xen};
 use super::build::{self, Variant};
 use super::dom0::Dom0;
-use super::guest::{self, End, Guest, Run};
+use super::guest::{self, End, Guest, Reply, Run};
 use super::matrix::{Case, Expect, Linux, Module};
+use super::probe::{self, Probe};
 use super::{bare, payload, repack};
 
 /// What Kexen's prompt says, and a line that it answers.
@@ -28,6 +29,8 @@ pub(crate) struct Bench {
     images: HashMap<Variant, PathBuf>,
     dom0: Option<(Xen, u64, Dom0)>,
     scratch: tempfile::TempDir,
+    /// The backend for probes, once it is built.
+    backend: Option<PathBuf>,
     /// The most memory that a guest of each Xen will want.
     most: HashMap<Xen, u64>,
     /// Whether the toolstack starts the kernels, without Kexen.
@@ -44,6 +47,7 @@ impl Bench {
         }
         Ok(Self {
             images: HashMap::new(),
+            backend: None,
             dom0: None,
             scratch: tempfile::tempdir()?,
             most,
@@ -85,10 +89,37 @@ impl Bench {
 
     /// Runs a case; an error says how it went wrong.
     pub(crate) fn run(&mut self, case: &Case) -> Result<Run> {
-        let (guest, release) = self.guest(case)?;
+        let (guest, release) = match case.expect {
+            Expect::Probe(what) => (self.probed(case, what)?, String::new()),
+            _ => self.guest(case)?,
+        };
         let run = self.run_guest(case.xen, &guest)?;
         judge(case, &guest, &run, &release)?;
         Ok(run)
+    }
+
+    /// A probe as a guest: it starts nothing, and needs the backend.
+    fn probed(&mut self, case: &Case, what: Probe) -> Result<Guest> {
+        let backend = match &self.backend {
+            Some(backend) => backend.clone(),
+            None => self.backend.insert(build::backend()?).clone(),
+        };
+        let name = guest_name(case);
+        Ok(Guest {
+            mode: case.mode,
+            kernel: self.image(case.image)?,
+            module: None,
+            cmdline: case.options.to_owned(),
+            memory: case.memory,
+            vcpus: case.vcpus,
+            disks: false,
+            files: vec![(probe::BACKEND.to_owned(), backend)],
+            replies: probe::replies(what, &name),
+            afterwards: probe::afterwards(&name),
+            until: None,
+            timeout: Duration::from_secs(240),
+            name,
+        })
     }
 
     /// The case as a guest, and what `uname -r` should say.
@@ -109,7 +140,7 @@ impl Bench {
         if disks {
             cmdline.push_str(" lab.disks");
         }
-        let name = case.to_string().replace(['/', '.'], "-");
+        let name = guest_name(case);
         let (start, module, words) = if self.control {
             (kernel, initrd, cmdline)
         } else {
@@ -133,16 +164,19 @@ impl Bench {
         };
         let (replies, until) = match case.expect {
             Expect::Prompt(_) => (
-                vec![(PROMPT.to_owned(), ASKED.to_owned())],
+                vec![(PROMPT.to_owned(), Reply::Type(ASKED.to_owned()))],
                 Some(ANSWER.to_owned()),
             ),
-            Expect::Retry(_) => (vec![(PROMPT.to_owned(), "boot good".to_owned())], None),
+            Expect::Retry(_) => {
+                let boot = Reply::Type("boot good".to_owned());
+                (vec![(PROMPT.to_owned(), boot)], None)
+            }
             _ => (Vec::new(), None),
         };
         let timeout = match case.expect {
             Expect::Userspace | Expect::Retry(_) => 240,
             Expect::Chain(_) => 600,
-            Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) => 120,
+            Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) | Expect::Probe(_) => 120,
         };
         let guest = Guest {
             name,
@@ -153,12 +187,19 @@ impl Bench {
             memory: case.memory,
             vcpus: case.vcpus,
             disks,
+            files: Vec::new(),
             replies,
+            afterwards: String::new(),
             until,
             timeout: Duration::from_secs(timeout),
         };
         Ok((guest, debian.release))
     }
+}
+
+/// A name for xl and for files.
+fn guest_name(case: &Case) -> String {
+    case.to_string().replace(['/', '.'], "-")
 }
 
 /// Makes the boot module, good or bad.
@@ -274,6 +315,7 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
             );
             Ok(())
         }
+        Expect::Probe(what) => probe::judge(what, guest, run),
         Expect::Retry(texts) => {
             ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());
             guest::check(guest, run, Some(release))
