@@ -288,6 +288,20 @@ impl Machine for Vcpu {
         self.write(at, &value.to_le_bytes())
     }
 
+    fn exchange32(&self, at: u64, old: u32, new: u32) -> Result<u32, Fault> {
+        self.xen.step();
+        let mut state = self.xen.state();
+        self.check(&mut state, at, 4)?;
+        let mut bytes = [0; 4];
+        state.load(self.who, at, &mut bytes).map_err(|f| fault(f, 4))?;
+        let was = u32::from_le_bytes(bytes);
+        if was == old {
+            let store = state.store(self.who, at, &new.to_le_bytes());
+            store.map_err(|f| fault(f, 4))?;
+        }
+        Ok(was)
+    }
+
     fn invalidate(&self, at: u64) {
         self.xen.step();
         let mut state = self.xen.state();
