@@ -34,11 +34,15 @@ errnos! {
     EFAULT = 14, "bad address";
     EBUSY = 16, "busy";
     EEXIST = 17, "exists already";
+    EXDEV = 18, "crosses devices";
     ENODEV = 19, "no such device";
     EINVAL = 22, "invalid argument";
     ENOSPC = 28, "no space left";
+    EDOM = 33, "out of domain";
     ERANGE = 34, "out of range";
     ENOSYS = 38, "not implemented";
+    EOVERFLOW = 75, "value too large";
+    EILSEQ = 84, "illegal sequence";
     EOPNOTSUPP = 95, "not supported";
 }
 

@@ -2,8 +2,12 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// `XENMEM_increase_reservation`
+pub const XENMEM_INCREASE_RESERVATION: u64 = 0;
 /// `XENMEM_decrease_reservation`
 pub const XENMEM_DECREASE_RESERVATION: u64 = 1;
+/// `XENMEM_maximum_ram_page`
+pub const XENMEM_MAXIMUM_RAM_PAGE: u64 = 2;
 /// `XENMEM_current_reservation`
 pub const XENMEM_CURRENT_RESERVATION: u64 = 3;
 /// `XENMEM_maximum_reservation`
@@ -14,6 +18,16 @@ pub const XENMEM_POPULATE_PHYSMAP: u64 = 6;
 pub const XENMEM_ADD_TO_PHYSMAP: u64 = 7;
 /// `XENMEM_memory_map`
 pub const XENMEM_MEMORY_MAP: u64 = 9;
+/// `XENMEM_machine_memory_map`
+pub const XENMEM_MACHINE_MEMORY_MAP: u64 = 10;
+/// `XENMEM_exchange`
+pub const XENMEM_EXCHANGE: u64 = 11;
+/// `XENMEM_machphys_mapping`
+pub const XENMEM_MACHPHYS_MAPPING: u64 = 12;
+/// `XENMEM_set_memory_map`
+pub const XENMEM_SET_MEMORY_MAP: u64 = 13;
+/// `XENMEM_maximum_gpfn`
+pub const XENMEM_MAXIMUM_GPFN: u64 = 14;
 /// `XENMEM_remove_from_physmap`
 pub const XENMEM_REMOVE_FROM_PHYSMAP: u64 = 15;
 
@@ -21,6 +35,16 @@ pub const XENMEM_REMOVE_FROM_PHYSMAP: u64 = 15;
 pub const XENMAPSPACE_SHARED_INFO: u32 = 0;
 /// `XENMAPSPACE_grant_table`
 pub const XENMAPSPACE_GRANT_TABLE: u32 = 1;
+/// `XENMAPSPACE_gmfn`
+pub const XENMAPSPACE_GMFN: u32 = 2;
+/// `XENMAPSPACE_gmfn_range`
+pub const XENMAPSPACE_GMFN_RANGE: u32 = 3;
+/// `XENMAPSPACE_gmfn_foreign`
+pub const XENMAPSPACE_GMFN_FOREIGN: u32 = 4;
+/// `XENMAPSPACE_dev_mmio`
+pub const XENMAPSPACE_DEV_MMIO: u32 = 5;
+/// `XENMEMF_populate_on_demand`
+pub const XENMEMF_POPULATE_ON_DEMAND: u32 = 1 << 16;
 
 /// `struct xen_memory_reservation`
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -38,6 +62,30 @@ pub struct MemoryReservation {
     pub domid: u16,
     /// Padding.
     pub pad: [u16; 3],
+}
+
+/// `struct xen_memory_exchange`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MemoryExchange {
+    /// Extents to give.
+    pub give: MemoryReservation,
+    /// Extents to get; PV: frames are written back into the array.
+    pub get: MemoryReservation,
+    /// Input extents exchanged so far; 0 at the first call.
+    pub nr_exchanged: u64,
+}
+
+/// `struct xen_foreign_memory_map`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ForeignMemoryMap {
+    /// Which domain.
+    pub domid: u16,
+    /// Padding.
+    pub pad: [u16; 3],
+    /// The map.
+    pub map: MemoryMap,
 }
 
 /// `struct xen_memory_domain`: what the questions after a reservation take.

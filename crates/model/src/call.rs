@@ -139,7 +139,7 @@ impl State {
             Hypercall::UPDATE_VA_MAPPING => pv::update::update_va_mapping(call_state),
             Hypercall::SET_GDT => pv::descriptors::set_gdt(call_state),
             Hypercall::UPDATE_DESCRIPTOR => pv::descriptors::update_descriptor(call_state),
-            Hypercall::MEMORY_OP => physmap::memory_op(call_state),
+            Hypercall::MEMORY_OP => physmap::memory_op::memory_op(call_state),
             Hypercall::GRANT_TABLE_OP => grants::grant_table_op(call_state),
             Hypercall::EVENT_CHANNEL_OP => events::event_channel_op(call_state),
             Hypercall::PHYSDEV_OP => pirqs::physdev_op(call_state),

@@ -293,7 +293,9 @@ impl Machine for Vcpu {
         let mut state = self.xen.state();
         self.check(&mut state, at, 4)?;
         let mut bytes = [0; 4];
-        state.load(self.who, at, &mut bytes).map_err(|f| fault(f, 4))?;
+        state
+            .load(self.who, at, &mut bytes)
+            .map_err(|f| fault(f, 4))?;
         let was = u32::from_le_bytes(bytes);
         if was == old {
             let store = state.store(self.who, at, &new.to_le_bytes());
