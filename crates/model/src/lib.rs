@@ -5,12 +5,14 @@
 mod access;
 mod builder;
 mod call;
+pub mod check;
 mod domain;
 mod events;
 mod frame;
 mod grants;
 mod hash;
 mod layout;
+mod leftovers;
 mod physmap;
 mod pirqs;
 mod pv;
