@@ -116,6 +116,9 @@ fn attempt<G: Guest>(
     // Back to what was free, but for what was kept for good meanwhile.
     guest.keep_tables();
     let mut free = free;
+    for run in guest.stock().returned.runs() {
+        free.insert(*run);
+    }
     for run in guest.stock().kept.runs() {
         free.remove(*run);
     }

@@ -102,6 +102,8 @@ pub(crate) struct Stock {
     pub(crate) free: Extents,
     /// Pages that were taken from the free ones for good since the start.
     pub(crate) kept: Extents,
+    /// Pages that were free once more, after they had been kept for tables.
+    pub(crate) returned: Extents,
     /// What the heap was given.
     pub(crate) heap: HeapPieces,
     /// What is mapped for one attempt: address, pages.

@@ -228,7 +228,7 @@ impl Guest for PvGuest {
 
     fn keep_tables(&mut self) {
         for run in self.space.taken() {
-            self.stock.kept.insert(*run);
+            self.stock.kept.insert(run);
         }
     }
 
@@ -322,6 +322,13 @@ impl Guest for PvGuest {
     ) -> Result<Infallible, HandoffError> {
         let m = self.m;
         let notes = kernel.notes;
+        // All is mapped: table pages that were not needed are free again.
+        let mut returned = Extents::new();
+        self.space.close_pools(m, &mut returned)?;
+        for run in returned.runs() {
+            self.stock.free.insert(*run);
+            self.stock.returned.insert(*run);
+        }
         let mut mapped_free = self.mapped_free.clone();
         for page in kernel.chosen.scratch(kernel.placement) {
             mapped_free.insert(Extent::new(page, 1));
@@ -406,6 +413,18 @@ impl Guest for PvGuest {
             unpin_old_tables: omit == Some(What::PinnedTables),
             m2p: omit == Some(What::M2p),
         };
+        self.space.omit(kexen_guest::pv::Omit {
+            read_only_pool: omit == Some(What::WritablePool),
+            writable_tail: omit == Some(What::ReadOnlyTail),
+            flush: omit == Some(What::Flush),
+        });
+        if matches!(
+            omit,
+            Some(What::WritablePool | What::ReadOnlyTail | What::Flush)
+        ) {
+            // Padding alone would do for a small guest: a round of free pages.
+            let _ = self.space.reserve_tables(self.m, &mut self.stock.free, 160);
+        }
     }
 
     #[cfg(feature = "probe")]

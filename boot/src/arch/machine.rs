@@ -15,7 +15,8 @@ use core::{
 };
 
 use kexen_abi::hypercall::{HYPERCALL_COUNT, Hypercall};
-use kexen_guest::{Arg, Fault, Machine};
+use kexen_guest::{Arg, Fault, Machine, MultiCall};
+use zerocopy::{FromZeros as _, IntoBytes as _};
 
 unsafe extern "C" {
     static kexen_image_start: u8;
@@ -239,21 +240,38 @@ pub(crate) fn halt() -> ! {
     }
 }
 
+/// One entry of `HYPERVISOR_multicall` (`public/xen.h`).
+#[derive(Clone, Copy, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C)]
+struct MulticallEntry {
+    op: u64,
+    result: u64,
+    args: [u64; 6],
+}
+
+/// More calls than this in one go are made one by one.
+const MULTICALL_MAX: usize = 8;
+
+/// The arguments as Xen takes them: numbers and addresses.
+fn raw<const N: usize>(args: &mut [Arg<'_>]) -> [u64; N] {
+    let mut raw = [0_u64; N];
+    for (slot, arg) in raw.iter_mut().zip(args) {
+        let pointer = |p: *const u8| u64::try_from(p.expose_provenance()).unwrap_or(0);
+        *slot = match arg {
+            Arg::Value(value) => *value,
+            Arg::In(bytes) => pointer(bytes.as_ptr()),
+            Arg::InOut(bytes) => pointer(bytes.as_mut_ptr()),
+        };
+    }
+    raw
+}
+
 impl Machine for Xen {
     fn hypercall(&self, call: Hypercall, args: &mut [Arg<'_>]) -> i64 {
-        let mut raw = [0_u64; 5];
-        for (slot, arg) in raw.iter_mut().zip(args) {
-            let pointer = |p: *const u8| u64::try_from(p.expose_provenance()).unwrap_or(0);
-            *slot = match arg {
-                Arg::Value(value) => *value,
-                Arg::In(bytes) => pointer(bytes.as_ptr()),
-                Arg::InOut(bytes) => pointer(bytes.as_mut_ptr()),
-            };
-        }
         if let Some(count) = usize::try_from(call.0).ok().and_then(|n| self.calls.get(n)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        let [mut a, mut b, mut c, mut d, mut e] = raw;
+        let [mut a, mut b, mut c, mut d, mut e] = raw(args);
         let mut result = u64::from(call.0);
         macro_rules! trap {
             ($instruction:literal) => {
@@ -274,6 +292,28 @@ impl Machine for Xen {
         }
         let _ = (a, b, c, d, e);
         result.cast_signed()
+    }
+
+    fn multicall(&self, calls: &mut [MultiCall<'_, '_>]) {
+        let mut entries = [MulticallEntry::new_zeroed(); MULTICALL_MAX];
+        let Some(entries) = entries.get_mut(..calls.len()) else {
+            for one in calls {
+                one.result = self.hypercall(one.call, one.args);
+            }
+            return;
+        };
+        for (entry, one) in entries.iter_mut().zip(&mut *calls) {
+            entry.op = u64::from(one.call.0);
+            entry.args = raw(one.args);
+        }
+        let count = u64::try_from(entries.len()).unwrap_or(0);
+        let mut args = [Arg::InOut(entries.as_mut_bytes()), Arg::Value(count)];
+        let result = self.hypercall(Hypercall::MULTICALL, &mut args);
+        for (entry, one) in entries.iter().zip(calls) {
+            // A multicall that failed as a whole has carried nothing out.
+            let own = entry.result.cast_signed();
+            one.result = if result < 0 { result } else { own };
+        }
     }
 
     fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Fault> {

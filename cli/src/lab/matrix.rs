@@ -340,6 +340,27 @@ fn omissions() -> Vec<Case> {
             // been seen to power off without having found its console.
             Expect::Lost(JUMPED),
         ),
+        (
+            "writable-pool",
+            "kexen.omit=writable-pool",
+            // Xen refuses to make a table of a page that is mapped writable.
+            Expect::Prompt(&["kexen: error: ", "mmu_update (map)", "EINVAL"]),
+        ),
+        (
+            "read-only-tail",
+            "kexen.omit=read-only-tail",
+            // The next user of the tail takes a write fault; nobody handles
+            // it, and Xen ends the domain.
+            Expect::Lost(&["kexen: "]),
+        ),
+        (
+            "flush",
+            "kexen.omit=flush",
+            // QEMU's emulation looks the tables up again before it faults: a
+            // stale read-only translation is not to be seen there. The model
+            // shows it.
+            Expect::Userspace,
+        ),
     ]
     .into_iter()
     .map(|(name, options, expect)| {

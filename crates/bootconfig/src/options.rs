@@ -50,6 +50,12 @@ pub enum Omit {
     PinnedTables,
     /// M2P is not brought in step.
     M2p,
+    /// Pages of a table pool stay writable while some become tables.
+    WritablePool,
+    /// The tail of a table pool stays read-only when it is given back.
+    ReadOnlyTail,
+    /// Nothing is flushed when a page turns from read-only to writable.
+    Flush,
 }
 
 /// A question to Xen, instead of starting anything.
@@ -234,7 +240,13 @@ impl Options {
                     Some("writable-tables") => Omit::WritableTables,
                     Some("pinned-tables") => Omit::PinnedTables,
                     Some("m2p") => Omit::M2p,
-                    _ => return bad("writable-tables, pinned-tables or m2p"),
+                    Some("writable-pool") => Omit::WritablePool,
+                    Some("read-only-tail") => Omit::ReadOnlyTail,
+                    Some("flush") => Omit::Flush,
+                    _ => {
+                        return bad("writable-tables, pinned-tables, m2p, writable-pool, \
+                             read-only-tail or flush");
+                    }
                 });
             }
             #[cfg(feature = "probe")]

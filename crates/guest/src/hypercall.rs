@@ -1,5 +1,7 @@
 //! Typed hypercalls; each checks what Xen returned.
 
+use alloc::vec::Vec;
+
 use kexen_abi::{
     DOMID_SELF,
     errno::Errno,
@@ -13,7 +15,7 @@ use kexen_abi::{
 };
 use zerocopy::IntoBytes;
 
-use crate::machine::{Arg, Fault, Machine};
+use crate::machine::{Arg, Fault, Machine, MultiCall};
 
 /// A hypercall that Xen refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +164,61 @@ pub fn mmuext_op<M: Machine + ?Sized>(
         ],
     );
     batch(Hypercall::MMUEXT_OP, what, result, done)
+}
+
+/// `mmuext_op`, `mmu_update` and `mmuext_op` again, in one multicall if there
+/// is more than one of them: what to clear first, what to write, what to
+/// flush or pin then. Each is made whether the one before succeeded or not;
+/// the first error is the one reported.
+pub fn mmu_batch<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    before: &[MmuExtOp],
+    updates: &[MmuUpdate],
+    after: &[MmuExtOp],
+) -> Result<(), HypercallError> {
+    let parts = [before.is_empty(), updates.is_empty(), after.is_empty()];
+    match parts {
+        [true, true, true] => return Ok(()),
+        [true, false, true] => return mmu_update(m, what, updates),
+        [false, true, true] => return mmuext_op(m, what, before),
+        [true, true, false] => return mmuext_op(m, what, after),
+        _ => {}
+    }
+    let extended = Hypercall::MMUEXT_OP;
+    let bytes = [
+        (extended, before.as_bytes(), before.len()),
+        (Hypercall::MMU_UPDATE, updates.as_bytes(), updates.len()),
+        (extended, after.as_bytes(), after.len()),
+    ];
+    let mut done = [[0_u8; 4]; 3];
+    let mut args: Vec<_> = bytes
+        .iter()
+        .zip(&mut done)
+        .filter(|(part, _)| part.2 > 0)
+        .map(|((call, bytes, count), done)| {
+            let count = u64::try_from(*count).unwrap_or(u64::MAX);
+            let own = Arg::Value(u64::from(DOMID_SELF));
+            let args = [Arg::In(bytes), Arg::Value(count), Arg::InOut(done), own];
+            (*call, args)
+        })
+        .collect();
+    let mut calls: Vec<_> = args
+        .iter_mut()
+        .map(|(call, args)| MultiCall {
+            call: *call,
+            args,
+            result: 0,
+        })
+        .collect();
+    m.multicall(&mut calls);
+    let results: Vec<_> = calls.iter().map(|one| (one.call, one.result)).collect();
+    drop(args);
+    let done = bytes.iter().zip(done).filter(|(part, _)| part.2 > 0);
+    for ((call, result), (_, done)) in results.into_iter().zip(done) {
+        batch(call, what, result, done)?;
+    }
+    Ok(())
 }
 
 fn batch(

@@ -33,4 +33,4 @@ pub mod pv;
 
 pub use extents::{Extent, Extents};
 pub use hypercall::HypercallError;
-pub use machine::{Arg, Fault, Machine};
+pub use machine::{Arg, Fault, Machine, MultiCall};

@@ -16,6 +16,17 @@ pub enum Arg<'a> {
     InOut(&'a mut [u8]),
 }
 
+/// One of several hypercalls that are made in one go.
+#[derive(Debug)]
+pub struct MultiCall<'a, 'b> {
+    /// Which call.
+    pub call: kexen_abi::hypercall::Hypercall,
+    /// Its arguments, at most six.
+    pub args: &'a mut [Arg<'b>],
+    /// What it returned.
+    pub result: i64,
+}
+
 /// An access that guest memory does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -42,6 +53,14 @@ pub trait Machine {
     /// Calls the hypervisor; returns what it returned, negative for an error.
     /// At most five arguments.
     fn hypercall(&self, call: kexen_abi::hypercall::Hypercall, args: &mut [Arg<'_>]) -> i64;
+
+    /// Makes several hypercalls in order, each with its own result; in one
+    /// trap where the machine can. A call that fails does not stop the rest.
+    fn multicall(&self, calls: &mut [MultiCall<'_, '_>]) {
+        for one in calls {
+            one.result = self.hypercall(one.call, one.args);
+        }
+    }
 
     /// Copies guest memory out. The other side may write it meanwhile: the
     /// copy is what the caller then checks.

@@ -4,11 +4,8 @@
 //! table must have no writable mapping anywhere when it is hooked into a
 //! table that is in use, and is changed by `mmu_update` from then on.
 //!
-//! Order of steps of [`AddressSpace::map`]: take table pages from the pool
-//! (each mapped writable at exactly one address); fill them with plain
-//! stores; then, in one `mmu_update`: make each of them read-only at that
-//! address, hook them in, and write what belongs into tables that were
-//! there before.
+//! Mapping is in [`mod@super::map`], the pages of tables in
+//! [`mod@super::pool`].
 
 use alloc::vec::Vec;
 
@@ -21,9 +18,10 @@ use kexen_abi::{
     },
 };
 
+use super::pool::{OwedFlush, Pool};
 use crate::{
     Extent, Extents, HypercallError, Machine,
-    hypercall::{mmu_update, mmuext_op},
+    hypercall::{mmu_batch, mmu_update, mmuext_op},
     machine::Fault,
 };
 
@@ -115,9 +113,27 @@ pub struct AddressSpace {
     p2m: u64,
     nr_pages: u64,
     root: u64,
-    pool: Vec<u64>,
-    /// Runs of pages that were taken for tables since the start.
-    taken: Vec<Extent>,
+    /// Open pools: each is read-only as a whole.
+    pub(super) pools: Vec<Pool>,
+    /// Padding: writable at its address, to make pools of when there is none.
+    pub(super) reserve: Extents,
+    /// Tables of pools that were closed.
+    pub(super) tables: Vec<Extent>,
+    /// Pages that are mapped, writable, in the window.
+    pub(super) window: Extents,
+    pub(super) omit: Omit,
+}
+
+/// Parts of the discipline that an omission test leaves out. All false but
+/// in such a test.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Omit {
+    /// Leave the pages of a pool writable while some of it become tables.
+    pub read_only_pool: bool,
+    /// Leave the tail of a pool read-only when it is given back.
+    pub writable_tail: bool,
+    /// Leave stale read-only translations in the TLB.
+    pub flush: bool,
 }
 
 impl AddressSpace {
@@ -125,6 +141,8 @@ impl AddressSpace {
     /// `virt_base` are mapped; the `pool` of them is free for tables.
     #[must_use]
     pub fn new(start: &super::Start, root_mfn: u64, direct_pages: u64, pool: Extent) -> Self {
+        let mut reserve = Extents::new();
+        reserve.insert(pool);
         Self {
             addresses: Addresses {
                 virt_base: start.virt_base,
@@ -133,9 +151,17 @@ impl AddressSpace {
             p2m: start.info.mfn_list,
             nr_pages: start.info.nr_pages,
             root: root_mfn,
-            pool: (pool.start..pool.end()).rev().collect(),
-            taken: Vec::new(),
+            pools: Vec::new(),
+            reserve,
+            tables: Vec::new(),
+            window: Extents::new(),
+            omit: Omit::default(),
         }
+    }
+
+    /// Leaves parts of the discipline out, for an omission test.
+    pub const fn omit(&mut self, omit: Omit) {
+        self.omit = omit;
     }
 
     /// The frame of the page directory.
@@ -180,6 +206,7 @@ impl AddressSpace {
         if pfn >= self.nr_pages {
             return Err(SpaceError::NoSuchPage(pfn));
         }
+        self.window.remove(Extent::new(pfn, 1));
         Ok(m.write64(self.p2m + pfn * 8, mfn.unwrap_or(INVALID_P2M_ENTRY))?)
     }
 
@@ -194,6 +221,11 @@ impl AddressSpace {
         self.addresses.of(pfn)
     }
 
+    /// Pages of the start-of-day region, mapped there.
+    pub(super) const fn direct_pages(&self) -> u64 {
+        self.addresses.direct_pages
+    }
+
     /// The rule by which [`Self::address`] goes.
     #[must_use]
     pub const fn addresses(&self) -> Addresses {
@@ -203,7 +235,7 @@ impl AddressSpace {
     /// Entry for `va` in the table of `level`, as (frame of that table,
     /// entry), or `None` where a table above it is missing. A large page
     /// ends the way down early, with an entry of a level above.
-    fn entry<M: Machine + ?Sized>(
+    pub(super) fn entry<M: Machine + ?Sized>(
         &self,
         m: &M,
         va: u64,
@@ -281,7 +313,7 @@ impl AddressSpace {
     }
 
     /// Updates that give `count` pages from `va` new entries.
-    fn l1_updates<M: Machine + ?Sized>(
+    pub(super) fn l1_updates<M: Machine + ?Sized>(
         &self,
         m: &M,
         va: u64,
@@ -299,14 +331,14 @@ impl AddressSpace {
             .collect())
     }
 
-    /// Makes pages that are mapped at [`Self::address`] read-only, or
-    /// writable again; the change holds for this vCPU's TLB on return.
-    pub fn protect<M: Machine + ?Sized>(
+    /// Updates that make pages, which are mapped at [`Self::address`],
+    /// read-only or writable there.
+    pub(super) fn protect_updates<M: Machine + ?Sized>(
         &self,
         m: &M,
         pages: &Extents,
         writable: bool,
-    ) -> Result<(), SpaceError> {
+    ) -> Result<Vec<MmuUpdate>, SpaceError> {
         let bits = if writable {
             PAGE_BITS
         } else {
@@ -320,208 +352,93 @@ impl AddressSpace {
             }
             updates.extend(self.l1_updates(m, self.address(run.start), &values)?);
         }
-        mmu_update(m, "protect", &updates)?;
-        mmuext_op(m, "flush", &[flush()])?;
-        Ok(())
+        Ok(updates)
     }
 
-    /// Maps pages, writable, one after the other from `va`. What was mapped
-    /// there before is replaced and flushed.
-    pub fn map<M: Machine + ?Sized>(
-        &mut self,
-        m: &M,
-        va: u64,
-        pages: &[u64],
-    ) -> Result<(), SpaceError> {
-        let mut frames = Vec::new();
-        for pfn in pages {
-            frames.push(self.mfn(m, *pfn)?);
-        }
-        self.map_frames(m, va, &frames, true)
-    }
-
-    /// Maps pages that may be page tables, read-only, in the window.
-    pub fn map_window_read_only<M: Machine + ?Sized>(
-        &mut self,
-        m: &M,
-        run: Extent,
-    ) -> Result<(), SpaceError> {
-        let mut frames = Vec::new();
-        for pfn in run.start..run.end() {
-            frames.push(self.mfn(m, pfn)?);
-        }
-        self.map_frames(m, WINDOW + run.start * PAGE_SIZE, &frames, false)
-    }
-
-    /// As [`Self::map`], for frames that need not be in the p2m list.
-    pub fn map_frames<M: Machine + ?Sized>(
-        &mut self,
-        m: &M,
-        va: u64,
-        frames: &[u64],
-        writable: bool,
-    ) -> Result<(), SpaceError> {
-        let bits = if writable {
-            PAGE_BITS
-        } else {
-            PAGE_BITS & !PAGE_RW
-        };
-        let mut updates = Vec::new();
-        let mut fresh: Vec<u64> = Vec::new();
-        let mut replaced = false;
-        let mut next = 0;
-        while next < frames.len() {
-            let at = va + u64::try_from(next).unwrap_or(0) * PAGE_SIZE;
-            let room = usize::try_from(512 - index(at, 1)).unwrap_or(0);
-            let end = frames.len().min(next + room);
-            let values: Vec<u64> = frames[next..end]
-                .iter()
-                .map(|mfn| (mfn << PAGE_SHIFT) | bits)
-                .collect();
-            self.map_in_one_table(m, at, &values, &mut fresh, &mut updates, &mut replaced)?;
-            next = end;
-        }
-        // Read-only first, hooked in after that.
-        let mut batch = Vec::new();
-        for pfn in &fresh {
-            let value = (self.mfn(m, *pfn)? << PAGE_SHIFT) | (PAGE_BITS & !PAGE_RW);
-            batch.extend(self.l1_updates(m, self.address(*pfn), &[value])?);
-        }
-        batch.append(&mut updates);
-        mmu_update(m, "map", &batch)?;
-        if replaced {
-            mmuext_op(m, "flush", &[flush()])?;
-        }
-        Ok(())
-    }
-
-    /// Maps the entries of one L1 table: into a live table by updates, into
-    /// fresh ones by stores.
-    fn map_in_one_table<M: Machine + ?Sized>(
-        &mut self,
-        m: &M,
-        va: u64,
-        values: &[u64],
-        fresh: &mut Vec<u64>,
-        updates: &mut Vec<MmuUpdate>,
-        replaced: &mut bool,
-    ) -> Result<(), SpaceError> {
-        // Down through what is there, live or fresh.
-        let mut table_mfn = self.root;
-        let mut table_pfn = self.pfn(m, table_mfn)?;
-        for level in (1..=4).rev() {
-            let live = !fresh.contains(&table_pfn);
-            let slot = self.address(table_pfn) + index(va, level) * 8;
-            let entry_ma = (table_mfn << PAGE_SHIFT) + index(va, level) * 8;
-            if level == 1 {
-                for (n, value) in (0_u64..).zip(values) {
-                    if live {
-                        *replaced |= m.read64(slot + n * 8)? & PAGE_PRESENT != 0;
-                        updates.push(MmuUpdate {
-                            ptr: (entry_ma + n * 8) | MMU_NORMAL_PT_UPDATE,
-                            val: *value,
-                        });
-                    } else {
-                        m.write64(slot + n * 8, *value)?;
-                    }
-                }
-                return Ok(());
-            }
-            let entry = m.read64(slot)?;
-            // An entry of a live table may be waiting in the batch.
-            let waiting = updates.iter().find(|u| u.ptr == entry_ma).map(|u| u.val);
-            let entry = waiting.unwrap_or(entry);
-            if entry & PAGE_PRESENT != 0 {
-                table_mfn = (entry & PAGE_FRAME_MASK) >> PAGE_SHIFT;
-                table_pfn = self.pfn(m, table_mfn)?;
-                continue;
-            }
-            let pfn = self.pool.pop().ok_or(SpaceError::NoTablePage)?;
-            let mfn = self.mfn(m, pfn)?;
-            m.fill(self.address(pfn), PAGE_SIZE, 0)?;
-            fresh.push(pfn);
-            let value = (mfn << PAGE_SHIFT) | TABLE_BITS;
-            if live {
-                updates.push(MmuUpdate {
-                    ptr: entry_ma | MMU_NORMAL_PT_UPDATE,
-                    val: value,
-                });
-            } else {
-                m.write64(slot, value)?;
-            }
-            table_mfn = mfn;
-            table_pfn = pfn;
-        }
-        Ok(())
-    }
-
-    /// Maps pages in the window. Returns nothing: page n is then at
-    /// [`Self::address`] of n.
-    pub fn map_window<M: Machine + ?Sized>(
+    /// Makes pages that are mapped at [`Self::address`] read-only, so that
+    /// they can become page tables. What the processor still holds of the
+    /// writable mapping is Xen's to flush, when they do.
+    pub fn seal<M: Machine + ?Sized>(
         &mut self,
         m: &M,
         pages: &Extents,
-    ) -> Result<(), SpaceError> {
+    ) -> Result<Sealed, SpaceError> {
+        let updates = self.protect_updates(m, pages, false)?;
+        mmu_update(m, "make tables read-only", &updates)?;
         for run in pages.runs() {
-            // The start-of-day region is mapped already.
-            let start = run.start.max(self.addresses.direct_pages);
-            if start < run.end() {
-                let pages: Vec<u64> = (start..run.end()).collect();
-                self.map(m, WINDOW + start * PAGE_SIZE, &pages)?;
-            }
+            self.window.remove(*run);
+        }
+        Ok(Sealed(pages.clone()))
+    }
+
+    /// Makes pages that were sealed writable again, with the flush, in one
+    /// batch. They must be no page tables any more.
+    pub fn unseal<M: Machine + ?Sized>(&mut self, m: &M, sealed: Sealed) -> Result<(), SpaceError> {
+        let updates = self.protect_updates(m, &sealed.0, true)?;
+        let flush = self.owed(&sealed.0).into_ops();
+        mmu_batch(m, "make tables writable", &[], &updates, &flush)?;
+        for run in sealed.0.runs() {
+            self.in_window(*run);
         }
         Ok(())
+    }
+
+    /// Makes pages at [`Self::address`] writable, that are no tables any
+    /// more; the flush is owed, for a caller that has a batch of its own.
+    pub fn make_writable<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        pages: &Extents,
+    ) -> Result<OwedFlush, SpaceError> {
+        let updates = self.protect_updates(m, pages, true)?;
+        mmu_update(m, "make pages writable", &updates)?;
+        for run in pages.runs() {
+            self.in_window(*run);
+        }
+        Ok(self.owed(pages))
+    }
+
+    /// The flush for pages that were read-only at their address.
+    pub(super) fn owed(&self, pages: &Extents) -> OwedFlush {
+        if self.omit.flush {
+            return OwedFlush::of(&[]);
+        }
+        let addresses: Vec<u64> = pages.pages().map(|pfn| self.address(pfn)).collect();
+        OwedFlush::of(&addresses)
+    }
+
+    /// Remembers that pages are writable in the window.
+    pub(super) fn in_window(&mut self, run: Extent) {
+        let start = run.start.max(self.addresses.direct_pages);
+        if start < run.end() {
+            self.window.insert(Extent::new(start, run.end() - start));
+        }
     }
 
     /// Unmaps pages from `va`.
-    pub fn unmap<M: Machine + ?Sized>(&self, m: &M, va: u64, count: u64) -> Result<(), SpaceError> {
-        let values: Vec<u64> = (0..count).map(|_| 0).collect();
-        let updates = self.l1_updates(m, va, &values)?;
-        mmu_update(m, "unmap", &updates)?;
-        mmuext_op(m, "flush", &[flush()])?;
-        Ok(())
-    }
-
-    /// Table pages that mapping `pages` more pages can need at most.
-    #[must_use]
-    pub const fn tables_for(pages: u64) -> u64 {
-        pages.div_ceil(512) + pages.div_ceil(512 * 512) + 5
-    }
-
-    /// Makes sure that `need` table pages are in the pool, with free pages
-    /// from `free`, which are in use from then on.
-    pub fn reserve_tables<M: Machine + ?Sized>(
+    pub fn unmap<M: Machine + ?Sized>(
         &mut self,
         m: &M,
-        free: &mut Extents,
-        need: u64,
+        va: u64,
+        count: u64,
     ) -> Result<(), SpaceError> {
-        let have = u64::try_from(self.pool.len()).unwrap_or(0);
-        let margin = 8;
-        if have >= need + margin {
-            return Ok(());
+        if va >= WINDOW {
+            let first = (va - WINDOW) / PAGE_SIZE;
+            self.window.remove(Extent::new(first, count));
         }
-        let more = need + margin - have + Self::tables_for(need);
-        let run = free.take_run(more).ok_or(SpaceError::NoTablePage)?;
-        let mut pages = Extents::new();
-        pages.insert(run);
-        if let Err(error) = self.map_window(m, &pages) {
-            free.insert(run);
-            return Err(error);
-        }
-        self.pool.splice(0..0, (run.start..run.end()).rev());
-        self.taken.push(run);
-        Ok(())
+        let values: Vec<u64> = (0..count).map(|_| 0).collect();
+        let updates = self.l1_updates(m, va, &values)?;
+        Ok(mmu_batch(m, "unmap", &[], &updates, &[flush()])?)
     }
 
-    /// Pages that were taken for tables since the start: in use for good.
-    #[must_use]
-    pub fn taken(&self) -> &[Extent] {
-        &self.taken
-    }
-
-    /// Pins an L4 table.
-    pub fn pin<M: Machine + ?Sized>(&self, m: &M, l4_mfn: u64) -> Result<(), SpaceError> {
+    /// Pins an L4 table, which is one of the sealed pages, as are all tables
+    /// below it.
+    pub fn pin<M: Machine + ?Sized>(
+        &self,
+        m: &M,
+        _sealed: &Sealed,
+        l4_mfn: u64,
+    ) -> Result<(), SpaceError> {
         Ok(mmuext_op(
             m,
             "pin the new page tables",
@@ -549,7 +466,20 @@ impl AddressSpace {
     }
 }
 
-const fn flush() -> MmuExtOp {
+/// Pages that are read-only where they are mapped: tables can be made of
+/// them. To give them to anybody else, [`AddressSpace::unseal`] them.
+#[derive(Clone, Debug)]
+#[must_use = "sealed pages stay read-only until they are unsealed"]
+pub struct Sealed(Extents);
+
+impl Sealed {
+    /// None: for an omission test, which leaves its tables writable.
+    pub const fn nothing() -> Self {
+        Self(Extents::new())
+    }
+}
+
+pub(super) const fn flush() -> MmuExtOp {
     MmuExtOp {
         cmd: MMUEXT_TLB_FLUSH_LOCAL,
         pad: 0,

@@ -25,7 +25,10 @@ use kexen_abi::{
 use kexen_guest::{
     Extent, Extents, Machine,
     hypercall::mmu_update,
-    pv::{AddressSpace, Start, space::WINDOW},
+    pv::{
+        AddressSpace, Start,
+        space::{Sealed, WINDOW},
+    },
 };
 
 use super::{
@@ -405,13 +408,13 @@ impl Quiesced {
         let loaded = &staged.loaded;
         let mut tables = Extents::new();
         tables.insert(loaded.table_pages);
-        if !staged.omit.read_only_tables {
-            space.protect(m, &tables, false)?;
-        }
-        if let Err(error) = space.pin(m, staged.new_root) {
-            if !staged.omit.read_only_tables {
-                space.protect(m, &tables, true)?;
-            }
+        let sealed = if staged.omit.read_only_tables {
+            Sealed::nothing()
+        } else {
+            space.seal(m, &tables)?
+        };
+        if let Err(error) = space.pin(m, &sealed, staged.new_root) {
+            space.unseal(m, sealed)?;
             return Err(error.into());
         }
         let pinned = Kind::PinnedTables {
@@ -423,13 +426,10 @@ impl Quiesced {
             writes: false,
             remedy: "MMUEXT_UNPIN_TABLE",
         });
-        let undo_pin = |m: &M, ledger: &mut Ledger| -> Result<(), HandoffError> {
+        if let Err(error) = commit(m, space, loaded, staged.omit) {
             space.unpin(m, staged.new_root)?;
             ledger.strike(pinned);
-            Ok(space.protect(m, &tables, true)?)
-        };
-        if let Err(error) = commit(m, space, loaded, staged.omit) {
-            undo_pin(m, ledger)?;
+            space.unseal(m, sealed)?;
             return Err(error);
         }
         // From here on the pinned tables are the next kernel's, and the
