@@ -186,3 +186,161 @@ pub fn refill<M: Machine + ?Sized>(
     m.fill(page.address, PAGE_SIZE, 0)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+    use core::cell::{Cell, RefCell};
+
+    use kexen_abi::{
+        hypercall::Hypercall,
+        memory::{
+            XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_MAXIMUM_RESERVATION,
+            XENMEM_POPULATE_PHYSMAP,
+        },
+    };
+
+    use super::*;
+    use crate::Arg;
+
+    const PAGE: Page = Page {
+        number: 1,
+        address: PAGE_SIZE,
+    };
+    const SCRATCH: u64 = 0;
+    /// What is in a frame that Xen gives, and in the page before.
+    const LEFT_OVER: u8 = 0x77;
+
+    /// A PVH guest of two pages; somebody else has the second one mapped.
+    struct Xen {
+        memory: RefCell<Vec<u8>>,
+        hole: Cell<bool>,
+        current: Cell<u64>,
+        maximum: u64,
+        takes: bool,
+    }
+
+    impl Xen {
+        fn new(maximum: u64) -> Self {
+            Self {
+                memory: RefCell::new(vec![LEFT_OVER; 8192]),
+                hole: Cell::new(false),
+                current: Cell::new(2),
+                maximum,
+                takes: true,
+            }
+        }
+        fn at<T>(&self, at: u64, len: u64, f: impl FnOnce(&mut [u8]) -> T) -> Result<T, Fault> {
+            assert!(at < PAGE_SIZE || !self.hole.get(), "access to a hole");
+            let range = usize::try_from(at).unwrap()..usize::try_from(at + len).unwrap();
+            Ok(f(&mut self.memory.borrow_mut()[range]))
+        }
+        fn page(&self) -> u8 {
+            let memory = self.memory.borrow();
+            let (first, rest) = memory[4096..].split_first().unwrap();
+            assert!(rest.iter().all(|byte| byte == first));
+            *first
+        }
+    }
+
+    impl Machine for Xen {
+        fn hypercall(&self, call: Hypercall, args: &mut [Arg<'_>]) -> i64 {
+            assert_eq!(call, Hypercall::MEMORY_OP);
+            let [Arg::Value(op), Arg::In(arg)] = args else {
+                panic!("not as memory operations are called");
+            };
+            let number = || {
+                assert_eq!(&arg[..8], SCRATCH.to_le_bytes());
+                assert_eq!(self.read64(SCRATCH), Ok(PAGE.number));
+            };
+            match *op {
+                XENMEM_CURRENT_RESERVATION => self.current.get().cast_signed(),
+                XENMEM_MAXIMUM_RESERVATION => self.maximum.cast_signed(),
+                XENMEM_DECREASE_RESERVATION => {
+                    number();
+                    assert!(!self.hole.replace(self.takes));
+                    i64::from(self.takes)
+                }
+                XENMEM_POPULATE_PHYSMAP => {
+                    number();
+                    assert!(self.hole.get());
+                    if self.current.get() == self.maximum {
+                        return 0;
+                    }
+                    self.current.set(self.current.get() + 1);
+                    self.hole.set(false);
+                    self.memory.borrow_mut()[4096..].fill(LEFT_OVER);
+                    1
+                }
+                other => panic!("memory operation {other}"),
+            }
+        }
+        fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Fault> {
+            let len = u64::try_from(into.len()).unwrap();
+            self.at(at, len, |bytes| into.copy_from_slice(bytes))
+        }
+        fn write(&self, at: u64, from: &[u8]) -> Result<(), Fault> {
+            let len = u64::try_from(from.len()).unwrap();
+            self.at(at, len, |bytes| bytes.copy_from_slice(from))
+        }
+        fn fill(&self, at: u64, len: u64, byte: u8) -> Result<(), Fault> {
+            self.at(at, len, |bytes| bytes.fill(byte))
+        }
+        fn lend(&self, _: u64, _: u64, _: &mut dyn FnMut(&mut [u8])) -> Result<(), Fault> {
+            panic!("the page is shared")
+        }
+        fn load32(&self, _: u64) -> Result<u32, Fault> {
+            panic!("nothing here is read by the word")
+        }
+        fn store32(&self, _: u64, _: u32) -> Result<(), Fault> {
+            panic!("nothing here is written by the word")
+        }
+        fn exchange32(&self, _: u64, _: u32, _: u32) -> Result<u32, Fault> {
+            panic!("nothing here is exchanged")
+        }
+        fn invalidate(&self, _: u64) {}
+    }
+
+    #[test]
+    fn a_page_gets_a_frame_that_is_zero() {
+        let m = Xen::new(3);
+        abandon(&m, &mut Memory::Pvh, PAGE, SCRATCH).unwrap();
+        assert_eq!((m.page(), m.current.get()), (0, 3));
+    }
+
+    #[test]
+    fn without_slack_nothing_is_changed() {
+        let m = Xen::new(2);
+        assert_eq!(
+            abandon(&m, &mut Memory::Pvh, PAGE, SCRATCH),
+            Err(AbandonError::NoSlack {
+                current: 2,
+                maximum: 2
+            })
+        );
+        assert_eq!((m.page(), m.hole.get()), (LEFT_OVER, false));
+    }
+
+    #[test]
+    fn a_hole_can_be_filled_later() {
+        let mut m = Xen::new(2);
+        release(&m, &mut Memory::Pvh, PAGE, SCRATCH).unwrap();
+        // What the other side keeps was zeroed before it was given up.
+        assert_eq!(m.page(), 0);
+        let short = refill(&m, &mut Memory::Pvh, PAGE, SCRATCH);
+        assert_eq!(short, Err(AbandonError::Hole(1)));
+        assert!(m.hole.get());
+        m.maximum = 3;
+        refill(&m, &mut Memory::Pvh, PAGE, SCRATCH).unwrap();
+        assert_eq!(m.page(), 0);
+    }
+
+    #[test]
+    fn a_page_that_xen_leaves_is_no_hole() {
+        let mut m = Xen::new(3);
+        m.takes = false;
+        let result = abandon(&m, &mut Memory::Pvh, PAGE, SCRATCH);
+        assert_eq!(result, Err(AbandonError::NotTaken(1)));
+        assert_eq!(m.page(), 0);
+    }
+}
