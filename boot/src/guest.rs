@@ -203,10 +203,10 @@ pub(crate) trait Guest: Sized {
     /// Memory to abandon pages of.
     #[cfg(feature = "probe")]
     fn memory_to_abandon(&mut self) -> kexen_guest::abandon::Memory<'_>;
-    /// Maps a frame that has no page any more, to read it at this address.
-    /// In a PVH guest there is no way to.
+    /// Maps a frame that has no page any more, to read it at this address,
+    /// and the page that M2P names. In a PVH guest there is no way to.
     #[cfg(feature = "probe")]
-    fn map_orphan(&mut self, frame: u64) -> Result<Option<u64>, HandoffError>;
+    fn map_orphan(&mut self, frame: u64) -> Result<Option<(u64, u64)>, HandoffError>;
     /// Waits until something was typed.
     fn wait_for_input(&mut self);
 }

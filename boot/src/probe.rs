@@ -301,7 +301,7 @@ impl<G: Guest> Abandon<'_, G> {
         if changes > 0 {
             return Err("the backend's writes reach the new frame".into());
         }
-        if let Some(orphan) = self.guest.map_orphan(old).map_err(text)? {
+        if let Some((orphan, m2p)) = self.guest.map_orphan(old).map_err(text)? {
             if old == new {
                 return Err("the page has its old frame".into());
             }
@@ -309,7 +309,7 @@ impl<G: Guest> Abandon<'_, G> {
             if !self.moves(orphan)? {
                 return Err("the backend's writes do not reach the orphan".into());
             }
-            self.console.say("orphan", "moves");
+            self.console.say("orphan", format!("moves, M2P {m2p:#x}"));
             self.guest.unmap(orphan, 1).map_err(text)?;
         }
         self.in_use(grants, "after")?;

@@ -450,10 +450,10 @@ impl Guest for PvGuest {
     }
 
     #[cfg(feature = "probe")]
-    fn map_orphan(&mut self, frame: u64) -> Result<Option<u64>, HandoffError> {
+    fn map_orphan(&mut self, frame: u64) -> Result<Option<(u64, u64)>, HandoffError> {
         self.space.reserve_tables(self.m, &mut self.stock.free, 4)?;
         self.space.map_frames(self.m, ORPHAN, &[frame], false)?;
-        Ok(Some(ORPHAN))
+        Ok(Some((ORPHAN, self.space.pfn(self.m, frame)?)))
     }
 
     fn wait_for_input(&mut self) {

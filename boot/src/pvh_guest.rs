@@ -325,7 +325,7 @@ impl Guest for PvhGuest {
     }
 
     #[cfg(feature = "probe")]
-    fn map_orphan(&mut self, _: u64) -> Result<Option<u64>, HandoffError> {
+    fn map_orphan(&mut self, _: u64) -> Result<Option<(u64, u64)>, HandoffError> {
         Ok(None)
     }
 
