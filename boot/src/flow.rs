@@ -55,6 +55,10 @@ pub(crate) fn run<G: Guest>(guest: &mut G) -> ! {
     if let Some(probe) = options.probe {
         crate::probe::run(guest, &report, probe);
     }
+    #[cfg(feature = "probe")]
+    if let Some(cases) = options.differential {
+        crate::differential::run(guest, &report, cases);
+    }
     let mut failed = marker::check(guest, &report, &options).err();
     loop {
         if failed.is_none() {

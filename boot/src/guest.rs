@@ -207,6 +207,9 @@ pub(crate) trait Guest: Sized {
     /// and the page that M2P names. In a PVH guest there is no way to.
     #[cfg(feature = "probe")]
     fn map_orphan(&mut self, frame: u64) -> Result<Option<(u64, u64)>, HandoffError>;
+    /// The world of the differential test.
+    #[cfg(feature = "probe")]
+    fn world(&mut self) -> Result<kexen_differential::world::World, String>;
     /// Waits until something was typed.
     fn wait_for_input(&mut self);
 }

@@ -11,6 +11,7 @@
 //! | `module`, `kernel` | the archive; a kernel from file to memory |
 //! | `loan`, `report` | guest memory as slices; lines for the console |
 //! | `prompt` | another try, by hand |
+//! | `differential` | cases of the differential test (feature `probe`) |
 //! | `probe` | a question to Xen instead of a boot (feature `probe`) |
 //! | `marker`, `stats` | what shows that a hand-off was clean, and its cost |
 
@@ -20,6 +21,8 @@
 extern crate alloc;
 
 mod arch;
+#[cfg(feature = "probe")]
+mod differential;
 mod failure;
 mod flow;
 mod guest;

@@ -456,6 +456,28 @@ impl Guest for PvGuest {
         Ok(Some((ORPHAN, self.space.pfn(self.m, frame)?)))
     }
 
+    #[cfg(feature = "probe")]
+    fn world(&mut self) -> Result<kexen_differential::world::World, String> {
+        use kexen_differential::world::{PvPlaces, World};
+        let grants = self.grant_table()?;
+        let shared_info_frame = self.start.info.shared_info / PAGE_SIZE;
+        let error = |error: &dyn core::fmt::Display| alloc::format!("{error}");
+        self.space
+            .reserve_tables(self.m, &mut self.stock.free, 4)
+            .and_then(|()| {
+                let frames = [shared_info_frame];
+                self.space.map_frames(self.m, SHARED_INFO, &frames, true)
+            })
+            .map_err(|e| error(&e))?;
+        let places = PvPlaces {
+            shared_info_frame,
+            shared_info: SHARED_INFO,
+            grants,
+            scratch: arch::machine::scratch(),
+        };
+        World::pv(self.m, &mut self.space, &mut self.stock.free, places).map_err(|e| error(&e))
+    }
+
     fn wait_for_input(&mut self) {
         let Console::Ring { port, .. } = self.console else {
             let _ = kexen_guest::hypercall::sched_yield(self.m);

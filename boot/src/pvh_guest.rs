@@ -329,6 +329,16 @@ impl Guest for PvhGuest {
         Ok(None)
     }
 
+    #[cfg(feature = "probe")]
+    fn world(&mut self) -> Result<kexen_differential::world::World, String> {
+        use kexen_differential::world::{PvhPlaces, World};
+        let places = PvhPlaces {
+            first_hole: self.start.hole() + 3,
+            scratch: arch::machine::scratch(),
+        };
+        World::pvh(self.m, &mut self.stock.free, places).map_err(|e| alloc::format!("{e}"))
+    }
+
     fn wait_for_input(&mut self) {
         let Console::Ring { port, .. } = self.console else {
             let _ = hypercall::sched_yield(self.m);

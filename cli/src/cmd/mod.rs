@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod bundle;
 pub(crate) mod demo;
+pub(crate) mod differential;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod lab;

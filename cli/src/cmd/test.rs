@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::differential;
 use crate::host::{command, tools, workspace};
 use crate::lab::artefacts::Xen;
 use crate::lab::build::PACKAGE;
@@ -31,6 +32,13 @@ pub(crate) struct TestArgs {
     /// their kernels started by the toolstack, without Kexen
     #[arg(long)]
     control: bool,
+    /// Only the differential test: random hypercalls on a real Xen and on the
+    /// model, every result compared
+    #[arg(long)]
+    differential: bool,
+    /// The seed of the differential test
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
 }
 
 /// How many tests came out how.
@@ -112,6 +120,14 @@ fn checks() -> Vec<Check> {
 
 /// Runs the tests; an error if any failed.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
+    if args.differential {
+        let (passed, failed) = differential::run(args.seed, args.xen, args.quick)?;
+        println!("{passed} passed, {failed} failed");
+        if failed > 0 {
+            bail!("{failed} failed");
+        }
+        return Ok(());
+    }
     let wanted = |layer: &str, name: &str| {
         let name = format!("{layer}: {name}");
         args.filter

@@ -6,6 +6,7 @@ pub(crate) mod bare;
 pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod cpio;
+pub(crate) mod differential;
 pub(crate) mod dom0;
 pub(crate) mod dom0_image;
 pub(crate) mod guest;

@@ -68,6 +68,40 @@ pub enum Probe {
     AbandonOmit,
 }
 
+/// Which cases of the differential test to run, instead of starting anything.
+#[cfg(feature = "probe")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Differential {
+    /// The seed that cases are made from.
+    pub seed: u64,
+    /// The first case.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// Which steps of it (one bit each); if given, every outcome is printed.
+    pub keep: Option<u128>,
+}
+
+#[cfg(feature = "probe")]
+impl Differential {
+    /// `SEED,FIRST,COUNT[,KEEP]`, the last in hexadecimal.
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(',');
+        let mut number = || parts.next()?.parse().ok();
+        let (seed, first, count) = (number()?, number()?, number()?);
+        let keep = match parts.next() {
+            Some(bits) => Some(u128::from_str_radix(bits, 16).ok()?),
+            None => None,
+        };
+        parts.next().is_none().then_some(Self {
+            seed,
+            first,
+            count,
+            keep,
+        })
+    }
+}
+
 /// Kexen's options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -93,6 +127,9 @@ pub struct Options {
     /// `kexen.probe`
     #[cfg(feature = "probe")]
     pub probe: Option<Probe>,
+    /// `kexen.differential`
+    #[cfg(feature = "probe")]
+    pub differential: Option<Differential>,
 }
 
 /// The options, each with a line of help.
@@ -256,6 +293,13 @@ impl Options {
                     Some("abandon-omit") => Probe::AbandonOmit,
                     _ => return bad("abandon or abandon-omit"),
                 });
+            }
+            #[cfg(feature = "probe")]
+            ("kexen.differential", value) => {
+                let Some(cases) = value.and_then(Differential::parse) else {
+                    return bad("SEED,FIRST,COUNT or SEED,FIRST,COUNT,KEEP");
+                };
+                self.differential = Some(cases);
             }
             _ => {
                 return Err(OptionError::Unknown {

@@ -257,6 +257,20 @@ impl AddressSpace {
         }
     }
 
+    /// The table of `level` on the way to an address, if there is one: its
+    /// frame, and the guest address where it can be read.
+    pub fn table<M: Machine + ?Sized>(
+        &self,
+        m: &M,
+        va: u64,
+        level: u32,
+    ) -> Result<Option<(u64, u64)>, SpaceError> {
+        let Some((mfn, _)) = self.entry(m, va, level)? else {
+            return Ok(None);
+        };
+        Ok(Some((mfn, self.address(self.pfn(m, mfn)?))))
+    }
+
     /// The frame that a large page maps at an address, if one does: Xen
     /// maps the p2m list of dom0 with such.
     fn large<M: Machine + ?Sized>(&self, m: &M, va: u64) -> Result<Option<u64>, SpaceError> {

@@ -1,0 +1,194 @@
+//! `test --differential`: random hypercalls, on a real Xen and on the model.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use kexen_differential::{Kind, generate};
+
+use crate::host::tools;
+use crate::lab::artefacts::Xen;
+use crate::lab::differential::{self, Cases, Real, Values};
+use crate::ui;
+
+/// Hypercalls on each Xen and kind of guest, at least.
+const CALLS: u64 = 50_000;
+/// Cases in one guest.
+const IN_ONE: u64 = 400;
+/// Real runs that shrinking one disagreement may take.
+const SHRINK: u32 = 24;
+
+/// Runs the test; how many of its parts passed and failed.
+pub(crate) fn run(seed: u64, only: Option<Xen>, quick: bool) -> Result<(usize, usize)> {
+    tools::require_lab()?;
+    let mut real = Real::new()?;
+    let (mut passed, mut failed) = (0, 0);
+    for xen in Xen::ALL
+        .into_iter()
+        .filter(|xen| only.is_none_or(|one| one == *xen))
+    {
+        for kind in [Kind::Pv, Kind::Pvh] {
+            let start = Instant::now();
+            let name = format!("differential: xen-{}/{}", xen.version(), name(kind));
+            match compare(&mut real, xen, kind, seed, quick) {
+                Ok((cases, calls)) => {
+                    passed += 1;
+                    let seconds = start.elapsed().as_secs_f64();
+                    println!(
+                        "{name} ... ok ({cases} cases, {calls} hypercalls, seed {seed}, \
+                         {seconds:.1} s)"
+                    );
+                }
+                Err(error) => {
+                    failed += 1;
+                    println!("{name} ... FAILED\n    {error:#}");
+                }
+            }
+        }
+    }
+    Ok((passed, failed))
+}
+
+const fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Pv => "pv",
+        Kind::Pvh => "pvh",
+    }
+}
+
+fn compare(real: &mut Real, xen: Xen, kind: Kind, seed: u64, quick: bool) -> Result<(u64, u64)> {
+    let wanted = if quick { 1 } else { CALLS };
+    let (mut first, mut calls) = (0, 0);
+    while calls < wanted {
+        let count = if quick { 40 } else { IN_ONE };
+        let cases = Cases {
+            xen,
+            kind,
+            seed,
+            first,
+            count,
+        };
+        let there = real.digests(cases)?;
+        let here = differential::on_model(cases)?;
+        let other = there
+            .by_case
+            .iter()
+            .find(|(case, digest)| here.by_case.get(case) != Some(digest));
+        if let Some((case, _)) = other {
+            let cases = Cases {
+                first: *case,
+                count: 1,
+                ..cases
+            };
+            bail!("{}", explain(real, cases)?);
+        }
+        calls += there.calls;
+        first += count;
+    }
+    Ok((first, calls))
+}
+
+/// The first step whose outcomes differ.
+fn difference(there: &BTreeMap<usize, Values>, here: &BTreeMap<usize, Values>) -> Option<usize> {
+    let steps = there.keys().chain(here.keys());
+    let mut steps: Vec<usize> = steps.copied().collect();
+    steps.sort_unstable();
+    steps
+        .into_iter()
+        .find(|step| there.get(step) != here.get(step))
+}
+
+/// Runs a case again step by step, shrinks it, and shows what differs.
+fn explain(real: &mut Real, cases: Cases) -> Result<String> {
+    let Cases {
+        xen,
+        kind,
+        seed,
+        first,
+        ..
+    } = cases;
+    let ops = generate::case(kind, seed, first);
+    let mut keep = (1_u128 << ops.len().min(127)) - 1;
+    let differs = |real: &mut Real, keep: u128| -> Result<Option<usize>> {
+        let there = real.steps(cases, keep)?;
+        let here = differential::steps_on_model(cases, keep)?;
+        Ok(difference(&there, &here))
+    };
+    let Some(step) = differs(real, keep)? else {
+        return Ok(format!(
+            "case {first} of seed {seed} differs only after the cases before it: a clean-up \
+             did not clean up; replay with --seed {seed}"
+        ));
+    };
+    if step < ops.len() {
+        keep &= (1 << (step + 1)) - 1;
+    }
+    let shrink = ui::step(format!(
+        "shrinking case {first} of {} steps",
+        keep.count_ones()
+    ));
+    let mut chunk = keep.count_ones().div_ceil(2);
+    let mut runs = 0;
+    while chunk > 0 && runs < SHRINK {
+        let kept: Vec<u32> = (0..128).filter(|n| keep >> n & 1 == 1).collect();
+        let mut smaller = false;
+        for part in kept.chunks(usize::try_from(chunk).unwrap_or(1)) {
+            let without = part.iter().fold(keep, |bits, n| bits & !(1 << n));
+            if without == 0 || runs >= SHRINK {
+                continue;
+            }
+            runs += 1;
+            if differs(real, without)?.is_some() {
+                keep = without;
+                smaller = true;
+            }
+        }
+        if !smaller || chunk > 1 {
+            chunk /= 2;
+        }
+    }
+    shrink.done(format!("{} steps", keep.count_ones()));
+    let there = real.steps(cases, keep)?;
+    let here = differential::steps_on_model(cases, keep)?;
+    let mut text = format!(
+        "case {first} of seed {seed} on Xen {} ({}) disagrees with the model; \
+         replay with `test --differential --seed {seed} --xen {}`\n",
+        xen.version(),
+        name(kind),
+        xen.version(),
+    );
+    for n in (0..ops.len()).filter(|n| *n < 128 && keep >> n & 1 == 1) {
+        text.push_str(&format!("    step {n}: {:?}\n", ops[n]));
+    }
+    for step in there.keys().chain(here.keys()) {
+        let (a, b) = (there.get(step), here.get(step));
+        if a != b {
+            text.push_str(&format!("    step {step} differs:\n{}", side_by_side(a, b)));
+            break;
+        }
+    }
+    text.push_str("    the model's Xen says:\n");
+    for line in differential::model_log(cases, keep)? {
+        text.push_str(&format!("      {line}\n"));
+    }
+    Ok(text)
+}
+
+fn side_by_side(there: Option<&Values>, here: Option<&Values>) -> String {
+    let (Some(there), Some(here)) = (there, here) else {
+        let side = if there.is_some() {
+            "the real Xen"
+        } else {
+            "the model"
+        };
+        return format!("      only {side} came to it\n");
+    };
+    let mut text = String::new();
+    for n in 0..there.len().max(here.len()) {
+        let (a, b) = (there.get(n), here.get(n));
+        if a != b {
+            text.push_str(&format!("      value {n}: real {a:x?}, model {b:x?}\n"));
+        }
+    }
+    text
+}
