@@ -22,6 +22,7 @@ mod xen;
 
 pub use builder::Build;
 pub use frame::DomId;
+pub use grants::{Mapping, RevokeHow};
 pub use layout::TypeLayout;
 pub use pv::start::{PvImage, StartOfDay};
 pub use state::{Kind, PageFault, Version};

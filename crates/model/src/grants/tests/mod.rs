@@ -1,0 +1,4 @@
+//! Tests of the grant table.
+
+mod mapping;
+mod tools;
