@@ -334,7 +334,7 @@ impl Guest for PvhGuest {
         use kexen_differential::world::{PvhPlaces, World};
         let places = PvhPlaces {
             first_hole: self.start.hole() + 3,
-            scratch: arch::machine::scratch(),
+            scratch: machine::scratch(),
         };
         World::pvh(self.m, &mut self.stock.free, places).map_err(|e| alloc::format!("{e}"))
     }
