@@ -41,6 +41,7 @@ errnos! {
     EDOM = 33, "out of domain";
     ERANGE = 34, "out of range";
     ENOSYS = 38, "not implemented";
+    ETIME = 62, "time has passed";
     EOVERFLOW = 75, "value too large";
     EILSEQ = 84, "illegal sequence";
     EOPNOTSUPP = 95, "not supported";

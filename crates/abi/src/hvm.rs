@@ -3,6 +3,12 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// `HVMOP_set_param`
+pub const HVMOP_SET_PARAM: u64 = 0;
+/// `HVMOP_set_evtchn_upcall_vector`
+pub const HVMOP_SET_EVTCHN_UPCALL_VECTOR: u64 = 23;
+/// `HVM_PARAM_CALLBACK_IRQ`
+pub const HVM_PARAM_CALLBACK_IRQ: u32 = 0;
 /// `HVMOP_get_param`
 pub const HVMOP_GET_PARAM: u64 = 1;
 /// `HVM_PARAM_STORE_PFN`

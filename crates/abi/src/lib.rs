@@ -17,6 +17,7 @@ pub mod hvm;
 pub mod hypercall;
 pub mod memory;
 pub mod mmu;
+pub mod physdev;
 pub mod revocation;
 pub mod sched;
 pub mod shared_info;

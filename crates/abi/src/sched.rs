@@ -4,6 +4,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `SCHEDOP_yield`
 pub const SCHEDOP_YIELD: u64 = 0;
+/// `SCHEDOP_block`
+pub const SCHEDOP_BLOCK: u64 = 1;
 /// `SCHEDOP_shutdown`
 pub const SCHEDOP_SHUTDOWN: u64 = 2;
 /// `SCHEDOP_poll`
@@ -13,6 +15,8 @@ pub const SCHEDOP_POLL: u64 = 3;
 pub const SHUTDOWN_POWEROFF: u32 = 0;
 /// `SHUTDOWN_crash`
 pub const SHUTDOWN_CRASH: u32 = 3;
+/// `SHUTDOWN_soft_reset`: the toolstack is asked to reset, not to destroy.
+pub const SHUTDOWN_SOFT_RESET: u32 = 5;
 
 /// `struct sched_shutdown`
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -1,20 +1,116 @@
 //! What the parts of Xen still hold, for the check after a hand-off.
 
 use crate::check::Violation;
+use crate::physmap::Entry;
+use crate::pirqs::Source;
 use crate::state::State;
 
 impl State {
     /// Who but page tables and descriptor tables holds a frame.
-    pub(crate) fn other_holders(&self, _domain: usize, _mfn: u64) -> Vec<String> {
-        Vec::new()
+    pub(crate) fn other_holders(&self, domain: usize, mfn: u64) -> Vec<String> {
+        let mut holders = Vec::new();
+        let this = &self.domains[domain];
+        for (number, vcpu) in this.vcpus.iter().enumerate() {
+            for (frame, what) in vcpu.areas.held() {
+                if frame == mfn {
+                    holders.push(format!("{what} of vCPU {number}"));
+                }
+            }
+        }
+        if this.events.fifo.holds(mfn) {
+            holders.push("the event FIFO".into());
+        }
+        for (reference, grantee) in this.grants.of_frame(mfn) {
+            holders.push(format!("grant {reference}, mapped by domain {grantee}"));
+        }
+        for other in &self.domains {
+            let foreign = other.physmap.entries.values().any(
+                |entry| matches!(entry, Entry::Foreign { owner, mfn: at } if *at == mfn && *owner == this.id),
+            );
+            if foreign {
+                holders.push(format!("a foreign mapping of domain {}", other.id));
+            }
+        }
+        holders
     }
 
     /// Areas of vCPUs that are registered.
-    pub(crate) fn check_areas(&self, _domain: usize, _found: &mut Vec<Violation>) {}
+    pub(crate) fn check_areas(&self, domain: usize, found: &mut Vec<Violation>) {
+        for (number, vcpu) in self.domains[domain].vcpus.iter().enumerate() {
+            let mut left = |what: String| found.push(Violation::VcpuState { vcpu: number, what });
+            for (_, what) in vcpu.areas.held() {
+                left(format!("{what} is registered"));
+            }
+            if let Some(at) = vcpu.areas.runstate {
+                left(format!("Xen writes runstate to address {at:#x}"));
+            }
+            if let Some(at) = vcpu.areas.time {
+                left(format!("Xen writes time to address {at:#x}"));
+            }
+            if number > 0 && vcpu.initialised {
+                left("is initialised: the new kernel cannot start it afresh".into());
+            }
+        }
+    }
 
     /// Ports that are open, but console and store.
-    pub(crate) fn check_ports(&self, _domain: usize, _found: &mut Vec<Violation>) {}
+    pub(crate) fn check_ports(&self, domain: usize, found: &mut Vec<Violation>) {
+        let events = &self.domains[domain].events;
+        for (number, port) in &events.ports {
+            if !events.kept.contains(number) && port.binding != crate::events::Binding::Xen {
+                let state = port.binding.to_string();
+                found.push(Violation::Port {
+                    port: *number,
+                    state,
+                });
+            }
+        }
+        for kept in events
+            .kept
+            .iter()
+            .filter(|port| !events.ports.contains_key(port))
+        {
+            let what = format!("port {kept} of store or console is closed");
+            found.push(Violation::Domain { what });
+        }
+        if events.fifo.active() {
+            let what = "events go through the FIFO interface".into();
+            found.push(Violation::Domain { what });
+        }
+    }
 
-    /// Mapped PIRQs, callbacks, shutdown.
-    pub(crate) fn check_domain(&self, _domain: usize, _found: &mut Vec<Violation>) {}
+    /// PIRQs, callbacks, mappings of other domains' frames.
+    pub(crate) fn check_domain(&self, domain: usize, found: &mut Vec<Violation>) {
+        let this = &self.domains[domain];
+        let mut left = |what: String| found.push(Violation::Domain { what });
+        for (pirq, source) in &this.pirqs.mapped {
+            left(match source {
+                Source::Gsi(gsi) => format!("PIRQ {pirq} is mapped to GSI {gsi}"),
+                Source::Msi => format!("PIRQ {pirq} is handed out for an MSI"),
+            });
+        }
+        if this.life.has_vector_callback() {
+            left("an event callback vector is set".into());
+        }
+        for (vcpu, vector) in &this.life.upcall_vectors {
+            left(format!("upcall vector {vector:#x} is set on vCPU {vcpu}"));
+        }
+        for what in &this.life.upcalls {
+            left(format!("Xen would call the old kernel: {what}"));
+        }
+        for (gfn, entry) in &this.physmap.entries {
+            match entry {
+                Entry::Grant { .. } => left(format!("a grant is mapped at page {gfn:#x}")),
+                Entry::Foreign { owner, .. } => {
+                    left(format!(
+                        "a frame of domain {owner} is mapped at page {gfn:#x}"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        if let Some(why) = &this.life.crashed {
+            left(format!("Xen ended the domain: {why}"));
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod grants;
 mod hash;
 mod layout;
 mod leftovers;
+mod outside;
 mod physmap;
 mod pirqs;
 mod pv;

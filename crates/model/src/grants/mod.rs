@@ -91,6 +91,16 @@ pub(crate) struct GrantTable {
     zeroes: Option<u64>,
 }
 
+impl GrantTable {
+    /// Grants by which a frame is mapped: reference and grantee.
+    pub(crate) fn of_frame(&self, mfn: u64) -> impl Iterator<Item = (u32, DomId)> {
+        let active = self.active.iter();
+        active
+            .filter(move |(_, act)| act.mfn == mfn && act.pin > 0)
+            .map(|(gref, act)| (*gref, act.domid))
+    }
+}
+
 impl Default for GrantTable {
     fn default() -> Self {
         Self {
