@@ -109,26 +109,39 @@ impl State {
             active = self
                 .pass_on(granter, gref, user, readonly, transitive)
                 .inspect_err(|_| self.reduce_status(granter, gref, readonly))?;
-        } else if first {
-            self.set_grant_status(granter, gref, readonly, false, user)
-                .map_err(Failed::Status)?;
-            let found = self
-                .look_up(granter, gref, user)
+        } else {
+            if first {
+                self.set_grant_status(granter, gref, readonly, false, user)
+                    .map_err(Failed::Status)?;
+            }
+            active = self
+                .frame_for_copy(granter, gref, user, active)
                 .inspect_err(|_| self.reduce_status(granter, gref, readonly))
                 .map_err(Failed::Status)?;
-            if active.pin == 0 {
-                active = found;
-            }
-        } else {
-            let id = self.domains[granter].id;
-            if !self.get_page(active.mfn, id) {
-                self.reduce_status(granter, gref, readonly);
-                return Err(Failed::Status(GNTST_BAD_DOMAIN));
-            }
         }
         active.pin += pin;
         self.set_active(granter, gref, active);
         Ok(area_of(&active))
+    }
+
+    /// A reference to the frame: that of the pin, if there is one, whatever
+    /// the entry says by now.
+    fn frame_for_copy(
+        &mut self,
+        granter: usize,
+        gref: u32,
+        user: DomId,
+        active: Active,
+    ) -> Result<Active, i16> {
+        if active.pin == 0 {
+            return self.look_up(granter, gref, user);
+        }
+        let id = self.domains[granter].id;
+        if self.get_page(active.mfn, id) {
+            Ok(active)
+        } else {
+            Err(GNTST_BAD_DOMAIN)
+        }
     }
 
     /// What an entry that nobody uses says, with a reference to its frame.

@@ -36,22 +36,21 @@ pub(super) fn guest(xen: &Xen, kind: Kind, id: u16) -> Guest {
         pages: 2048,
         ..Build::default()
     };
-    match kind {
+    let guest = match kind {
         Kind::Pv => xen.pv_guest(build, PvImage::default()),
         kind => xen.domain(kind, build),
-    }
+    };
+    xen.state().init_table(guest.index());
+    guest
 }
 
 pub(super) fn two(front: Kind, back: Kind, config: Config) -> Two {
     let xen = Xen::new(config);
-    let two = Two {
+    Two {
         front: guest(&xen, front, FRONT),
         back: guest(&xen, back, BACK),
         xen,
-    };
-    two.xen.state().init_table(two.front.index());
-    two.xen.state().init_table(two.back.index());
-    two
+    }
 }
 
 pub(super) fn pair(front: Kind, back: Kind) -> Two {
@@ -197,6 +196,15 @@ pub(super) fn census(xen: &Xen) -> Vec<(u32, u64)> {
     let state = xen.state();
     let count = |frame: &crate::frame::Frame| (frame.refs, frame.type_count());
     state.frames.iter().map(count).collect()
+}
+
+/// Fails if a frame is held otherwise than it was.
+#[track_caller]
+pub(super) fn same_as(before: &[(u32, u64)], xen: &Xen) {
+    let now = census(xen);
+    let pairs = before.iter().zip(&now).enumerate();
+    let changed: Vec<_> = pairs.filter(|(_, (before, now))| before != now).collect();
+    assert!(changed.is_empty(), "(frame, (before, now)): {changed:x?}");
 }
 
 /// Empties the places that [`address`] gives out, so that mappings there
