@@ -96,6 +96,8 @@ pub const PAGE_ACCESSED: u64 = 1 << 5;
 pub const PAGE_DIRTY: u64 = 1 << 6;
 /// Entry bit: a large page (never in a PV guest).
 pub const PAGE_PSE: u64 = 1 << 7;
+/// Entry bit: kept by the processor over a change of the base pointer.
+pub const PAGE_GLOBAL: u64 = 1 << 8;
 /// The frame number's bits of an entry.
 pub const PAGE_FRAME_MASK: u64 = 0x000f_ffff_ffff_f000;
 

@@ -120,12 +120,26 @@ struct MulticallEntry {
     args: [u64; 6],
 }
 
+/// Calls that only a PV guest has (`include/hypercall-defs.c`).
+const PV_ALONE: [Hypercall; 7] = [
+    Hypercall::SET_TRAP_TABLE,
+    Hypercall::MMU_UPDATE,
+    Hypercall::SET_GDT,
+    Hypercall::SET_CALLBACKS,
+    Hypercall::UPDATE_DESCRIPTOR,
+    Hypercall::UPDATE_VA_MAPPING,
+    Hypercall::CALLBACK_OP,
+];
+
 impl State {
     /// Carries out a hypercall; its result as the guest sees it.
     pub(crate) fn hypercall(&mut self, who: Who, call: Hypercall, args: &mut [Arg<'_>]) -> i64 {
         *self.calls.entry(call.0).or_insert(0) += 1;
         if self.domain(who).life.ended() {
             return -i64::from(Errno::ESRCH.0);
+        }
+        if self.domain(who).kind.translated() && PV_ALONE.contains(&call) {
+            return -i64::from(Errno::ENOSYS.0);
         }
         let call_state = &mut Call {
             state: self,

@@ -214,11 +214,7 @@ pub(crate) fn mmu_update(call: &mut Call<'_, '_, '_>) -> Answer {
         };
         let one = match request.ptr & 7 {
             MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_PRESERVE_AD | NO_TRANSLATE => {
-                if call.state.domain(who).kind.translated() {
-                    Err(Errno::EOPNOTSUPP)
-                } else {
-                    call.state.normal_update(who, pages_of, request)
-                }
+                call.state.normal_update(who, pages_of, request)
             }
             MMU_MACHPHYS_UPDATE => call
                 .state
@@ -249,9 +245,6 @@ pub(crate) fn mmu_update(call: &mut Call<'_, '_, '_>) -> Answer {
 pub(crate) fn update_va_mapping(call: &mut Call<'_, '_, '_>) -> Answer {
     let who = call.who;
     let (va, value, flags) = (call.value(0), call.value(1), call.value(2));
-    if call.state.domain(who).kind.translated() {
-        return Err(Errno::EINVAL);
-    }
     let owner = call.state.id(who);
     let table = call.state.l1_table(who, va).ok_or(Errno::EINVAL)?;
     if !call.state.get_page(table, owner) {

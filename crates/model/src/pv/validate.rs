@@ -9,7 +9,7 @@
 
 use kexen_abi::PAGE_SHIFT;
 use kexen_abi::errno::Errno;
-use kexen_abi::mmu::{PAGE_FRAME_MASK, PAGE_PRESENT, PAGE_RW, PAGE_USER};
+use kexen_abi::mmu::{PAGE_FRAME_MASK, PAGE_GLOBAL, PAGE_PRESENT, PAGE_RW, PAGE_USER};
 
 use crate::frame::{
     DomId, PGT_COUNT_MASK, PGT_L1, PGT_L2, PGT_L3, PGT_L4, PGT_TYPE_MASK, PGT_VALIDATED,
@@ -43,15 +43,25 @@ pub(crate) const fn frame_of(entry: u64) -> u64 {
 }
 
 /// What Xen makes of a present entry: reachable from user mode, since a
-/// 64-bit PV kernel runs there.
+/// 64-bit PV kernel runs there. An L1 entry that the guest did not mean for
+/// its users is marked as its kernel's; the others are made global.
 pub(crate) const fn adjust(level: u64, entry: u64) -> u64 {
     if entry & PAGE_PRESENT == 0 {
         return entry;
     }
-    if level == 1 && entry & PAGE_USER == 0 {
-        return entry | PAGE_USER | GUEST_KERNEL;
+    if level > 1 {
+        return entry | PAGE_USER;
     }
-    entry | PAGE_USER
+    let marked = if entry & PAGE_USER == 0 {
+        entry | PAGE_USER | GUEST_KERNEL
+    } else {
+        entry
+    };
+    if marked & GUEST_KERNEL == 0 {
+        marked | PAGE_GLOBAL
+    } else {
+        marked
+    }
 }
 
 impl State {
