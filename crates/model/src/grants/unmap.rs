@@ -42,6 +42,8 @@ pub(super) struct Rest {
     done: u32,
     /// The frame is a stand-in: nobody's entry is pinned for it.
     revoked: bool,
+    /// A stand-in that was never needed.
+    spare: Option<u64>,
 }
 
 impl State {
@@ -85,6 +87,7 @@ impl State {
             mfn,
             done,
             revoked: track.revoked,
+            spare: track.stand_in.filter(|_| !track.revoked),
         };
         (status, (done != 0).then_some(rest))
     }
@@ -140,6 +143,10 @@ impl State {
         if rest.revoked {
             self.return_stand_in(rest.mfn, rest.done & GNTMAP_READONLY != 0);
             return;
+        }
+        if let Some(spare) = rest.spare {
+            // A revocable mapping is for processors alone: it is gone.
+            self.return_stand_in(spare, false);
         }
         let readonly = rest.done & GNTMAP_READONLY != 0;
         let mut active = self.active(rest.granter, rest.gref);
