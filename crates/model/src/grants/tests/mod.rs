@@ -2,5 +2,7 @@
 
 mod copies;
 mod mapping;
+mod revocation;
+mod schedules;
 mod tables;
 mod tools;
