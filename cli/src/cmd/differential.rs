@@ -15,6 +15,8 @@ use crate::ui;
 const CALLS: u64 = 50_000;
 /// Cases in one guest.
 const IN_ONE: u64 = 400;
+/// How many other cases that disagree are told of.
+const OTHERS: usize = 7;
 /// Real runs that shrinking one disagreement may take.
 const SHRINK: u32 = 24;
 
@@ -70,17 +72,25 @@ fn compare(real: &mut Real, xen: Xen, kind: Kind, seed: u64, quick: bool) -> Res
         };
         let there = real.digests(cases)?;
         let here = differential::on_model(cases)?;
-        let other = there
+        let differs = |(case, digest): &(&u64, &u64)| here.by_case.get(case) != Some(digest);
+        let other: Vec<u64> = there
             .by_case
             .iter()
-            .find(|(case, digest)| here.by_case.get(case) != Some(digest));
-        if let Some((case, _)) = other {
-            let cases = Cases {
-                first: *case,
+            .filter(differs)
+            .map(|(case, _)| *case)
+            .collect();
+        if let Some((first, more)) = other.split_first() {
+            let one = |case: u64| Cases {
+                first: case,
                 count: 1,
                 ..cases
             };
-            bail!("{}", explain(real, cases)?);
+            let mut text = format!("{} of {count} cases disagree; the first:\n", other.len());
+            text.push_str(&explain(real, one(*first))?);
+            for case in more.iter().take(OTHERS) {
+                text.push_str(&first_difference(real, one(*case))?);
+            }
+            bail!("{text}");
         }
         calls += there.calls;
         first += count;
@@ -96,6 +106,23 @@ fn difference(there: &BTreeMap<usize, Values>, here: &BTreeMap<usize, Values>) -
     steps
         .into_iter()
         .find(|step| there.get(step) != here.get(step))
+}
+
+/// Where another case differs first, in short.
+fn first_difference(real: &mut Real, cases: Cases) -> Result<String> {
+    let ops = generate::case(cases.kind, cases.seed, cases.first);
+    let keep = (1_u128 << ops.len().min(127)) - 1;
+    let there = real.steps(cases, keep)?;
+    let here = differential::steps_on_model(cases, keep)?;
+    let Some(step) = difference(&there, &here) else {
+        return Ok(format!("  case {} alone does not differ\n", cases.first));
+    };
+    let values = side_by_side(there.get(&step), here.get(&step));
+    let op = ops.get(step);
+    Ok(format!(
+        "  case {} differs at step {step}: {op:?}\n{values}",
+        cases.first
+    ))
 }
 
 /// Runs a case again step by step, shrinks it, and shows what differs.

@@ -8,6 +8,7 @@ mod call;
 pub mod check;
 mod domain;
 mod events;
+pub mod explore;
 mod frame;
 mod grants;
 mod hash;

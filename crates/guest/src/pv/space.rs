@@ -170,6 +170,11 @@ impl AddressSpace {
         self.root
     }
 
+    /// Notes that the base pointer is another page directory now.
+    pub const fn set_root(&mut self, mfn: u64) {
+        self.root = mfn;
+    }
+
     /// Pages of the guest.
     #[must_use]
     pub const fn nr_pages(&self) -> u64 {
@@ -381,6 +386,23 @@ impl AddressSpace {
         mmu_update(m, "make tables read-only", &updates)?;
         for run in pages.runs() {
             self.window.remove(*run);
+        }
+        Ok(Sealed(pages.clone()))
+    }
+
+    /// Pages that are read-only at [`Self::address`] already, such as Xen's
+    /// own start-of-day tables: `NotMapped` names one that is not.
+    pub fn already_sealed<M: Machine + ?Sized>(
+        &self,
+        m: &M,
+        pages: &Extents,
+    ) -> Result<Sealed, SpaceError> {
+        for pfn in pages.pages() {
+            let at = self.address(pfn);
+            let entry = self.entry(m, at, 1)?.map_or(0, |(_, entry)| entry);
+            if entry & (PAGE_PRESENT | PAGE_RW) != PAGE_PRESENT {
+                return Err(SpaceError::NotMapped(at));
+            }
         }
         Ok(Sealed(pages.clone()))
     }

@@ -69,6 +69,11 @@ pub(crate) fn memory_op(call: &mut Call<'_, '_, '_>) -> Answer {
         XENMEM_REMOVE_FROM_PHYSMAP if start == 0 => map::remove(call),
         XENMEM_MEMORY_MAP => memory_map(call),
         XENMEM_SET_MEMORY_MAP => set_memory_map(call),
+        XENMEM_MACHINE_MEMORY_MAP | XENMEM_MACHPHYS_MAPPING
+            if call.state.domain(call.who).kind.translated() =>
+        {
+            Err(Errno::ENOSYS)
+        }
         XENMEM_MACHINE_MEMORY_MAP => Err(Errno::EPERM),
         XENMEM_MACHPHYS_MAPPING => {
             let entries = (M2P_END - MACH2PHYS_VIRT_START) / 8;

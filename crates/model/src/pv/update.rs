@@ -200,7 +200,12 @@ pub(crate) fn mmu_update(call: &mut Call<'_, '_, '_>) -> Answer {
             None => Errno::ESRCH,
         });
     }
-    let pages_of = page_owner(call, u16::try_from(foreign & 0xffff).unwrap_or(0))?;
+    let foreign = u16::try_from(foreign & 0xffff).unwrap_or(0);
+    let pages_of = page_owner(call, foreign).inspect_err(|_| {
+        if !call.is_null(2) {
+            let _ = call.write::<u32>(2, 0, &0);
+        }
+    })?;
     let mut done = 0;
     let mut upper = false;
     let mut result = Ok(0);

@@ -9,7 +9,9 @@
 
 use kexen_abi::PAGE_SHIFT;
 use kexen_abi::errno::Errno;
-use kexen_abi::mmu::{PAGE_FRAME_MASK, PAGE_GLOBAL, PAGE_PRESENT, PAGE_RW, PAGE_USER};
+use kexen_abi::mmu::{
+    PAGE_ACCESSED, PAGE_FRAME_MASK, PAGE_GLOBAL, PAGE_PRESENT, PAGE_RW, PAGE_USER,
+};
 
 use crate::frame::{
     DomId, PGT_COUNT_MASK, PGT_L1, PGT_L2, PGT_L3, PGT_L4, PGT_TYPE_MASK, PGT_VALIDATED,
@@ -49,8 +51,11 @@ pub(crate) const fn adjust(level: u64, entry: u64) -> u64 {
     if entry & PAGE_PRESENT == 0 {
         return entry;
     }
-    if level > 1 {
-        return entry | PAGE_USER;
+    match level {
+        1 => {}
+        // The processor may walk a copy of Xen's: it is accessed for sure.
+        4 => return entry | PAGE_USER | PAGE_ACCESSED,
+        _ => return entry | PAGE_USER,
     }
     let marked = if entry & PAGE_USER == 0 {
         entry | PAGE_USER | GUEST_KERNEL
@@ -79,7 +84,8 @@ impl State {
             return Err(Errno::EINVAL);
         }
         let mfn = frame_of(entry);
-        if self.frame(mfn).is_none() {
+        // Frame 0 stands for the machine's low memory, which is no RAM.
+        if mfn == 0 || self.frame(mfn).is_none() {
             if mfn == PAGE_FRAME_MASK >> PAGE_SHIFT {
                 return Err(Errno::EINVAL);
             }

@@ -1,0 +1,93 @@
+//! Read-only to read-write, and the translation that stays behind.
+
+use kexen_abi::mmu::{
+    MMUEXT_NEW_BASEPTR, MMUEXT_PIN_L4_TABLE, MMUEXT_UNPIN_TABLE, MmuExtOp, PAGE_RW,
+};
+use kexen_abi::{PAGE_SHIFT, PAGE_SIZE};
+use kexen_guest::hypercall::mmuext_op;
+use kexen_guest::pv::Omit;
+use kexen_guest::{Extent, Extents, Machine};
+use kexen_model::{Build, TypeLayout};
+
+use crate::{Pv, pv_guest};
+
+/// Xen's start-of-day L4 is replaced by a copy, and let go; then its page is
+/// made writable and cleared. Returns what the clearing came to.
+fn recycle_start_of_day_table(omit: Omit) -> (Pv, Result<(), kexen_guest::Fault>) {
+    let mut pv = pv_guest(TypeLayout::Current, Build::default());
+    let m = pv.m.clone();
+    let old_pfn = (pv.start.info.pt_base - pv.start.virt_base) / PAGE_SIZE;
+    let old = pv.space.root();
+    let old_at = pv.space.address(old_pfn);
+    // The copy, in a page of the padding.
+    let new_pfn = pv.start.boot_pages() + 9;
+    let new = pv.space.mfn(&m, new_pfn).unwrap();
+    let mut bytes = [0; 4096];
+    m.read(old_at, &mut bytes).unwrap();
+    m.write(pv.space.address(new_pfn), &bytes).unwrap();
+    let mut pages = Extents::new();
+    pages.insert(Extent::new(new_pfn, 1));
+    let sealed = pv.space.seal(&m, &pages).unwrap();
+    let op = |cmd, arg1| MmuExtOp {
+        cmd,
+        pad: 0,
+        arg1,
+        arg2: 0,
+    };
+    let _ = sealed;
+    let ops = [
+        op(MMUEXT_PIN_L4_TABLE, new),
+        op(MMUEXT_NEW_BASEPTR, new),
+        op(MMUEXT_UNPIN_TABLE, old),
+    ];
+    mmuext_op(&m, "switch", &ops).unwrap();
+    // The processor has flushed since the old tables lost their type, and
+    // then looked at the page: its translation is read-only.
+    m.write(pv.space.address(pv.start.boot_pages() + 1), b"x")
+        .unwrap();
+    mmuext_op(
+        &m,
+        "flush",
+        &[op(kexen_abi::mmu::MMUEXT_TLB_FLUSH_LOCAL, 0)],
+    )
+    .unwrap();
+    m.read(old_at, &mut bytes).unwrap();
+    pv.space.set_root(new);
+    pv.space.omit(omit);
+    let mut pages = Extents::new();
+    pages.insert(Extent::new(old_pfn, 1));
+    let sealed = pv.space.already_sealed(&m, &pages).unwrap();
+    pv.space.unseal(&m, sealed).unwrap();
+    let cleared = m.fill(old_at, PAGE_SIZE, 0);
+    (pv, cleared)
+}
+
+#[test]
+fn a_recycled_table_is_cleared_after_the_flush() {
+    let (pv, cleared) = recycle_start_of_day_table(Omit::default());
+    cleared.unwrap();
+    assert_eq!(pv.m.last_fault(), None);
+}
+
+#[test]
+fn without_the_flush_the_write_faults_though_the_entry_says_writable() {
+    let omit = Omit {
+        flush: true,
+        ..Omit::default()
+    };
+    let (pv, cleared) = recycle_start_of_day_table(omit);
+    let error = cleared.unwrap_err();
+    assert!(error.why.contains("error code 3"), "{error}");
+    let fault = pv.m.last_fault().unwrap();
+    assert_eq!(fault.error_code, 3);
+    assert_eq!(fault.entry.unwrap() & PAGE_RW, PAGE_RW);
+    let log = pv.m.xen().take_log();
+    assert!(
+        log.iter()
+            .any(|line| line.ends_with("unhandled page fault (ec=0003)")),
+        "{log:#?}"
+    );
+    let index = (fault.address >> PAGE_SHIFT) & 511;
+    let entry = format!(" L1[0x{index:03x}] = ");
+    assert!(log.iter().any(|line| line.starts_with(&entry)), "{log:#?}");
+}
