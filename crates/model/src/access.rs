@@ -15,6 +15,7 @@ use kexen_abi::mmu::{
 };
 
 use crate::frame::PGT_L1;
+use crate::physmap::Entry;
 use crate::state::{Cached, PageFault, State, Who};
 
 /// What an address leads to.
@@ -22,6 +23,15 @@ use crate::state::{Cached, PageFault, State, Who};
 pub(crate) enum Target {
     /// A frame.
     Frame(u64),
+    /// A granted frame in a physmap; stores to one that was mapped
+    /// read-only are lost (`p2m_is_discard_write`), and Xen takes no
+    /// argument of a hypercall from there (`hvm_translate_get_page`).
+    Granted {
+        /// The frame.
+        mfn: u64,
+        /// Whether stores reach it.
+        writable: bool,
+    },
     /// Nothing: reads give all ones, writes are lost.
     Hole,
     /// The machine-to-physical table (PV, read-only), from this entry on.
@@ -75,6 +85,11 @@ impl State {
         if !self.domain(who).kind.translated() {
             return Target::Frame(frame);
         }
+        if let Some(Entry::Grant { mfn, writable }) =
+            self.domain(who).physmap.entries.get(&frame).copied()
+        {
+            return Target::Granted { mfn, writable };
+        }
         match self.populated(who.domain, frame) {
             Some(mfn) => Target::Frame(mfn),
             None => Target::Hole,
@@ -117,7 +132,7 @@ impl State {
     fn load_in_page(&mut self, who: Who, va: u64, into: &mut [u8]) -> Result<(), PageFault> {
         let offset = usize::try_from(va & 0xfff).unwrap_or(0);
         match self.translate(who, va, false)? {
-            Target::Frame(mfn) => {
+            Target::Frame(mfn) | Target::Granted { mfn, .. } => {
                 into.copy_from_slice(&self.bytes(mfn)[offset..offset + into.len()])
             }
             Target::Hole => into.fill(0xff),
@@ -136,11 +151,17 @@ impl State {
     fn store_in_page(&mut self, who: Who, va: u64, from: &[u8]) -> Result<(), PageFault> {
         let offset = usize::try_from(va & 0xfff).unwrap_or(0);
         match self.translate(who, va, true) {
-            Ok(Target::Frame(mfn)) => {
+            Ok(
+                Target::Frame(mfn)
+                | Target::Granted {
+                    mfn,
+                    writable: true,
+                },
+            ) => {
                 self.bytes_mut(mfn)[offset..offset + from.len()].copy_from_slice(from);
                 Ok(())
             }
-            Ok(Target::Hole | Target::M2p(_)) => Ok(()),
+            Ok(Target::Hole | Target::M2p(_) | Target::Granted { .. }) => Ok(()),
             Err(fault) => {
                 if self.emulated_store(who, va, from) {
                     Ok(())
@@ -240,7 +261,8 @@ impl State {
         while done < into.len() {
             let at = va.wrapping_add(u64::try_from(done).unwrap_or(0));
             let end = into.len().min(done + room(at));
-            if self.translate(who, at, false).map_err(|_| Errno::EFAULT)? == Target::Hole {
+            let target = self.translate(who, at, false).map_err(|_| Errno::EFAULT)?;
+            if matches!(target, Target::Hole | Target::Granted { .. }) {
                 return Err(Errno::EFAULT);
             }
             let part = &mut into[done..end];
@@ -263,7 +285,9 @@ impl State {
                     self.bytes_mut(mfn)[offset..offset + end - done]
                         .copy_from_slice(&from[done..end]);
                 }
-                Target::Hole | Target::M2p(_) => return Err(Errno::EFAULT),
+                Target::Hole | Target::M2p(_) | Target::Granted { .. } => {
+                    return Err(Errno::EFAULT);
+                }
             }
             done = end;
         }

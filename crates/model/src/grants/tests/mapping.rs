@@ -286,6 +286,28 @@ fn a_map_over_a_grant_is_the_end_of_a_translated_guest() {
 }
 
 #[test]
+fn a_read_only_grant_in_a_physmap_swallows_stores() {
+    let t = pair(Kind::Pvh, Kind::Pvh);
+    t.front.grant(GREF, BACK, 500, false);
+    let frame = mfn(&t.front, 500);
+    t.xen.state().set_word(frame, 0, 77);
+    let (ro, rw) = (address(&t.back, 0), address(&t.back, 1));
+    t.back.map(FRONT, GREF, ro, false).unwrap();
+    t.back.map(FRONT, GREF, rw, true).unwrap();
+    let m = t.back.vcpu(0);
+    assert_eq!(m.write64(ro, 1), Ok(()));
+    assert_eq!(m.read64(rw), Ok(77));
+    assert_eq!(m.write64(rw, 2), Ok(()));
+    assert_eq!(m.read64(ro), Ok(2));
+    // Neither is a place for a hypercall's argument.
+    for at in [ro, rw] {
+        let mut args = [GNTTABOP_GET_VERSION, at, 1].map(kexen_guest::Arg::Value);
+        let call = kexen_abi::hypercall::Hypercall::GRANT_TABLE_OP;
+        assert_eq!(m.hypercall(call, &mut args), -14);
+    }
+}
+
+#[test]
 fn ram_under_a_grant_is_out_of_reach() {
     let t = pair(Kind::Pvh, Kind::Pvh);
     t.front.grant(GREF, BACK, 500, false);
