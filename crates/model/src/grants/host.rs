@@ -90,19 +90,6 @@ pub(super) const fn entry_matches(entry: u64, mfn: u64, readonly: bool) -> bool 
 }
 
 impl State {
-    /// `put_page_from_l1e`: no type was taken of a translated domain's
-    /// frame, so none is dropped.
-    pub(super) fn put_entry(&mut self, entry: u64) {
-        let mfn = frame_of(entry);
-        let owner = self.frame(mfn).and_then(|frame| frame.owner);
-        let owner = owner.and_then(|owner| self.index_of(owner));
-        if owner.is_some_and(|owner| self.domains[owner].kind.translated()) {
-            self.release_l1(entry & !PAGE_RW);
-        } else {
-            self.release_l1(entry);
-        }
-    }
-
     /// Whether a frame is an L1 table of that domain's now.
     pub(super) fn is_l1_of(&self, mfn: u64, domain: usize) -> bool {
         self.frame(mfn).is_some_and(|frame| {
@@ -170,7 +157,7 @@ impl State {
             let place = self.l1_place(who, address, flags & GNTMAP_CONTAINS_PTE != 0)?;
             let old = self.word(place.mfn, place.offset);
             self.set_word(place.mfn, place.offset, entry_for(mfn, flags));
-            self.put_entry(old);
+            self.release_l1(old);
             if self.revocation {
                 self.forget_site(who.domain, Site::Entry(place));
             }
@@ -258,7 +245,7 @@ impl State {
         };
         let result = self.replace_entry(who, address, mfn, stolen, flags);
         if result.is_err() {
-            self.put_entry(stolen);
+            self.release_l1(stolen);
         }
         result
     }

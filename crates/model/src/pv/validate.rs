@@ -117,7 +117,8 @@ impl State {
         Err(Errno::EBUSY)
     }
 
-    /// Drops what an L1 entry held.
+    /// Drops what an L1 entry held (`put_page_from_l1e`). A grant mapping
+    /// took no type of a translated domain's frame, so none is dropped.
     pub(crate) fn release_l1(&mut self, entry: u64) {
         if entry & PAGE_PRESENT == 0 {
             return;
@@ -126,7 +127,9 @@ impl State {
         if self.frame(mfn).is_none() {
             return;
         }
-        if entry & PAGE_RW != 0 {
+        let owner = self.at(mfn).owner.and_then(|owner| self.index_of(owner));
+        let untyped = owner.is_some_and(|owner| self.domains[owner].kind.translated());
+        if entry & PAGE_RW != 0 && !untyped {
             self.put_page_type(mfn);
         }
         self.put_page(mfn);

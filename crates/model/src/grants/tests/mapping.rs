@@ -325,7 +325,13 @@ fn ram_under_a_grant_is_out_of_reach() {
 
 #[test]
 fn a_pv_guest_that_overwrites_the_entry_keeps_the_pin() {
-    let t = pair(Kind::Pv, Kind::Pv);
+    for front in KINDS {
+        overwrite(front);
+    }
+}
+
+fn overwrite(front: Kind) {
+    let t = pair(front, Kind::Pv);
     t.front.grant(GREF, BACK, 500, false);
     let frame = mfn(&t.front, 500);
     let before = counts(&t.xen, frame);
