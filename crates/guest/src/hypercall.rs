@@ -364,10 +364,7 @@ pub fn map_grant_frame<M: Machine + ?Sized>(
 
 /// `XENMEM_decrease_reservation` of one page: whether Xen took it. The frame
 /// number (gfn, or mfn of a PV guest) is the word of guest memory at `list`.
-pub(crate) fn decrease_reservation<M: Machine + ?Sized>(
-    m: &M,
-    list: u64,
-) -> Result<bool, HypercallError> {
+pub fn decrease_reservation<M: Machine + ?Sized>(m: &M, list: u64) -> Result<bool, HypercallError> {
     reservation(
         m,
         "decrease_reservation",
@@ -379,10 +376,7 @@ pub(crate) fn decrease_reservation<M: Machine + ?Sized>(
 /// `XENMEM_populate_physmap` of one page: whether Xen gave a frame. The page
 /// number is the word of guest memory at `list`; a PV guest finds the new
 /// frame's number there afterwards.
-pub(crate) fn populate_physmap<M: Machine + ?Sized>(
-    m: &M,
-    list: u64,
-) -> Result<bool, HypercallError> {
+pub fn populate_physmap<M: Machine + ?Sized>(m: &M, list: u64) -> Result<bool, HypercallError> {
     reservation(m, "populate_physmap", memory::XENMEM_POPULATE_PHYSMAP, list)
 }
 

@@ -27,7 +27,7 @@ impl Default for Build {
     fn default() -> Self {
         Self {
             id: 1,
-            pages: 1024,
+            pages: 2048,
             vcpus: 1,
             slack: SLACK,
         }
@@ -67,6 +67,12 @@ impl Xen {
         state.numbers.insert(build.id, index);
         state.domains[index].vcpus[0].up = true;
         state.domains[index].vcpus[0].initialised = true;
+        // The toolstack opens the ports of store and console for domain 0.
+        for _ in 0..2 {
+            let port = state.open_port(index, crate::events::Binding::Unbound(0), 0);
+            let port = port.expect("a new domain has free ports");
+            state.domains[index].events.kept.push(port);
+        }
         let shared_info = state
             .allocate_special(build.id)
             .expect("the machine has no frame left");

@@ -59,7 +59,14 @@ impl World {
             7 | 11 => (address, 0),
             // Entries: none, some, more than there can be.
             13 => (address, [0, 1, 512, 8192, 8193][usize::from(op.small) % 5]),
-            17 => (self.frame(op.target), self.frame(op.second)),
+            17 => {
+                // Shared info has the time in it, which differs.
+                let from = match op.second {
+                    Target::SharedInfo => Target::NoFrame,
+                    other => other,
+                };
+                (self.frame(op.target), self.frame(from))
+            }
             _ => (self.frame(op.target), 0),
         };
         MmuExtOp {
