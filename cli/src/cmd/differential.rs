@@ -15,6 +15,10 @@ use crate::ui;
 const CALLS: u64 = 50_000;
 /// Cases in one guest.
 const IN_ONE: u64 = 400;
+/// What is said of a case that agrees when it is run alone.
+const ONLY_TOGETHER: &str = "differs only after the cases before it";
+/// Digests that the guest prints in a line.
+const AT_A_TIME: u64 = 8;
 /// How many other cases that disagree are told of.
 const OTHERS: usize = 7;
 /// Real runs that shrinking one disagreement may take.
@@ -71,6 +75,21 @@ fn compare(real: &mut Real, xen: Xen, kind: Kind, seed: u64, quick: bool) -> Res
             count,
         };
         let there = real.digests(cases)?;
+        if let Some(last) = there.ended_after {
+            // One of the next cases ended the guest: find which, and where.
+            for case in last..(last + AT_A_TIME).min(first + count) {
+                let one = Cases {
+                    first: case,
+                    count: 1,
+                    ..cases
+                };
+                let text = explain(real, one)?;
+                if !text.contains(ONLY_TOGETHER) {
+                    bail!("the guest did not come to its end\n{text}");
+                }
+            }
+            bail!("the guest did not come to its end after case {last}, nor alone");
+        }
         let here = differential::on_model(cases)?;
         let differs = |(case, digest): &(&u64, &u64)| here.by_case.get(case) != Some(digest);
         let other: Vec<u64> = there
@@ -143,8 +162,8 @@ fn explain(real: &mut Real, cases: Cases) -> Result<String> {
     };
     let Some(step) = differs(real, keep)? else {
         return Ok(format!(
-            "case {first} of seed {seed} differs only after the cases before it: a clean-up \
-             did not clean up; replay with --seed {seed}"
+            "case {first} of seed {seed} {ONLY_TOGETHER}: a clean-up did not clean up; \
+             replay with --seed {seed}"
         ));
     };
     if step < ops.len() {

@@ -40,7 +40,11 @@ impl core::fmt::Display for HypercallError {
     }
 }
 
-fn check(call: Hypercall, what: &'static str, result: i64) -> Result<u64, HypercallError> {
+pub(crate) fn check(
+    call: Hypercall,
+    what: &'static str,
+    result: i64,
+) -> Result<u64, HypercallError> {
     u64::try_from(result).map_err(|_| HypercallError {
         call,
         what,

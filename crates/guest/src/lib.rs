@@ -13,6 +13,7 @@
 //! | [`events`] | ports: notify, clear, wait |
 //! | [`grants`] | entries of the grant table, and their legal end |
 //! | [`abandon`] | a page out of another domain's hands, without its help |
+//! | [`release`] | calls that give back what was taken |
 //! | [`pv`] | a PV guest's address space, p2m and M2P |
 //! | [`hvm`] | a PVH guest's start structure, address space, shared info |
 
@@ -30,6 +31,7 @@ pub mod hvm;
 pub mod hypercall;
 pub mod machine;
 pub mod pv;
+pub mod release;
 
 pub use extents::{Extent, Extents};
 pub use hypercall::HypercallError;

@@ -43,6 +43,9 @@ pub(crate) const PGT_COUNT_MASK: u64 = (1 << 55) - 1;
 /// M2P entry of a frame that has no page number.
 pub(crate) const INVALID_M2P: u64 = u64::MAX;
 
+/// A frame that is Xen's own, and nobody else's ever.
+pub(crate) const XEN_FRAME: u64 = 1;
+
 /// What Xen knows of one frame.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {

@@ -5,7 +5,7 @@ use std::hash::BuildHasherDefault;
 
 use kexen_abi::errno::Errno;
 
-use crate::frame::{DomId, Frame};
+use crate::frame::{DomId, Frame, XEN_FRAME};
 use crate::hash::Multiply;
 use crate::layout::TypeLayout;
 use crate::{domain, events, grants, physmap, pirqs, vcpus};
@@ -145,7 +145,7 @@ impl State {
             frames: vec![Frame::FREE; count],
             memory: (0..count).map(|_| None).collect(),
             // Frame 0 is never given out: 0 means "none" in several calls.
-            free: (1..frames).rev().collect(),
+            free: (XEN_FRAME + 1..frames).rev().collect(),
             domains: Vec::new(),
             numbers: BTreeMap::new(),
             flush_clock: 1,

@@ -15,7 +15,7 @@ use kexen_abi::mmu::{
 
 use crate::frame::{
     DomId, PGT_COUNT_MASK, PGT_L1, PGT_L2, PGT_L3, PGT_L4, PGT_TYPE_MASK, PGT_VALIDATED,
-    PGT_WRITABLE,
+    PGT_WRITABLE, XEN_FRAME,
 };
 use crate::state::State;
 
@@ -29,6 +29,9 @@ const UPPER_DISALLOWED: u64 = 0x198;
 pub(crate) const GUEST_KERNEL: u64 = 1 << 52;
 /// First and last L4 slot that belong to Xen.
 pub(crate) const XEN_SLOTS: std::ops::RangeInclusive<u64> = 256..=271;
+
+/// Stands for Xen's own entries: a frame of its own.
+const XEN_ENTRY: u64 = (XEN_FRAME << PAGE_SHIFT) | 0x63;
 
 /// The level of a table type, 1 to 4.
 pub(crate) const fn level_of(kind: u64) -> u64 {
@@ -229,9 +232,11 @@ impl State {
             }
         }
         if kind == PGT_L4 {
-            // Xen's own part of the address space.
+            // Xen's own part of the address space. The entries stay when the
+            // page is no L4 any more: no other table can be made of it then,
+            // unless it is cleared.
             for slot in XEN_SLOTS {
-                self.set_word(mfn, slot * 8, 0);
+                self.set_word(mfn, slot * 8, XEN_ENTRY);
             }
         }
         Ok(())

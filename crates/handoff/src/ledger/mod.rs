@@ -1,9 +1,15 @@
 //! The ledger: every claim on this guest's memory or state that outlives
 //! the code which made it.
 //!
-//! This is its first form: the claims that the boot image itself creates.
-//! A claim names its holder, what it covers, and how it is given up; one
-//! that is outstanding when a hand-off is to jump is a blocker.
+//! A claim names its holder, what it covers, and how it is given up
+//! ([`Kind`]). [`Ledger::give_up`] gives up what a guest can; a claim that is
+//! outstanding when a hand-off is to jump is a blocker.
+
+mod kind;
+mod release;
+
+pub use kind::Kind;
+pub use release::Tools;
 
 use alloc::{format, string::String, vec::Vec};
 
@@ -25,38 +31,6 @@ impl core::fmt::Display for Holder {
     }
 }
 
-/// What is claimed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Shared info, mapped at this gfn of a PVH guest's physmap.
-    SharedInfoPhysmap {
-        /// Where it is.
-        gfn: u64,
-    },
-    /// Shared info, mapped at this virtual address of a PV guest.
-    SharedInfoMapping {
-        /// Where it is.
-        address: u64,
-    },
-    /// A page table that Xen holds validated: pinned by this kernel for
-    /// the next one.
-    PinnedTables {
-        /// The L4's frame.
-        mfn: u64,
-    },
-    /// The tables that this kernel runs on: their frames are page tables
-    /// until the base pointer has changed and they are unpinned.
-    CurrentTables {
-        /// The L4's frame.
-        mfn: u64,
-    },
-    /// M2P entries that are out of step with this kernel's p2m list.
-    Exchange {
-        /// How many.
-        pages: u64,
-    },
-}
-
 /// One claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -72,17 +46,9 @@ pub struct Claim {
 
 impl core::fmt::Display for Claim {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let access = if self.writes { "writes" } else { "reads" };
+        let access = if self.writes { "writes" } else { "holds" };
         write!(f, "{} {access} ", self.holder)?;
-        match self.kind {
-            Kind::SharedInfoPhysmap { gfn } => write!(f, "shared info at gfn {gfn:#x}")?,
-            Kind::SharedInfoMapping { address } => {
-                write!(f, "shared info, mapped at {address:#x}")?;
-            }
-            Kind::PinnedTables { mfn } => write!(f, "pinned page tables, L4 frame {mfn:#x}")?,
-            Kind::CurrentTables { mfn } => write!(f, "current page tables, L4 frame {mfn:#x}")?,
-            Kind::Exchange { pages } => write!(f, "{pages} exchanged p2m entries")?,
-        }
+        self.kind.fmt(f)?;
         write!(f, " (to give it up: {})", self.remedy)
     }
 }

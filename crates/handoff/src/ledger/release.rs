@@ -1,0 +1,130 @@
+//! Gives up every claim that a guest can give up.
+//!
+//! Order of steps: what others may use first (mappings of ours, grants,
+//! PIRQs, ports), then what Xen writes, then descriptor tables and pins, then
+//! the pages that left holes. What cannot be given up stays in the ledger: a
+//! blocker, with what to do.
+
+use alloc::vec::Vec;
+
+use kexen_guest::grants::{End, Grants};
+use kexen_guest::release::{
+    Area, Table, close_port, no_gdt, no_tables, no_upcalls, unmap_grant, unmap_pirq,
+    unregister_area, vcpu_down,
+};
+use kexen_guest::{Machine, hypercall};
+
+use super::{Kind, Ledger};
+use crate::HandoffError;
+
+/// What giving up needs of the guest.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "it holds closures")]
+pub struct Tools<'a> {
+    /// A word of guest memory for lists.
+    pub scratch: u64,
+    /// The grant table, if the guest has set it up.
+    pub grants: Option<Grants>,
+    /// Makes a vCPU that is down as new (INIT by the local APIC); whether it
+    /// did. In PVH and HVM guests alone.
+    pub init: Option<&'a dyn Fn(u32) -> bool>,
+    /// Kinds that are left in the ledger, for an omission test.
+    pub omit: &'a dyn Fn(Kind) -> bool,
+}
+
+/// In which order kinds are given up.
+const fn rank(kind: Kind) -> u8 {
+    match kind {
+        Kind::ForeignMapping { .. } => 0,
+        Kind::Grant { .. } => 1,
+        Kind::Pirq { .. } => 2,
+        Kind::EventChannel { .. } => 3,
+        Kind::Vcpu { .. } => 4,
+        Kind::Hole { .. } => 6,
+        _ => 5,
+    }
+}
+
+impl Ledger {
+    /// Gives up what can be given up; what could not stays, and the first
+    /// error of Xen's ends it.
+    pub fn give_up<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        tools: &Tools<'_>,
+    ) -> Result<(), HandoffError> {
+        let mut kinds: Vec<Kind> = self.claims().iter().map(|claim| claim.kind).collect();
+        kinds.sort_by_key(|kind| rank(*kind));
+        for kind in kinds {
+            if !(tools.omit)(kind) && give_up_one(m, kind, tools)? {
+                self.strike(kind);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the claim is gone.
+fn give_up_one<M: Machine + ?Sized>(
+    m: &M,
+    kind: Kind,
+    tools: &Tools<'_>,
+) -> Result<bool, HandoffError> {
+    match kind {
+        Kind::SharedInfoPhysmap { gfn } => hypercall::remove_from_physmap(m, gfn)?,
+        Kind::SharedInfoInRam { gfn } => {
+            hypercall::remove_from_physmap(m, gfn)?;
+            m.write64(tools.scratch, gfn)?;
+            return Ok(hypercall::populate_physmap(m, tools.scratch)?);
+        }
+        Kind::RunstateAddress { vcpu, .. } => unregister_area(m, vcpu, Area::RunstateAddress)?,
+        Kind::TimeAddress { vcpu, .. } => unregister_area(m, vcpu, Area::TimeAddress)?,
+        Kind::RunstatePage { vcpu, .. } => unregister_area(m, vcpu, Area::RunstatePage)?,
+        Kind::TimePage { vcpu, .. } => unregister_area(m, vcpu, Area::TimePage)?,
+        Kind::Grant { reference, .. } => {
+            let Some(grants) = tools.grants else {
+                return Ok(false);
+            };
+            return Ok(grants.try_end(m, reference)? == End::Ended);
+        }
+        Kind::ForeignMapping { address, handle } => {
+            return Ok(unmap_grant(m, address, handle)? == 0);
+        }
+        Kind::EventChannel { port } => close_port(m, port)?,
+        Kind::Pirq { pirq, port } => {
+            if let Some(port) = port {
+                close_port(m, port)?;
+            }
+            unmap_pirq(m, pirq)?;
+        }
+        Kind::Upcalls => no_upcalls(m)?,
+        Kind::PinnedTables { mfn } => no_tables(m, &[Table::Pin(mfn)])?,
+        Kind::UserTables { .. } => no_tables(m, &[Table::UserBase])?,
+        Kind::Ldt { .. } => no_tables(m, &[Table::Ldt])?,
+        Kind::Gdt { .. } => no_gdt(m)?,
+        Kind::Vcpu {
+            vcpu,
+            by_init: true,
+        } => {
+            let Some(init) = tools.init else {
+                return Ok(false);
+            };
+            vcpu_down(m, vcpu)?;
+            return Ok(init(vcpu));
+        }
+        Kind::Hole { page } => {
+            m.write64(tools.scratch, page)?;
+            return Ok(hypercall::populate_physmap(m, tools.scratch)?);
+        }
+        // The caller's own mapping, the jump's business, or nobody's.
+        Kind::SharedInfoMapping { .. }
+        | Kind::CurrentTables { .. }
+        | Kind::Exchange { .. }
+        | Kind::Device { .. }
+        | Kind::Vcpu { by_init: false, .. }
+        | Kind::VcpuInfo { .. }
+        | Kind::EventFifo { .. }
+        | Kind::UpcallVector { .. } => return Ok(false),
+    }
+    Ok(true)
+}
