@@ -25,7 +25,9 @@
 //! `arch/x86/mm.c`: such a grant could not be ended any more); adding to a
 //! page number that a grant or foreign mapping has (`p2m_add_page` in
 //! `arch/x86/mm/p2m.c` crashes the domain); closing or resetting the ports
-//! of console and store.
+//! of console and store; having Xen write over shared info, which has the
+//! mask that keeps events from a kernel without a handler; taking the last
+//! vCPU down (`common_vcpu_op` in `common/domain.c` powers the domain off).
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -21,6 +21,19 @@ pub enum Target {
     Zero,
 }
 
+impl Target {
+    /// The same, but no frame where it is shared info: its contents move by
+    /// themselves, and cleared it would have Xen deliver events to a kernel
+    /// that has no handler (`evtchn_upcall_mask`).
+    #[must_use]
+    pub const fn but_shared_info(self) -> Self {
+        match self {
+            Self::SharedInfo => Self::NoFrame,
+            other => other,
+        }
+    }
+}
+
 /// A table to write an entry of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {

@@ -117,7 +117,8 @@ impl World {
             return;
         };
         let domid = if entry.to_self { self.own } else { NOBODY };
-        let frame = u32::try_from(self.frame(entry.target) & 0xffff_ffff).unwrap_or(0);
+        let frame =
+            u32::try_from(self.frame(entry.target.but_shared_info()) & 0xffff_ffff).unwrap_or(0);
         let word = (u32::from(domid) << 16) | u32::from(entry.flags);
         // While it is in use, the bits that Xen set are Xen's.
         let old = m.load32(at).unwrap_or(0);

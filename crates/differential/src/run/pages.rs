@@ -59,13 +59,11 @@ impl World {
             7 | 11 => (address, 0),
             // Entries: none, some, more than there can be.
             13 => (address, [0, 1, 512, 8192, 8193][usize::from(op.small) % 5]),
+            16 => (self.frame(op.target.but_shared_info()), 0),
             17 => {
-                // Shared info has the time in it, which differs.
-                let from = match op.second {
-                    Target::SharedInfo => Target::NoFrame,
-                    other => other,
-                };
-                (self.frame(op.target), self.frame(from))
+                let (to, from) = (op.target, op.second);
+                let frame = |target: Target| self.frame(target.but_shared_info());
+                (frame(to), frame(from))
             }
             _ => (self.frame(op.target), 0),
         };
