@@ -183,10 +183,12 @@ fn try_once<G: Guest>(
     }
     let ready = kernel.ready(initrd, &command_line);
     let moved = Cell::new(0);
+    let mapped = Cell::new(0);
     let never = guest.hand_off(
         &ready,
         &mut |guest, outcome| {
             moved.set(outcome.moved);
+            mapped.set(guest.mapped());
             if options.verify_memory {
                 marker::leave(guest, options, &command_line, outcome.command_line_at)?;
             }
@@ -195,7 +197,7 @@ fn try_once<G: Guest>(
         },
         &mut || {
             if options.stats {
-                stats::print(m, report, &kernel, moved.get());
+                stats::print(m, report, &kernel, moved.get(), mapped.get());
                 report.console().drain(m);
             }
         },

@@ -210,6 +210,8 @@ pub(crate) trait Guest: Sized {
     /// The world of the differential test.
     #[cfg(feature = "probe")]
     fn world(&mut self) -> Result<kexen_differential::world::World, String>;
+    /// Bytes mapped so far by tables of this kernel's own making (PV).
+    fn mapped(&self) -> u64;
     /// Waits until something was typed.
     fn wait_for_input(&mut self);
 }

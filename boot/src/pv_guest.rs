@@ -478,6 +478,10 @@ impl Guest for PvGuest {
         World::pv(self.m, &mut self.space, &mut self.stock.free, places).map_err(|e| error(&e))
     }
 
+    fn mapped(&self) -> u64 {
+        self.space.mapped() * PAGE_SIZE
+    }
+
     fn wait_for_input(&mut self) {
         let Console::Ring { port, .. } = self.console else {
             let _ = kexen_guest::hypercall::sched_yield(self.m);

@@ -339,6 +339,10 @@ impl Guest for PvhGuest {
         World::pvh(self.m, &mut self.stock.free, places).map_err(|e| alloc::format!("{e}"))
     }
 
+    fn mapped(&self) -> u64 {
+        0
+    }
+
     fn wait_for_input(&mut self) {
         let Console::Ring { port, .. } = self.console else {
             let _ = hypercall::sched_yield(self.m);

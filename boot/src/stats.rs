@@ -9,7 +9,7 @@ use crate::{arch::Xen, kernel::Kernel, report::Report};
 
 /// Prints the line. Times are those of `VCPUOP_get_runstate_info`, from the
 /// vCPU's creation to now: what is left is one hypercall (PV) and the jump.
-pub(crate) fn print(m: &Xen, report: &Report, kernel: &Kernel, exchanged: u64) {
+pub(crate) fn print(m: &Xen, report: &Report, kernel: &Kernel, exchanged: u64, mapped: u64) {
     let mut line = String::new();
     if let Ok(info) = hypercall::runstate(m) {
         let [running, runnable, blocked, offline] = info.time;
@@ -21,7 +21,7 @@ pub(crate) fn print(m: &Xen, report: &Report, kernel: &Kernel, exchanged: u64) {
     }
     let _ = write!(
         line,
-        "payload={} packed={} written={} zeroed={} exchanged={exchanged}",
+        "payload={} packed={} written={} zeroed={} exchanged={exchanged} mapped={mapped}",
         kernel.buffer_len,
         kernel.packed_len,
         m.written(),

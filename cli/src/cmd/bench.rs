@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use super::bench_model;
 use crate::host::tools;
 use crate::lab::artefacts::{Flavour, Kernel, Xen};
 use crate::lab::build::{self, Variant};
@@ -49,12 +50,16 @@ struct Row {
     cpu_seconds_direct: f64,
 }
 
+/// Hypercalls that have to do with page tables.
+const TABLE_CALLS: [&str; 4] = ["mmu_update", "mmuext_op", "multicall", "update_va_mapping"];
+
 /// Filler in the initrd, so that copying it would show.
 const BALLAST: usize = 32 << 20;
 
 /// Runs the benchmark and prints its tables.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     tools::require_lab()?;
+    let model = bench_model::measure()?;
     let image = build::image(Variant::Normal)?;
     let kernel = Kernel::debian(Flavour::Cloud)?;
     let initrd = kernel.test_initrd(BALLAST)?;
@@ -123,7 +128,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         }
     }
     drop(dom0);
-    show(args, image.size, &rows)
+    show(args, image.size, &rows, &model)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for a table")]
@@ -131,10 +136,11 @@ fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-fn show(args: &BenchArgs, image: u64, rows: &[Row]) -> Result<()> {
+fn show(args: &BenchArgs, image: u64, rows: &[Row], model: &bench_model::Figures) -> Result<()> {
     if args.json {
-        let document =
-            serde_json::json!({ "xen": args.xen.version(), "image_bytes": image, "runs": rows });
+        let document = serde_json::json!({
+            "xen": args.xen.version(), "image_bytes": image, "runs": rows, "model": model,
+        });
         println!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(());
     }
@@ -169,6 +175,21 @@ fn show(args: &BenchArgs, image: u64, rows: &[Row]) -> Result<()> {
             kinds.join(", ")
         );
     }
+    println!("\nPage tables (PV), from pools whose pages are read-only before they are tables:");
+    for row in rows.iter().filter(|row| row.guest == "pv") {
+        let calls: u64 = TABLE_CALLS
+            .iter()
+            .filter_map(|call| row.stats.calls.get(*call))
+            .sum();
+        let mapped = ratio(row.stats.figure("mapped")?, 1 << 20);
+        println!(
+            "{:<5} {:>5} MiB {mapped:>8.1} MiB mapped, {calls} hypercalls on tables: {:.2} a MiB",
+            row.guest,
+            row.memory,
+            ratio(calls, 1) / mapped.max(0.001)
+        );
+    }
+    bench_model::show(model);
     println!("\nBeside the same kernel started by xl itself, in the same run of the same dom0:");
     println!(
         "{:<5} {:>9} {:>12} {:>12} {:>7} {:>12} {:>12} {:>7}",

@@ -17,6 +17,7 @@ const FIGURES: &[&str] = &[
     "written",
     "zeroed",
     "exchanged",
+    "mapped",
     "hypercalls",
 ];
 

@@ -119,6 +119,7 @@ impl AddressSpace {
         entries: &[(u64, bool)],
     ) -> Result<(), SpaceError> {
         let mut way = Way::default();
+        self.mapped += u64::try_from(entries.len()).unwrap_or(0);
         let mut rest = entries;
         let mut at = va;
         while !rest.is_empty() {

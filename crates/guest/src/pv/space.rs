@@ -121,6 +121,8 @@ pub struct AddressSpace {
     pub(super) tables: Vec<Extent>,
     /// Pages that are mapped, writable, in the window.
     pub(super) window: Extents,
+    /// Entries of pages written since the start.
+    pub(super) mapped: u64,
     pub(super) omit: Omit,
 }
 
@@ -155,6 +157,7 @@ impl AddressSpace {
             reserve,
             tables: Vec::new(),
             window: Extents::new(),
+            mapped: 0,
             omit: Omit::default(),
         }
     }
@@ -173,6 +176,12 @@ impl AddressSpace {
     /// Notes that the base pointer is another page directory now.
     pub const fn set_root(&mut self, mfn: u64) {
         self.root = mfn;
+    }
+
+    /// Pages that were mapped since the start, each mapping counted.
+    #[must_use]
+    pub const fn mapped(&self) -> u64 {
+        self.mapped
     }
 
     /// Pages of the guest.

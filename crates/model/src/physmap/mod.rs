@@ -42,6 +42,8 @@ pub(crate) enum Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Physmap {
     pub(crate) entries: BTreeMap<u64, Entry>,
+    /// Frames that may still be put behind pages on demand.
+    pub(crate) on_demand: u64,
     /// The memory map that the toolstack set: (address, bytes, type).
     pub(crate) memory_map: Vec<(u64, u64, u32)>,
 }
@@ -100,8 +102,10 @@ impl State {
     /// stays (`p2m_remove_entry`). What the entry was comes back.
     pub(crate) fn physmap_remove(&mut self, domain: usize, gfn: u64) -> Option<Entry> {
         let entry = self.domains[domain].physmap.entries.remove(&gfn)?;
-        if let Entry::Ram(mfn) = entry {
-            self.at(mfn).m2p = INVALID_M2P;
+        match entry {
+            Entry::Ram(mfn) => self.at(mfn).m2p = INVALID_M2P,
+            Entry::Foreign { mfn, .. } => self.put_page(mfn),
+            Entry::OnDemand | Entry::Grant { .. } => {}
         }
         Some(entry)
     }
@@ -150,14 +154,116 @@ impl State {
         self.domains[domain].life.crashed.get_or_insert(why);
     }
 
+    /// A page that was promised is touched: it gets a frame, as long as the
+    /// toolstack set some aside; beyond that the domain is ended
+    /// (`p2m_pod_demand_populate`).
     fn populate_on_demand(&mut self, domain: usize, gfn: u64) -> Option<u64> {
         let id = self.domains[domain].id;
+        if self.domains[domain].physmap.on_demand == 0 {
+            self.crash(
+                domain,
+                format!("d{id}: out of populate-on-demand memory, gfn {gfn:#x}"),
+            );
+            return None;
+        }
         let mfn = self.allocate(id)?;
+        self.domains[domain].physmap.on_demand -= 1;
         self.at(mfn).m2p = gfn;
+        self.bytes_mut(mfn).fill(0);
         self.domains[domain]
             .physmap
             .entries
             .insert(gfn, Entry::Ram(mfn));
         Some(mfn)
+    }
+}
+
+impl crate::xen::Guest {
+    /// The toolstack built the guest with less memory than its map says:
+    /// these pages get frames when they are touched, `frames` of them.
+    pub fn on_demand(&self, pages: std::ops::Range<u64>, frames: u64) {
+        let mut state = self.xen().state();
+        let domain = self.index();
+        for gfn in pages {
+            // What was there is given back to the machine.
+            let _ = state.remove_guest_page(domain, gfn);
+            state.domains[domain]
+                .physmap
+                .entries
+                .insert(gfn, Entry::OnDemand);
+        }
+        state.domains[domain].physmap.on_demand = frames;
+    }
+
+    /// A toolstack or device model maps another domain's page at a page
+    /// number of this one (`XENMAPSPACE_gmfn_foreign`, `p2m_add_foreign`).
+    ///
+    /// # Errors
+    /// `EINVAL` where the other domain has no page there.
+    pub fn map_foreign(&self, of: &Self, theirs: u64, at: u64) -> Result<(), Errno> {
+        self.xen().step();
+        let mut state = self.xen().state();
+        let mfn = state
+            .frame_of_gfn(of.index(), theirs)
+            .ok_or(Errno::EINVAL)?;
+        if !state.get_page(mfn, of.id()) {
+            return Err(Errno::EINVAL);
+        }
+        let owner = of.id();
+        let entries = &mut state.domains[self.index()].physmap.entries;
+        entries.insert(at, Entry::Foreign { owner, mfn });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kexen_abi::PAGE_SIZE;
+    use kexen_guest::{Machine, hypercall};
+
+    use crate::check::NewKernel;
+    use crate::{Build, Kind, Xen};
+
+    fn guest(xen: &Xen, id: u16) -> crate::Guest {
+        let build = Build {
+            id,
+            pages: 32,
+            ..Build::default()
+        };
+        xen.domain(Kind::Pvh, build)
+    }
+
+    #[test]
+    fn on_demand_pages_come_until_the_target_and_then_the_domain_ends() {
+        let guest = guest(&Xen::default(), 1);
+        guest.on_demand(16..32, 2);
+        let m = guest.vcpu(0);
+        for gfn in [20, 21] {
+            m.write64(gfn * PAGE_SIZE, gfn).unwrap();
+            assert_eq!(m.read64(gfn * PAGE_SIZE), Ok(gfn));
+        }
+        assert_eq!(guest.crashed(), None);
+        let _ = m.read64(22 * PAGE_SIZE);
+        assert!(guest.crashed().unwrap().contains("populate-on-demand"));
+    }
+
+    #[test]
+    fn a_foreign_mapping_holds_the_others_frame_until_it_is_removed() {
+        let xen = Xen::default();
+        let (one, two) = (guest(&xen, 1), guest(&xen, 2));
+        let new = NewKernel::Translated(vec![(0, 32)]);
+        two.map_foreign(&one, 5, 0x100).unwrap();
+        two.vcpu(0).write64(0x100 * PAGE_SIZE, 7).unwrap();
+        assert_eq!(one.vcpu(0).read64(5 * PAGE_SIZE), Ok(7));
+        let left = one.check(&new, &[]);
+        assert!(
+            left[0]
+                .to_string()
+                .contains("a foreign mapping of domain 2"),
+            "{left:?}"
+        );
+        hypercall::remove_from_physmap(&two.vcpu(0), 0x100).unwrap();
+        assert_eq!(one.check(&new, &[]), []);
+        assert!(two.map_foreign(&one, 0x4000, 0x100).is_err());
     }
 }

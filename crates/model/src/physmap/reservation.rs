@@ -162,8 +162,7 @@ fn exchange_chunks(call: &mut Call<'_, '_, '_>, arg: &mut MemoryExchange) -> Res
     if give.extent_order.max(get.extent_order) > MAX_ORDER {
         return Err(Errno::EPERM);
     }
-    let overflows =
-        |r: &kexen_abi::memory::MemoryReservation| (u64::MAX >> r.extent_order) < r.nr_extents;
+    let overflows = |r: &MemoryReservation| (u64::MAX >> r.extent_order) < r.nr_extents;
     if arg.nr_exchanged > give.nr_extents
         || give.domid != get.domid
         || overflows(&give)
