@@ -22,13 +22,14 @@ pub enum Target {
 }
 
 impl Target {
-    /// The same, but no frame where it is shared info: its contents move by
-    /// themselves, and cleared it would have Xen deliver events to a kernel
-    /// that has no handler (`evtchn_upcall_mask`).
+    /// The same, but no frame where the bytes are not the same everywhere: the
+    /// page directory has the program's own entries, and shared info moves by
+    /// itself (cleared, it would have Xen deliver events to a kernel that has
+    /// no handler, by `evtchn_upcall_mask`).
     #[must_use]
-    pub const fn but_shared_info(self) -> Self {
+    pub const fn with_equal_bytes(self) -> Self {
         match self {
-            Self::SharedInfo => Self::NoFrame,
+            Self::SharedInfo | Self::Root => Self::NoFrame,
             other => other,
         }
     }

@@ -118,7 +118,7 @@ impl World {
         };
         let domid = if entry.to_self { self.own } else { NOBODY };
         let frame =
-            u32::try_from(self.frame(entry.target.but_shared_info()) & 0xffff_ffff).unwrap_or(0);
+            u32::try_from(self.frame(entry.target.with_equal_bytes()) & 0xffff_ffff).unwrap_or(0);
         let word = (u32::from(domid) << 16) | u32::from(entry.flags);
         // While it is in use, the bits that Xen set are Xen's.
         let old = m.load32(at).unwrap_or(0);

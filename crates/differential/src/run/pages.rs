@@ -59,10 +59,10 @@ impl World {
             7 | 11 => (address, 0),
             // Entries: none, some, more than there can be.
             13 => (address, [0, 1, 512, 8192, 8193][usize::from(op.small) % 5]),
-            16 => (self.frame(op.target.but_shared_info()), 0),
+            16 => (self.frame(op.target.with_equal_bytes()), 0),
             17 => {
                 let (to, from) = (op.target, op.second);
-                let frame = |target: Target| self.frame(target.but_shared_info());
+                let frame = |target: Target| self.frame(target.with_equal_bytes());
                 (frame(to), frame(from))
             }
             _ => (self.frame(op.target), 0),

@@ -354,8 +354,16 @@ impl State {
         }
         let size = usize::from(op.len);
         let (source, dest) = (usize::from(op.source.offset), usize::from(op.dest.offset));
-        let bytes = self.bytes(from.mfn)[source..source + size].to_vec();
-        self.bytes_mut(to.mfn)[dest..dest + size].copy_from_slice(&bytes);
+        // Upwards, a word at a time, as Xen's `memcpy` does: seen where the
+        // two overlap.
+        let mut done = 0;
+        while done < size {
+            let step = if size - done >= 8 { 8 } else { 1 };
+            let mut word = [0; 8];
+            word[..step].copy_from_slice(&self.bytes(from.mfn)[source + done..][..step]);
+            self.bytes_mut(to.mfn)[dest + done..][..step].copy_from_slice(&word[..step]);
+            done += step;
+        }
         Ok(())
     }
 }
