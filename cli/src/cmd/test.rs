@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::differential;
+use super::differential::{self, Part};
 use crate::host::{command, tools, workspace};
 use crate::lab::artefacts::Xen;
 use crate::lab::build::PACKAGE;
@@ -33,7 +33,7 @@ pub(crate) struct TestArgs {
     #[arg(long)]
     control: bool,
     /// Only the differential test: random hypercalls on a real Xen and on the
-    /// model, every result compared
+    /// model, every result compared (with --quick: a few of them)
     #[arg(long)]
     differential: bool,
     /// The seed of the differential test
@@ -121,7 +121,8 @@ fn checks() -> Vec<Check> {
 /// Runs the tests; an error if any failed.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if args.differential {
-        let (passed, failed) = differential::run(args.seed, args.xen, args.quick)?;
+        let parts = differential::parts(args.xen);
+        let (passed, failed) = differential::run(&parts, args.seed, args.quick)?;
         println!("{passed} passed, {failed} failed");
         if failed > 0 {
             bail!("{failed} failed");
@@ -149,8 +150,16 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         .into_iter()
         .filter(|check| !only_xen && wanted(check.layer, check.name))
         .collect();
+    let parts: Vec<Part> = differential::parts(args.xen)
+        .into_iter()
+        .filter(|part| !args.quick && !args.control && wanted("differential", &part.to_string()))
+        .collect();
     if args.list {
-        return list(&checks, &cases, &wanted, !only_xen);
+        list(&checks, &cases, &wanted, !only_xen)?;
+        for part in parts {
+            ui::say(format!("differential: {part}"));
+        }
+        return Ok(());
     }
     let mut tally = Tally::default();
     if !checks.is_empty() {
@@ -169,6 +178,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         host_tests(args, &mut tally)?;
     }
     real_xen(&cases, args.control, &mut tally)?;
+    let (passed, failed) = differential::run(&parts, args.seed, false)?;
+    tally.passed += passed;
+    tally.failed += failed;
     println!("{}", tally.line());
     if tally.failed > 0 {
         bail!("{} failed", tally.failed);

@@ -12,9 +12,10 @@ use alloc::vec::Vec;
 use kexen_abi::{
     PAGE_SHIFT, PAGE_SIZE,
     mmu::{
-        MACH2PHYS_VIRT_START, MMU_NORMAL_PT_UPDATE, MMUEXT_PIN_L4_TABLE, MMUEXT_TLB_FLUSH_LOCAL,
-        MMUEXT_UNPIN_TABLE, MmuExtOp, MmuUpdate, PAGE_ACCESSED, PAGE_DIRTY, PAGE_FRAME_MASK,
-        PAGE_PRESENT, PAGE_PSE, PAGE_RW, PAGE_USER,
+        MACH2PHYS_VIRT_START, MMU_NORMAL_PT_UPDATE, MMUEXT_NEW_BASEPTR, MMUEXT_NEW_USER_BASEPTR,
+        MMUEXT_PIN_L4_TABLE, MMUEXT_SET_LDT, MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_UNPIN_TABLE, MmuExtOp,
+        MmuUpdate, PAGE_ACCESSED, PAGE_DIRTY, PAGE_FRAME_MASK, PAGE_PRESENT, PAGE_PSE, PAGE_RW,
+        PAGE_USER,
     },
 };
 
@@ -171,11 +172,6 @@ impl AddressSpace {
     #[must_use]
     pub const fn root(&self) -> u64 {
         self.root
-    }
-
-    /// Notes that the base pointer is another page directory now.
-    pub const fn set_root(&mut self, mfn: u64) {
-        self.root = mfn;
     }
 
     /// Pages that were mapped since the start, each mapping counted.
@@ -496,6 +492,37 @@ impl AddressSpace {
         )?)
     }
 
+    /// Goes over to other tables, and lets the current ones go: pin, base
+    /// pointer, unpin, user base pointer and LDT in one `mmuext_op`, the GDT
+    /// behind it. `new` is the L4's frame, one of the sealed pages. `old` are
+    /// the pages of the tables that are in use now, all mapped read-only:
+    /// they come back sealed, all of them tables no more.
+    pub fn switch<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        _sealed: &Sealed,
+        new: u64,
+        old: &Extents,
+    ) -> Result<Sealed, SpaceError> {
+        let op = |cmd, arg1| MmuExtOp {
+            cmd,
+            pad: 0,
+            arg1,
+            arg2: 0,
+        };
+        let ops = [
+            op(MMUEXT_PIN_L4_TABLE, new),
+            op(MMUEXT_NEW_BASEPTR, new),
+            op(MMUEXT_UNPIN_TABLE, self.root),
+            op(MMUEXT_NEW_USER_BASEPTR, 0),
+            op(MMUEXT_SET_LDT, 0),
+        ];
+        mmuext_op(m, "switch page tables", &ops)?;
+        self.root = new;
+        crate::release::no_gdt(m)?;
+        self.already_sealed(m, old)
+    }
+
     /// Unpins a table.
     pub fn unpin<M: Machine + ?Sized>(&self, m: &M, l4_mfn: u64) -> Result<(), SpaceError> {
         Ok(mmuext_op(
@@ -518,6 +545,12 @@ impl AddressSpace {
 pub struct Sealed(Extents);
 
 impl Sealed {
+    /// How many pages.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.count()
+    }
+
     /// None: for an omission test, which leaves its tables writable.
     pub const fn nothing() -> Self {
         Self(Extents::new())

@@ -1,8 +1,6 @@
 //! Read-only to read-write, and the translation that stays behind.
 
-use kexen_abi::mmu::{
-    MMUEXT_NEW_BASEPTR, MMUEXT_PIN_L4_TABLE, MMUEXT_UNPIN_TABLE, MmuExtOp, PAGE_RW,
-};
+use kexen_abi::mmu::{MMUEXT_TLB_FLUSH_LOCAL, MmuExtOp, PAGE_RW};
 use kexen_abi::{PAGE_SHIFT, PAGE_SIZE};
 use kexen_guest::hypercall::mmuext_op;
 use kexen_guest::pv::Omit;
@@ -17,7 +15,6 @@ fn recycle_start_of_day_table(omit: Omit) -> (Pv, Result<(), kexen_guest::Fault>
     let mut pv = pv_guest(TypeLayout::Current, Build::default());
     let m = pv.m.clone();
     let old_pfn = (pv.start.info.pt_base - pv.start.virt_base) / PAGE_SIZE;
-    let old = pv.space.root();
     let old_at = pv.space.address(old_pfn);
     // The copy, in a page of the padding.
     let new_pfn = pv.start.boot_pages() + 9;
@@ -28,36 +25,22 @@ fn recycle_start_of_day_table(omit: Omit) -> (Pv, Result<(), kexen_guest::Fault>
     let mut pages = Extents::new();
     pages.insert(Extent::new(new_pfn, 1));
     let sealed = pv.space.seal(&m, &pages).unwrap();
-    let op = |cmd, arg1| MmuExtOp {
-        cmd,
+    let mut old = Extents::new();
+    old.insert(Extent::new(old_pfn, 1));
+    let recycled = pv.space.switch(&m, &sealed, new, &old).unwrap();
+    assert_eq!((recycled.count(), pv.space.root()), (1, new));
+    // The processor has flushed since the old table lost its type, and then
+    // looked at the page: its translation is read-only.
+    let flush = MmuExtOp {
+        cmd: MMUEXT_TLB_FLUSH_LOCAL,
         pad: 0,
-        arg1,
+        arg1: 0,
         arg2: 0,
     };
-    let _ = sealed;
-    let ops = [
-        op(MMUEXT_PIN_L4_TABLE, new),
-        op(MMUEXT_NEW_BASEPTR, new),
-        op(MMUEXT_UNPIN_TABLE, old),
-    ];
-    mmuext_op(&m, "switch", &ops).unwrap();
-    // The processor has flushed since the old tables lost their type, and
-    // then looked at the page: its translation is read-only.
-    m.write(pv.space.address(pv.start.boot_pages() + 1), b"x")
-        .unwrap();
-    mmuext_op(
-        &m,
-        "flush",
-        &[op(kexen_abi::mmu::MMUEXT_TLB_FLUSH_LOCAL, 0)],
-    )
-    .unwrap();
+    mmuext_op(&m, "flush", &[flush]).unwrap();
     m.read(old_at, &mut bytes).unwrap();
-    pv.space.set_root(new);
     pv.space.omit(omit);
-    let mut pages = Extents::new();
-    pages.insert(Extent::new(old_pfn, 1));
-    let sealed = pv.space.already_sealed(&m, &pages).unwrap();
-    pv.space.unseal(&m, sealed).unwrap();
+    pv.space.unseal(&m, recycled).unwrap();
     let cleared = m.fill(old_at, PAGE_SIZE, 0);
     (pv, cleared)
 }
