@@ -17,3 +17,9 @@ pub const EVTCHN_PENDING: u64 = 32 * VCPU_INFO_BYTES;
 pub const EVTCHN_MASK: u64 = EVTCHN_PENDING + 64 * 8;
 /// Ports of the 2-level interface.
 pub const EVTCHN_2L_PORTS: u32 = 64 * 64;
+/// vCPUs that have a `vcpu_info` here (`XEN_LEGACY_MAX_VCPUS`).
+pub const LEGACY_MAX_VCPUS: u64 = 32;
+/// In `vcpu_info`: the time area, `struct vcpu_time_info` of 32 bytes.
+pub const VCPU_TIME: u64 = 32;
+/// Bytes of `struct vcpu_time_info`.
+pub const VCPU_TIME_BYTES: u64 = 32;
