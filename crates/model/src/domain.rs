@@ -92,7 +92,8 @@ pub(crate) fn sched_op(call: &mut Call<'_, '_, '_>) -> Answer {
                 let mut port = [0; 4];
                 let at = arg.ports.wrapping_add(n * 4);
                 call.state.copy_from_guest(who, at, &mut port)?;
-                if u32::from_le_bytes(port) >= call.state.domains[who.domain].events.valid {
+                let events = &call.state.domains[who.domain].events;
+                if events.port(u32::from_le_bytes(port)).is_none() {
                     return Err(Errno::EINVAL);
                 }
             }
@@ -277,9 +278,8 @@ impl crate::xen::Guest {
         let ports = [HVM_PARAM_STORE_EVTCHN, HVM_PARAM_CONSOLE_EVTCHN];
         state.domains[domain].events.kept.clear();
         for param in ports {
-            let binding = crate::events::Binding::Unbound(0);
             let port = state
-                .open_port(domain, binding, 0)
+                .open_unbound(domain, 0)
                 .map_err(|_| "no port is free")?;
             state.domains[domain].events.kept.push(port);
             state.domains[domain]

@@ -17,7 +17,12 @@ impl State {
                 }
             }
         }
-        if this.events.fifo.holds(mfn) {
+        if this
+            .events
+            .fifo
+            .as_ref()
+            .is_some_and(|fifo| fifo.holds(mfn))
+        {
             holders.push("the event FIFO".into());
         }
         for (reference, grantee) in this.grants.of_frame(mfn) {
@@ -56,24 +61,21 @@ impl State {
     /// Ports that are open, but console and store.
     pub(crate) fn check_ports(&self, domain: usize, found: &mut Vec<Violation>) {
         let events = &self.domains[domain].events;
-        for (number, port) in &events.ports {
-            if !events.kept.contains(number) && port.binding != crate::events::Binding::Xen {
+        for (number, port) in events.open() {
+            if !events.kept.contains(&number) && !port.xen {
                 let state = port.binding.to_string();
                 found.push(Violation::Port {
-                    port: *number,
+                    port: number,
                     state,
                 });
             }
         }
-        for kept in events
-            .kept
-            .iter()
-            .filter(|port| !events.ports.contains_key(port))
-        {
+        let open = |port: &u32| events.open().any(|(number, _)| number == *port);
+        for kept in events.kept.iter().filter(|port| !open(port)) {
             let what = format!("port {kept} of store or console is closed");
             found.push(Violation::Domain { what });
         }
-        if events.fifo.active() {
+        if events.fifo.is_some() {
             let what = "events go through the FIFO interface".into();
             found.push(Violation::Domain { what });
         }

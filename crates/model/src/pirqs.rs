@@ -68,7 +68,7 @@ impl State {
         }
     }
 
-    pub(crate) fn pirq_bound(&mut self, domain: usize, pirq: u32, port: u32) {
+    pub(crate) fn bind_pirq(&mut self, domain: usize, pirq: u32, port: u32) {
         self.domains[domain].pirqs.bound.insert(pirq, port);
     }
 
@@ -82,7 +82,7 @@ impl State {
     /// emulated interrupt that the new kernel's drivers wait for.
     pub(crate) fn raise_pirq(&mut self, domain: usize, pirq: u32) {
         if let Some(port) = self.domains[domain].pirqs.bound.get(&pirq).copied() {
-            let open = self.domains[domain].events.ports.get(&port);
+            let open = self.domains[domain].events.port(port);
             let vcpu = open.map_or(0, |port| port.vcpu);
             self.set_pending(domain, vcpu, port);
         }
