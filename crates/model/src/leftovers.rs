@@ -46,11 +46,15 @@ impl State {
             for (_, what) in vcpu.areas.held() {
                 left(format!("{what} is registered"));
             }
-            if let Some(at) = vcpu.areas.runstate {
-                left(format!("Xen writes runstate to address {at:#x}"));
+            let by_address = [
+                ("runstate", vcpu.areas.runstate_va),
+                ("time", vcpu.areas.time_va),
+            ];
+            for (what, at) in by_address.iter().filter(|(_, at)| *at != 0) {
+                left(format!("Xen writes {what} to address {at:#x}"));
             }
-            if let Some(at) = vcpu.areas.time {
-                left(format!("Xen writes time to address {at:#x}"));
+            for what in vcpu.areas.callbacks.set() {
+                left(format!("Xen would call the old kernel: {what}"));
             }
             if number > 0 && vcpu.initialised {
                 left("is initialised: the new kernel cannot start it afresh".into());
@@ -96,9 +100,6 @@ impl State {
         }
         for (vcpu, vector) in &this.life.upcall_vectors {
             left(format!("upcall vector {vector:#x} is set on vCPU {vcpu}"));
-        }
-        for what in &this.life.upcalls {
-            left(format!("Xen would call the old kernel: {what}"));
         }
         for (gfn, entry) in &this.physmap.entries {
             match entry {

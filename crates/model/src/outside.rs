@@ -1,74 +1,51 @@
 //! The outside world: what Xen and other domains do on their own.
 //!
-//! Each method is one step that may come between any two of a guest's. What
-//! Xen writes, by its source: time in every `vcpu_info` (`arch/x86/time.c`,
-//! a version that is odd meanwhile), runstate and time areas at each switch
-//! (`update_runstate_area` in `common/domain.c`), pending bits.
+//! Each method is one step, or several, that may come between any two of a
+//! guest's. What Xen writes is in [`crate::vcpus::time`] and
+//! [`crate::events`]; what a daemon in domain 0 does with its end of a port
+//! in [`crate::events::toolstack`].
 
 use kexen_abi::event_channel::VIRQ_TIMER;
-use zerocopy::IntoBytes as _;
+use kexen_abi::vcpu::{RUNSTATE_RUNNABLE, RUNSTATE_RUNNING};
 
-use crate::state::{State, Who};
+use crate::state::Who;
 use crate::xen::Guest;
 
-/// Offset of `vcpu_time_info` in `vcpu_info`, and its words' meaning:
-/// version, timestamp, system time, scale.
-const TIME: u64 = 32;
-
-impl State {
-    /// The time of a vCPU: in its `vcpu_info`, and its time areas.
-    pub(crate) fn write_time(&mut self, domain: usize, vcpu: usize) {
-        self.time += 1000;
-        let now = self.time;
-        let mut words = [0_u64; 4];
-        if let Some((mfn, at)) = self.vcpu_info(domain, vcpu) {
-            let version = self.word(mfn, at + TIME) & 0xffff_fffe;
-            words = [version + 2, now, now, 1 << 31];
-            for (n, word) in (0_u64..).zip(words) {
-                self.set_word(mfn, at + TIME + n * 8, word);
-            }
-        }
-        let areas = &self.domains[domain].vcpus[vcpu].areas;
-        let (page, address) = (areas.time_page, areas.time);
-        if let Some((mfn, at)) = page {
-            for (n, word) in (0_u64..).zip(words) {
-                self.set_word(mfn, at + n * 8, word);
-            }
-        }
-        if let Some(address) = address {
-            // Under the tables that are loaded now; unmapped: not at all.
-            let _ = self.copy_to_guest(Who { domain, vcpu }, address, words.as_bytes());
-        }
-    }
-
-    /// The runstate of a vCPU, in its areas.
-    pub(crate) fn write_runstate(&mut self, domain: usize, vcpu: usize) {
-        let areas = &self.domains[domain].vcpus[vcpu].areas;
-        let (page, address) = (areas.runstate_page, areas.runstate);
-        if page.is_none() && address.is_none() {
-            return;
-        }
-        let info = self.runstate(domain, vcpu);
-        if let Some((mfn, at)) = page {
-            for (n, word) in (0_u64..).zip(info.as_bytes().chunks_exact(8)) {
-                let mut eight = [0; 8];
-                eight.copy_from_slice(word);
-                self.set_word(mfn, at + n * 8, u64::from_le_bytes(eight));
-            }
-        }
-        if let Some(address) = address {
-            let _ = self.copy_to_guest(Who { domain, vcpu }, address, info.as_bytes());
-        }
-    }
-}
-
 impl Guest {
-    /// Xen schedules a vCPU: its time and runstate are written.
+    fn who(&self, vcpu: usize) -> Who {
+        Who {
+            domain: self.index(),
+            vcpu,
+        }
+    }
+
+    /// Xen switches to another domain and back: the vCPU's runstate is
+    /// written twice, then its time. In the step between the two halves of
+    /// the latter the version is odd.
+    ///
+    /// # Panics
+    /// If the domain has no such vCPU.
     pub fn xen_schedules(&self, vcpu: usize) {
+        let who = self.who(vcpu);
+        for state in [RUNSTATE_RUNNABLE, RUNSTATE_RUNNING] {
+            self.xen().step();
+            let mut xen = self.xen().state();
+            xen.enter_runstate(who, state);
+            xen.write_runstate(who);
+        }
+        self.xen_tells_time(vcpu);
+    }
+
+    /// Xen writes a vCPU's time areas.
+    ///
+    /// # Panics
+    /// If the domain has no such vCPU.
+    pub fn xen_tells_time(&self, vcpu: usize) {
+        let who = self.who(vcpu);
         self.xen().step();
-        let mut state = self.xen().state();
-        state.write_time(self.index(), vcpu);
-        state.write_runstate(self.index(), vcpu);
+        let info = self.xen().state().begin_time(who);
+        self.xen().step();
+        self.xen().state().end_time(who, who, info);
     }
 
     /// The timer's virtual interrupt arrives.
@@ -79,9 +56,45 @@ impl Guest {
             .raise_virq(self.index(), vcpu, VIRQ_TIMER);
     }
 
+    /// Time passes: the timers of all vCPUs that are due fire.
+    pub fn time_passes(&self, nanoseconds: u64) {
+        self.xen().step();
+        let mut xen = self.xen().state();
+        let before = xen.now();
+        xen.time = before.saturating_add(nanoseconds);
+        let (now, domain) = (xen.time, self.index());
+        for vcpu in 0..xen.domains[domain].vcpus.len() {
+            let period = xen.period(domain, vcpu);
+            let areas = &mut xen.domains[domain].vcpus[vcpu].areas;
+            let once = areas.singleshot.is_some_and(|at| at <= now);
+            if once {
+                areas.singleshot = None;
+            }
+            if once || (period > 0 && now / period > before / period) {
+                xen.raise_virq(domain, vcpu, VIRQ_TIMER);
+            }
+        }
+    }
+
     /// A physical interrupt of the guest's arrives.
     pub fn pirq_fires(&self, pirq: u32) {
         self.xen().step();
         self.xen().state().raise_pirq(self.index(), pirq);
+    }
+
+    /// The other end of an interdomain port notifies. Whether there is one.
+    #[must_use]
+    pub fn peer_notifies(&self, port: u32) -> bool {
+        self.xen().step();
+        let mut xen = self.xen().state();
+        let domain = self.index();
+        if xen.far_end(domain, port).is_none() {
+            return false;
+        }
+        let told = xen.domains[domain].events.port(port);
+        if let Some(vcpu) = told.filter(|c| !c.xen).map(|c| c.vcpu) {
+            xen.set_pending(domain, vcpu, port);
+        }
+        true
     }
 }

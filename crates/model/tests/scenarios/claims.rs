@@ -12,8 +12,8 @@ use kexen_abi::physdev::{
     PHYSDEVOP_UNMAP_PIRQ, PhysdevGetFreePirq, PhysdevMapPirq, PhysdevUnmapPirq,
 };
 use kexen_abi::vcpu::{
-    VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, VCPUOP_REGISTER_RUNSTATE_PHYS_AREA,
-    VCPUOP_REGISTER_VCPU_INFO, VcpuRegisterVcpuInfo,
+    HVM_MODE_64B, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, VCPUOP_REGISTER_RUNSTATE_PHYS_AREA,
+    VCPUOP_REGISTER_VCPU_INFO, VcpuHvmContext, VcpuHvmX86_64, VcpuRegisterVcpuInfo,
 };
 use kexen_guest::grants::Grants;
 use kexen_guest::{Arg, Extent, Extents, Machine, hypercall};
@@ -236,7 +236,16 @@ fn a_runstate_area_by_page_and_by_address() {
 fn a_running_vcpu() {
     let (guest, m) = guest_of(Kind::Pvh);
     let vcpu_op = |command: u64| {
-        let context = [0_u64; 8];
+        // Paging on, in long mode.
+        let mut context = VcpuHvmContext::new_zeroed();
+        context.mode = HVM_MODE_64B;
+        let regs = VcpuHvmX86_64 {
+            cr0: 1 << 31,
+            cr4: 1 << 5,
+            efer: 1 << 8,
+            ..VcpuHvmX86_64::default()
+        };
+        context.cpu_regs = zerocopy::transmute!(regs);
         let arg = Arg::In(context.as_bytes());
         let mut args = [Arg::Value(command), Arg::Value(1), arg];
         m.hypercall(Hypercall::VCPU_OP, &mut args)

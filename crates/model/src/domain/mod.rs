@@ -7,6 +7,8 @@
 //! `hvm_set_callback_via` in `arch/x86/hvm/irq.c`, `do_xen_version` in
 //! `common/kernel.c`.
 
+pub(crate) mod callbacks;
+
 use std::collections::BTreeMap;
 
 use kexen_abi::errno::Errno;
@@ -16,12 +18,12 @@ use kexen_abi::hvm::{
     HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN, HVMOP_GET_PARAM, HVMOP_SET_EVTCHN_UPCALL_VECTOR,
     HVMOP_SET_PARAM, HvmParam,
 };
-use kexen_abi::hypercall::Hypercall;
 use kexen_abi::sched::{
     SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SHUTDOWN_SOFT_RESET, SchedPoll,
     SchedShutdown,
 };
 
+pub(crate) use self::callbacks::upcalls;
 use crate::call::{Answer, Call};
 use crate::state::{Kind, Version};
 
@@ -47,8 +49,10 @@ pub(crate) struct Life {
     pub(crate) params: BTreeMap<u32, u64>,
     /// Upcall vectors by vCPU: they can be changed, never unset.
     pub(crate) upcall_vectors: BTreeMap<u32, u8>,
-    /// PV: callbacks and trap table, by name.
-    pub(crate) upcalls: Vec<&'static str>,
+    /// Why it would stop, if it did (`SCHEDOP_shutdown_code`).
+    pub(crate) code: Option<u8>,
+    /// `VMASST_TYPE_*`, a bitmap.
+    pub(crate) vm_assist: u64,
 }
 
 impl Life {
@@ -79,7 +83,8 @@ pub(crate) fn sched_op(call: &mut Call<'_, '_, '_>) -> Answer {
         SCHEDOP_SHUTDOWN => {
             let arg: SchedShutdown = call.read(1, 0)?;
             let domain = call.who.domain;
-            call.state.domains[domain].life.shutdown = Some(arg.reason);
+            let [reason, ..] = arg.reason.to_le_bytes();
+            call.state.shut_down(domain, reason);
             Ok(0)
         }
         SCHEDOP_POLL => {
@@ -209,19 +214,13 @@ pub(crate) const fn console_io(_call: &mut Call<'_, '_, '_>) -> Answer {
     Err(Errno::EPERM)
 }
 
-/// What a PV guest registers to be called at: accepted, and remembered.
-pub(crate) fn upcalls(call: &mut Call<'_, '_, '_>, number: Hypercall) -> Answer {
-    let domain = call.who.domain;
-    let clears = call.is_null(0);
-    let upcalls = &mut call.state.domains[domain].life.upcalls;
-    match number {
-        Hypercall::SET_TRAP_TABLE if clears => upcalls.retain(|name| *name != "trap table"),
-        Hypercall::SET_TRAP_TABLE => upcalls.push("trap table"),
-        Hypercall::SET_CALLBACKS if clears => upcalls.retain(|name| *name != "callbacks"),
-        Hypercall::SET_CALLBACKS | Hypercall::CALLBACK_OP => upcalls.push("callbacks"),
-        _ => {}
+impl crate::state::State {
+    /// `domain_shutdown`: the first reason counts.
+    pub(crate) fn shut_down(&mut self, domain: usize, reason: u8) {
+        let life = &mut self.domains[domain].life;
+        let reason = *life.code.get_or_insert(reason);
+        life.shutdown.get_or_insert(u32::from(reason));
     }
-    Ok(0)
 }
 
 impl crate::xen::Guest {
@@ -261,7 +260,7 @@ impl crate::xen::Guest {
             ..Default::default()
         };
         for vcpu in 1..state.domains[domain].vcpus.len() {
-            state.init_sipi(domain, vcpu, false);
+            state.init(crate::state::Who { domain, vcpu });
         }
         // A fresh shared info page at the same place: no hole remains.
         let (id, old) = (state.domains[domain].id, state.domains[domain].shared_info);
@@ -288,6 +287,7 @@ impl crate::xen::Guest {
                 .insert(param, u64::from(port));
         }
         state.domains[domain].life.shutdown = None;
+        state.domains[domain].life.code = None;
         Ok(())
     }
 }
