@@ -41,10 +41,12 @@ errnos! {
     EDOM = 33, "out of domain";
     ERANGE = 34, "out of range";
     ENOSYS = 38, "not implemented";
+    ENODATA = 61, "no data";
     ETIME = 62, "time has passed";
     EOVERFLOW = 75, "value too large";
     EILSEQ = 84, "illegal sequence";
     EOPNOTSUPP = 95, "not supported";
+    ENOBUFS = 105, "no buffer space";
 }
 
 impl core::fmt::Display for Errno {

@@ -7,6 +7,28 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const HVMOP_SET_PARAM: u64 = 0;
 /// `HVMOP_set_evtchn_upcall_vector`
 pub const HVMOP_SET_EVTCHN_UPCALL_VECTOR: u64 = 23;
+/// `HVMOP_flush_tlbs`
+pub const HVMOP_FLUSH_TLBS: u64 = 5;
+/// `HVMOP_pagetable_dying`
+pub const HVMOP_PAGETABLE_DYING: u64 = 9;
+/// `HVMOP_get_time`
+pub const HVMOP_GET_TIME: u64 = 10;
+/// `HVMOP_guest_request_vm_event`
+pub const HVMOP_GUEST_REQUEST_VM_EVENT: u64 = 24;
+/// `HVM_PARAM_VM86_TSS`
+pub const HVM_PARAM_VM86_TSS: u32 = 15;
+/// `HVM_PARAM_ACPI_IOPORTS_LOCATION`
+pub const HVM_PARAM_ACPI_IOPORTS_LOCATION: u32 = 19;
+/// `HVM_PARAM_VM_GENERATION_ID_ADDR`
+pub const HVM_PARAM_VM_GENERATION_ID_ADDR: u32 = 34;
+/// `HVM_PARAM_ALTP2M`
+pub const HVM_PARAM_ALTP2M: u32 = 35;
+/// `HVM_PARAM_X87_FIP_WIDTH`
+pub const HVM_PARAM_X87_FIP_WIDTH: u32 = 36;
+/// `HVM_PARAM_VM86_TSS_SIZED`
+pub const HVM_PARAM_VM86_TSS_SIZED: u32 = 37;
+/// `HVM_NR_PARAMS`
+pub const HVM_NR_PARAMS: u32 = 39;
 /// `HVM_PARAM_CALLBACK_IRQ`
 pub const HVM_PARAM_CALLBACK_IRQ: u32 = 0;
 /// `HVMOP_get_param`
@@ -32,6 +54,30 @@ pub struct HvmParam {
     pub index: u32,
     /// The value.
     pub value: u64,
+}
+
+/// `struct xen_hvm_evtchn_upcall_vector`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HvmEvtchnUpcallVector {
+    /// Which vCPU.
+    pub vcpu: u32,
+    /// 0x10 or more.
+    pub vector: u8,
+    /// Padding.
+    pub pad: [u8; 3],
+}
+
+/// `struct xen_hvm_pagetable_dying`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HvmPagetableDying {
+    /// Which domain.
+    pub domid: u16,
+    /// Padding.
+    pub pad: [u16; 3],
+    /// Which tables.
+    pub gpa: u64,
 }
 
 /// `XEN_HVM_START_MAGIC_VALUE`

@@ -2,6 +2,26 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// `PHYSDEVOP_IRQ_UNMASK_NOTIFY`
+pub const PHYSDEVOP_IRQ_UNMASK_NOTIFY: u64 = 4;
+/// `PHYSDEVOP_set_iopl`
+pub const PHYSDEVOP_SET_IOPL: u64 = 6;
+/// `PHYSDEVOP_apic_read`
+pub const PHYSDEVOP_APIC_READ: u64 = 8;
+/// `PHYSDEVOP_apic_write`
+pub const PHYSDEVOP_APIC_WRITE: u64 = 9;
+/// `PHYSDEVOP_alloc_irq_vector`
+pub const PHYSDEVOP_ALLOC_IRQ_VECTOR: u64 = 10;
+/// `PHYSDEVOP_pirq_eoi_gmfn_v1`
+pub const PHYSDEVOP_PIRQ_EOI_GMFN_V1: u64 = 17;
+/// `PHYSDEVOP_pirq_eoi_gmfn_v2`
+pub const PHYSDEVOP_PIRQ_EOI_GMFN_V2: u64 = 28;
+/// `XENIRQSTAT_needs_eoi`
+pub const XENIRQSTAT_NEEDS_EOI: u32 = 1;
+/// `MAP_PIRQ_TYPE_MSI_SEG`
+pub const MAP_PIRQ_TYPE_MSI_SEG: i32 = 3;
+/// `MAP_PIRQ_TYPE_MULTI_MSI`
+pub const MAP_PIRQ_TYPE_MULTI_MSI: i32 = 4;
 /// `PHYSDEVOP_irq_status_query`
 pub const PHYSDEVOP_IRQ_STATUS_QUERY: u64 = 5;
 /// `PHYSDEVOP_eoi`
@@ -64,6 +84,32 @@ pub struct PhysdevGetFreePirq {
     pub kind: i32,
     /// Out: the PIRQ.
     pub pirq: u32,
+}
+
+/// `struct physdev_eoi`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PhysdevEoi {
+    /// The PIRQ.
+    pub irq: u32,
+}
+
+/// `struct physdev_irq_status_query`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PhysdevIrqStatusQuery {
+    /// The PIRQ.
+    pub irq: u32,
+    /// Out: `XENIRQSTAT_*`.
+    pub flags: u32,
+}
+
+/// `struct physdev_pirq_eoi_gmfn`
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PhysdevPirqEoiGmfn {
+    /// The page of the bitmap.
+    pub gmfn: u64,
 }
 
 const _: () = assert!(size_of::<PhysdevMapPirq>() == 40);
