@@ -1,6 +1,7 @@
 //! What the parts of Xen still hold, for the check after a hand-off.
 
 use crate::check::Violation;
+use crate::domain::hvm::Via;
 use crate::physmap::Entry;
 use crate::pirqs::Source;
 use crate::state::State;
@@ -24,6 +25,9 @@ impl State {
             .is_some_and(|fifo| fifo.holds(mfn))
         {
             holders.push("the event FIFO".into());
+        }
+        if this.pirqs.eoi_map == Some(mfn) {
+            holders.push("the bitmap of PIRQs".into());
         }
         for (reference, grantee) in this.grants.of_frame(mfn) {
             holders.push(format!("grant {reference}, mapped by domain {grantee}"));
@@ -89,14 +93,25 @@ impl State {
     pub(crate) fn check_domain(&self, domain: usize, found: &mut Vec<Violation>) {
         let this = &self.domains[domain];
         let mut left = |what: String| found.push(Violation::Domain { what });
-        for (pirq, source) in &this.pirqs.mapped {
-            left(match source {
-                Source::Gsi(gsi) => format!("PIRQ {pirq} is mapped to GSI {gsi}"),
-                Source::Msi => format!("PIRQ {pirq} is handed out for an MSI"),
-            });
+        for (pirq, known) in &this.pirqs.known {
+            match known.emulated {
+                Some(Source::Gsi(gsi)) => left(format!("PIRQ {pirq} is mapped to GSI {gsi}")),
+                Some(Source::Msi) => left(format!("PIRQ {pirq} is mapped to a message")),
+                Some(Source::Device) | None => {}
+            }
+            if known.handed_out {
+                left(format!("PIRQ {pirq} is handed out for an MSI"));
+            }
         }
-        if this.life.has_vector_callback() {
-            left("an event callback vector is set".into());
+        match this.life.via {
+            Via::None => {}
+            Via::Vector(vector) => left(format!("an event callback vector is set, {vector:#x}")),
+            via => left(format!("an event callback is set, {via:?}")),
+        }
+        for (number, due) in this.life.watchdogs.iter().enumerate() {
+            if due.is_some() {
+                left(format!("watchdog {} will end the domain", number + 1));
+            }
         }
         for (vcpu, vector) in &this.life.upcall_vectors {
             left(format!("upcall vector {vector:#x} is set on vCPU {vcpu}"));

@@ -61,6 +61,7 @@ pub use grants::{Mapping, RevokeHow};
 pub use kexen_abi as abi;
 pub use kexen_guest::{Arg, Fault, Machine, MultiCall};
 pub use layout::TypeLayout;
+pub use pirqs::Interrupt;
 pub use pv::start::{PvImage, StartOfDay};
 pub use state::{Kind, PageFault, Version};
 pub use xen::{Config, Guest, Vcpu, Xen};

@@ -11,6 +11,9 @@ use kexen_abi::vcpu::{RUNSTATE_RUNNABLE, RUNSTATE_RUNNING};
 use crate::state::Who;
 use crate::xen::Guest;
 
+/// `SHUTDOWN_watchdog`
+const WATCHDOG: u8 = 4;
+
 impl Guest {
     fn who(&self, vcpu: usize) -> Who {
         Who {
@@ -56,13 +59,18 @@ impl Guest {
             .raise_virq(self.index(), vcpu, VIRQ_TIMER);
     }
 
-    /// Time passes: the timers of all vCPUs that are due fire.
+    /// Time passes: watchdogs that are due end the domain, and the timers of
+    /// all vCPUs that are due fire.
     pub fn time_passes(&self, nanoseconds: u64) {
         self.xen().step();
         let mut xen = self.xen().state();
         let before = xen.now();
         xen.time = before.saturating_add(nanoseconds);
         let (now, domain) = (xen.time, self.index());
+        let watchdogs = xen.domains[domain].life.watchdogs;
+        if watchdogs.iter().flatten().any(|due| *due <= now) {
+            xen.shut_down(domain, WATCHDOG);
+        }
         for vcpu in 0..xen.domains[domain].vcpus.len() {
             let period = xen.period(domain, vcpu);
             let areas = &mut xen.domains[domain].vcpus[vcpu].areas;

@@ -132,13 +132,8 @@ pub(super) fn bind_vcpu(call: &mut Call<'_, '_, '_>) -> Answer {
 pub(super) fn unmask(call: &mut Call<'_, '_, '_>) -> Answer {
     let arg: EvtchnPort = call.read(1, 0)?;
     let (state, who) = (&mut *call.state, call.who);
-    if state.own_port(who, arg.port)?.usable() {
-        if state.domain(who).events.fifo.is_some() {
-            state.fifo_unmask(who.domain, arg.port);
-        } else {
-            state.two_level_unmask(who.domain, arg.port);
-        }
-    }
+    state.own_port(who, arg.port)?;
+    state.unmask(who.domain, arg.port);
     Ok(0)
 }
 

@@ -271,6 +271,19 @@ impl State {
         }
     }
 
+    /// `evtchn_port_unmask`: what waited behind the mask is shown.
+    pub(crate) fn unmask(&mut self, domain: usize, port: u32) {
+        let events = &self.domains[domain].events;
+        if !events.port(port).is_some_and(Channel::usable) {
+            return;
+        }
+        if events.fifo.is_some() {
+            self.fifo_unmask(domain, port);
+        } else {
+            self.two_level_unmask(domain, port);
+        }
+    }
+
     fn clear_pending(&mut self, domain: usize, port: u32) {
         if self.domains[domain].events.fifo.is_some() {
             self.fifo_clear_pending(domain, port);

@@ -50,8 +50,6 @@ pub(crate) struct Areas {
     pub(crate) nmi_pending: bool,
     /// PV: where the guest is entered.
     pub(crate) callbacks: Callbacks,
-    /// HVM, PVH: the vector of an upcall; 0 for none.
-    pub(crate) upcall_vector: u8,
 }
 
 impl Areas {

@@ -18,7 +18,7 @@ use kexen_abi::vcpu::{
 use kexen_guest::grants::Grants;
 use kexen_guest::{Arg, Extent, Extents, Machine, hypercall};
 use kexen_model::check::{NewKernel, Violation};
-use kexen_model::{Build, Guest, Kind, TypeLayout, Vcpu, Xen};
+use kexen_model::{Build, Guest, Interrupt, Kind, TypeLayout, Vcpu, Xen};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::pv_guest;
@@ -172,16 +172,29 @@ fn a_pirq_of_a_line_and_of_a_message() {
         0
     );
     finds(&guest, &["handed out for an MSI"]);
-    // Closing the port unmaps the emulated line; the message is unmapped.
+    // Closing the port leaves the line mapped, and its interrupts are lost:
+    // it has to be unmapped. A number that was handed out stays so.
     let mut port = bind[2].to_le_bytes();
     assert_eq!(op(&m, events, EVTCHNOP_CLOSE, &mut port), 0);
-    let mut unmap = PhysdevUnmapPirq {
-        domid: 0x7ff0,
-        pad: 0,
-        pirq: message.pirq,
+    finds(&guest, &["mapped to GSI 11"]);
+    assert_eq!(guest.gsi_fires(11), Interrupt::Lost);
+    let unmap = |pirq| {
+        let mut unmap = PhysdevUnmapPirq {
+            domid: 0x7ff0,
+            pad: 0,
+            pirq,
+        };
+        op(&m, call, PHYSDEVOP_UNMAP_PIRQ, unmap.as_mut_bytes())
     };
-    assert_eq!(op(&m, call, PHYSDEVOP_UNMAP_PIRQ, unmap.as_mut_bytes()), 0);
-    assert!(check(&guest).iter().all(|line| !line.contains("PIRQ")));
+    assert_eq!(unmap(pirq), 0);
+    assert_eq!(guest.gsi_fires(11), Interrupt::IoApic);
+    assert_eq!(unmap(message.pirq), 0);
+    let mut left = check(&guest);
+    left.retain(|line| line.contains("PIRQ"));
+    assert_eq!(
+        left,
+        [format!("PIRQ {} is handed out for an MSI", message.pirq)]
+    );
 }
 
 #[test]
