@@ -11,9 +11,10 @@ use kexen_abi::hypercall::Hypercall;
 use kexen_abi::mmu::{MMUEXT_NEW_USER_BASEPTR, MMUEXT_PIN_L1_TABLE, MMUEXT_SET_LDT, MmuExtOp};
 use kexen_abi::physdev::{MAP_PIRQ_TYPE_GSI, PHYSDEVOP_MAP_PIRQ, PhysdevMapPirq};
 use kexen_abi::vcpu::{
-    VCPUOP_INITIALISE, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, VCPUOP_REGISTER_RUNSTATE_PHYS_AREA,
-    VCPUOP_REGISTER_VCPU_INFO, VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA,
-    VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, VCPUOP_UP, VcpuRegisterVcpuInfo,
+    HVM_MODE_64B, TrapInfo, VCPUOP_INITIALISE, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA,
+    VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, VCPUOP_REGISTER_VCPU_INFO,
+    VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA, VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, VCPUOP_UP,
+    VGCF_IN_KERNEL, VcpuGuestContext, VcpuHvmContext, VcpuHvmX86_64, VcpuRegisterVcpuInfo,
 };
 use kexen_guest::grants::Grants;
 use kexen_guest::{Arg, Machine, hypercall, pv};
@@ -372,7 +373,17 @@ fn a_vcpu_info_a_fifo_block_and_an_upcall_vector_block() {
 fn a_vcpu_goes_by_init_and_blocks_in_pv() {
     let make = || {
         let scene = Scene::translated(Type::Pvh);
-        scene.vcpu_op(VCPUOP_INITIALISE, 1, &[0; 64]);
+        // Long mode, paging on.
+        let mut context = VcpuHvmContext::new_zeroed();
+        context.mode = HVM_MODE_64B;
+        let regs = VcpuHvmX86_64 {
+            cr0: 1 << 31,
+            cr4: 1 << 5,
+            efer: 1 << 8,
+            ..VcpuHvmX86_64::default()
+        };
+        context.cpu_regs = zerocopy::transmute!(regs);
+        scene.vcpu_op(VCPUOP_INITIALISE, 1, context.as_bytes());
         scene.vcpu_op(VCPUOP_UP, 1, &[]);
         let (vcpu, by_init) = (1, true);
         scene.with(Kind::Vcpu { vcpu, by_init }, Holder::Xen)
@@ -382,9 +393,10 @@ fn a_vcpu_goes_by_init_and_blocks_in_pv() {
         let scene = Scene::pv();
         let start = scene.start.as_ref().unwrap();
         let root = scene.frame((start.info.pt_base - start.virt_base) / PAGE_SIZE);
-        let mut context = vec![0; 5168];
-        context[5008..5016].copy_from_slice(&(root << 12).to_le_bytes());
-        scene.vcpu_op(VCPUOP_INITIALISE, 1, &context);
+        let mut context = VcpuGuestContext::new_zeroed();
+        context.flags = VGCF_IN_KERNEL;
+        context.ctrlreg[3] = root << 12;
+        scene.vcpu_op(VCPUOP_INITIALISE, 1, context.as_bytes());
         let (vcpu, by_init) = (1, false);
         scene.with(Kind::Vcpu { vcpu, by_init }, Holder::Xen)
     });
@@ -430,7 +442,13 @@ fn pins_descriptor_tables_and_upcalls_of_a_pv_guest() {
     };
     let upcalls = || {
         let scene = Scene::pv();
-        let mut args = [Arg::Value(scene.scratch)];
+        let fault = TrapInfo {
+            vector: 14,
+            address: scene.scratch,
+            ..TrapInfo::default()
+        };
+        let table = [fault, TrapInfo::default()];
+        let mut args = [Arg::In(table.as_bytes())];
         assert_eq!(scene.m.hypercall(Hypercall::SET_TRAP_TABLE, &mut args), 0);
         scene.with(Kind::Upcalls, Holder::Xen)
     };
