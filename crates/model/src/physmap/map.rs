@@ -16,7 +16,7 @@ use super::memory_op::own_domain;
 use crate::call::{Answer, Call};
 use crate::frame::INVALID_M2P;
 use crate::grants;
-use crate::state::State;
+use crate::state::{State, Version};
 
 /// `INVALID_GFN`
 const INVALID_GFN: u64 = u64::MAX;
@@ -64,7 +64,14 @@ impl State {
             XENMAPSPACE_GRANT_TABLE => grants::grant_frame(self, domain, idx)?,
             XENMAPSPACE_GMFN => {
                 let id = self.domains[domain].id;
-                let mfn = self.populated(domain, idx).ok_or(Errno::EINVAL)?;
+                let populated = self.populated(domain, idx);
+                let entry = self.domains[domain].physmap.entries.get(&idx);
+                // Since a fix in 4.20's series only plain RAM is moved.
+                let ram = matches!(entry, Some(Entry::Ram(_)));
+                if !ram && self.version >= Version::Xen4_20 {
+                    return Err(Errno::EACCES);
+                }
+                let mfn = populated.ok_or(Errno::EINVAL)?;
                 if self.frame(mfn).and_then(|frame| frame.owner) != Some(id) {
                     return Err(Errno::EINVAL);
                 }

@@ -16,6 +16,7 @@ use kexen_abi::mmu::MACH2PHYS_VIRT_START;
 
 use super::{map, reservation};
 use crate::call::{Answer, Call};
+use crate::state::Version;
 
 /// Bits of the command that are the operation; the rest says where an
 /// interrupted call goes on (`MEMOP_EXTENT_SHIFT`).
@@ -69,9 +70,13 @@ pub(crate) fn memory_op(call: &mut Call<'_, '_, '_>) -> Answer {
         XENMEM_REMOVE_FROM_PHYSMAP if start == 0 => map::remove(call),
         XENMEM_MEMORY_MAP => memory_map(call),
         XENMEM_SET_MEMORY_MAP => set_memory_map(call),
-        XENMEM_MACHINE_MEMORY_MAP | XENMEM_MACHPHYS_MAPPING
-            if call.state.domain(call.who).kind.translated() =>
+        XENMEM_MACHINE_MEMORY_MAP
+            if call.state.domain(call.who).kind.translated()
+                && call.state.version < Version::Xen4_20 =>
         {
+            Err(Errno::ENOSYS)
+        }
+        XENMEM_MACHPHYS_MAPPING if call.state.domain(call.who).kind.translated() => {
             Err(Errno::ENOSYS)
         }
         XENMEM_MACHINE_MEMORY_MAP => Err(Errno::EPERM),

@@ -17,7 +17,7 @@ use super::update::page_owner;
 use super::validate::type_of;
 use crate::call::{Answer, Call};
 use crate::frame::{PGT_L4, PGT_PINNED, PGT_WRITABLE};
-use crate::state::{State, Who};
+use crate::state::{State, Version, Who};
 
 /// The most entries that an LDT has.
 const LDT_ENTRIES: u64 = 8192;
@@ -205,7 +205,10 @@ impl State {
             }
             // A domain without hardware may not flush the processor's cache.
             MMUEXT_FLUSH_CACHE => own_only().and(Err(Errno::EACCES)),
-            MMUEXT_FLUSH_CACHE_GLOBAL => own_only().and(Err(Errno::EINVAL)),
+            MMUEXT_FLUSH_CACHE_GLOBAL if self.version < Version::Xen4_20 => {
+                own_only().and(Err(Errno::EINVAL))
+            }
+            MMUEXT_FLUSH_CACHE_GLOBAL => own_only().and(Err(Errno::EACCES)),
             MMUEXT_SET_LDT => own_only().and_then(|()| self.set_ldt(who, op.arg1, op.arg2)),
             MMUEXT_CLEAR_PAGE => self.clear_page(owner, op.arg1),
             MMUEXT_COPY_PAGE => self.copy_page(owner, op.arg1, op.arg2),
