@@ -2,8 +2,8 @@
 //!
 //! What this shows, in the order in which a test of yours would grow:
 //! 1. your code takes a [`Machine`]: raw hypercalls and guest memory;
-//! 2. a test makes a machine with Xen on it and a guest ([`Xen`]), and hands
-//!    your code the guest's vCPU;
+//! 2. a test makes a machine with Xen on it and a guest
+//!    ([`kexen_model::Xen`]), and hands your code the guest's vCPU;
 //! 3. when Xen would have refused, the model's log says why, in Xen's words;
 //! 4. the check after a hand-off names what your code left behind.
 //!

@@ -7,11 +7,12 @@
 //! not used goes back to writable, with a flush, before anybody else gets it.
 //!
 //! Order of steps of a round:
-//! 1. [`Pool::open`]: pages that are mapped nowhere (or writable at their one
-//!    address) are cleared by Xen and mapped read-only;
+//! 1. [`AddressSpace::reserve_tables`](super::AddressSpace::reserve_tables):
+//!    pages that are mapped nowhere, or writable at their one address, are
+//!    mapped read-only;
 //! 2. [`Pool::table`]: the next page, `end`, becomes a [`TablePage`]: the
-//!    only thing that can be hooked into a table;
-//! 3. [`Pool::close`]: `[end, top)` leaves as a [`Tail`], which is nobody's
+//!    only thing that can be hooked into a table. Xen clears it first;
+//! 3. [`AddressSpace::close_pools`](super::AddressSpace::close_pools): `[end, top)` leaves as a [`Tail`], which is nobody's
 //!    until it has been made writable.
 //!
 //! A page passes through types: `Extent` (the allocator's) → [`Pool`] →
