@@ -9,11 +9,12 @@
 use kexen_abi::errno::Errno;
 use kexen_abi::mmu::{
     MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate, PAGE_ACCESSED,
-    PAGE_DIRTY, PAGE_FRAME_MASK, PAGE_PRESENT, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_TLB_FLUSH,
+    PAGE_DIRTY, PAGE_FRAME_MASK, PAGE_PRESENT, PAGE_RW, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG,
+    UVMF_TLB_FLUSH,
 };
 use kexen_abi::{DOMID_SELF, PAGE_SHIFT};
 
-use super::validate::{XEN_SLOTS, adjust, level_of};
+use super::validate::{PAGE_CACHE_ATTRS, XEN_SLOTS, adjust, level_of};
 use crate::call::{Answer, Call};
 use crate::frame::{DomId, PGT_L1, PGT_L4, PGT_LOCKED, PGT_VALIDATED, PGT_WRITABLE};
 use crate::state::{State, Who};
@@ -22,8 +23,7 @@ use crate::state::{State, Who};
 const NO_TRANSLATE: u64 = 3;
 /// Bits of an entry whose change needs no new check: everything but the
 /// frame, present, writable and the cache attributes.
-const HARD_BITS: u64 = PAGE_FRAME_MASK | 0x1 | 0x2 | 0x98;
-const HARD_UPPER: u64 = PAGE_FRAME_MASK | 0x1 | 0x2 | 0x98;
+const HARD_BITS: u64 = PAGE_FRAME_MASK | PAGE_PRESENT | PAGE_RW | PAGE_CACHE_ATTRS;
 
 /// Whose frames a foreign-domain argument means (`get_pg_owner`); a domain
 /// may not name itself by its number, and has no rights over others.
@@ -60,10 +60,7 @@ impl State {
         let old = self.word(table, offset);
         let mut new = value;
         if new & PAGE_PRESENT != 0 {
-            if new & 0x98 != 0 {
-                self.say(format!("Bad L1 flags {:x}", new & 0x98));
-                return Err(Errno::EINVAL);
-            }
+            self.check_flags(1, new)?;
             new = adjust(1, new);
             if (old ^ new) & HARD_BITS == 0 {
                 self.set_entry(table, offset, old, new, keep_accessed);
@@ -107,12 +104,9 @@ impl State {
         let old = self.word(table, offset);
         let mut new = value;
         if new & PAGE_PRESENT != 0 {
-            if new & 0x198 != 0 {
-                self.say(format!("Bad L{level} flags {:x}", new & 0x198));
-                return Err(Errno::EINVAL);
-            }
+            self.check_flags(level, new)?;
             new = adjust(level, new);
-            if (old ^ new) & HARD_UPPER == 0 {
+            if (old ^ new) & HARD_BITS == 0 {
                 self.set_entry(table, offset, old, new, keep_accessed);
                 return Ok(());
             }

@@ -20,11 +20,18 @@ use crate::frame::{
 use crate::state::State;
 
 /// Cache attributes: write-through, cache-disable, PAT (L1).
-const PAGE_CACHE_ATTRS: u64 = 0x98;
-/// Bits that no L1 entry of a guest without hardware may have.
-const L1_DISALLOWED: u64 = PAGE_CACHE_ATTRS;
-/// Bits that no entry above may have: those, and global.
-const UPPER_DISALLOWED: u64 = 0x198;
+pub(crate) const PAGE_CACHE_ATTRS: u64 = 0x98;
+
+/// Bits that no entry of a level may have: the cache attributes in a guest
+/// without hardware, and global above L1.
+pub(crate) const fn disallowed(level: u64) -> u64 {
+    if level == 1 {
+        PAGE_CACHE_ATTRS
+    } else {
+        PAGE_CACHE_ATTRS | PAGE_GLOBAL
+    }
+}
+
 /// `_PAGE_GUEST_KERNEL`: the guest's own kernel page, marked by Xen.
 pub(crate) const GUEST_KERNEL: u64 = 1 << 52;
 /// First and last L4 slot that belong to Xen.
@@ -73,6 +80,17 @@ pub(crate) const fn adjust(level: u64, entry: u64) -> u64 {
 }
 
 impl State {
+    /// Whether an entry has only bits that one of its level may have.
+    pub(crate) fn check_flags(&mut self, level: u64, entry: u64) -> Result<(), Errno> {
+        match entry & disallowed(level) {
+            0 => Ok(()),
+            flags => {
+                self.say(format!("Bad L{level} flags {flags:x}"));
+                Err(Errno::EINVAL)
+            }
+        }
+    }
+
     /// The references of a present L1 entry. `owner` owns the table,
     /// `pages_of` is whose frames it may map.
     pub(crate) fn hold_l1(
@@ -81,11 +99,7 @@ impl State {
         owner: DomId,
         pages_of: DomId,
     ) -> Result<(), Errno> {
-        if entry & L1_DISALLOWED != 0 {
-            let flags = entry & L1_DISALLOWED;
-            self.say(format!("Bad L1 flags {flags:x}"));
-            return Err(Errno::EINVAL);
-        }
+        self.check_flags(1, entry)?;
         let mfn = frame_of(entry);
         // Frame 0 stands for the machine's low memory, which is no RAM.
         if mfn == 0 || self.frame(mfn).is_none() {
@@ -146,11 +160,7 @@ impl State {
         table: u64,
         owner: DomId,
     ) -> Result<(), Errno> {
-        if entry & UPPER_DISALLOWED != 0 {
-            let flags = entry & UPPER_DISALLOWED;
-            self.say(format!("Bad L{level} flags {flags:x}"));
-            return Err(Errno::EINVAL);
-        }
+        self.check_flags(level, entry)?;
         match self.get_page_and_type(frame_of(entry), owner, type_of(level - 1)) {
             Err(Errno::EINVAL) if self.hold_linear(level, entry, table, owner) => Ok(()),
             result => result,
