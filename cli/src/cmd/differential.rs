@@ -13,8 +13,9 @@ use crate::ui;
 
 /// Hypercalls on each Xen and kind of guest, at least.
 const CALLS: u64 = 50_000;
-/// Cases in one guest.
-const IN_ONE: u64 = 400;
+/// Cases in one guest: a translated one that maps its own grants loses a frame
+/// each time, and may have some 240 more than it started with.
+const IN_ONE: u64 = 200;
 /// What is said of a case that agrees when it is run alone.
 const ONLY_TOGETHER: &str = "differs only after the cases before it";
 /// Digests that the guest prints in a line.

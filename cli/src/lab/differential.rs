@@ -267,3 +267,70 @@ fn answers(run: &Run) -> impl Iterator<Item = &str> {
     let lines = run.lines.iter();
     lines.filter_map(|line| line.text.trim().strip_prefix("kexen-diff: "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cases(xen: Xen, kind: Kind, seed: u64) -> Cases {
+        Cases {
+            xen,
+            kind,
+            seed,
+            first: 0,
+            count: 120,
+        }
+    }
+
+    #[test]
+    fn a_case_means_the_same_each_time() {
+        for kind in [Kind::Pv, Kind::Pvh] {
+            let first = on_model(cases(Xen::V4_20, kind, 5)).unwrap();
+            let again = on_model(cases(Xen::V4_20, kind, 5)).unwrap();
+            assert_eq!(first.by_case, again.by_case);
+            assert_eq!(first.by_case.len(), 120);
+            let other = on_model(cases(Xen::V4_20, kind, 6)).unwrap();
+            assert_ne!(first.by_case, other.by_case);
+        }
+    }
+
+    #[test]
+    fn two_releases_that_differ_are_told_apart() {
+        for kind in [Kind::Pv, Kind::Pvh] {
+            let old = on_model(cases(Xen::V4_17, kind, 1)).unwrap();
+            let new = on_model(cases(Xen::V4_20, kind, 1)).unwrap();
+            let differ = |(case, digest): &(&u64, &u64)| new.by_case.get(case) != Some(digest);
+            let differ = old.by_case.iter().filter(differ).count();
+            assert!(differ > 0 && differ < 120, "{differ} of 120 cases differ");
+        }
+    }
+
+    #[test]
+    fn every_case_ends_where_it_began() {
+        // A case alone comes out as it does after others.
+        for kind in [Kind::Pv, Kind::Pvh] {
+            let all = on_model(cases(Xen::V4_17, kind, 9)).unwrap();
+            for first in [17, 60, 119] {
+                let one = Cases {
+                    first,
+                    count: 1,
+                    ..cases(Xen::V4_17, kind, 9)
+                };
+                let alone = on_model(one).unwrap();
+                assert_eq!(alone.by_case.get(&first), all.by_case.get(&first));
+            }
+        }
+    }
+
+    #[test]
+    fn steps_are_chosen_by_their_bits() {
+        let one = Cases {
+            count: 1,
+            ..cases(Xen::V4_20, Kind::Pv, 3)
+        };
+        let steps = steps_on_model(one, 0b1001).unwrap();
+        let kept: Vec<usize> = steps.keys().copied().collect();
+        let ops = generate::case(Kind::Pv, 3, 0).len();
+        assert_eq!(kept, [0, 3, ops]);
+    }
+}

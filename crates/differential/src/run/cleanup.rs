@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use kexen_abi::hypercall::Hypercall;
-use kexen_abi::memory::XENMEM_DECREASE_RESERVATION;
+use kexen_abi::memory::{XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP};
 use kexen_abi::mmu::{
     MMUEXT_NEW_USER_BASEPTR, MMUEXT_SET_LDT, MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_UNPIN_TABLE, MmuExtOp,
     MmuUpdate,
@@ -35,14 +35,10 @@ impl World {
         }
         match self.kind {
             Kind::Pv => self.clean_pages(m, out),
-            Kind::Pvh => {
-                for view in self.views.clone() {
-                    let _ = m.fill(view, PAGE_SIZE, 0);
-                }
-            }
+            Kind::Pvh => self.clean_slots(m, out),
         }
         for port in 0..PORTS {
-            if let Some(number) = self.ports[usize::from(port)] {
+            if self.ports[usize::from(port)].is_some() {
                 self.event_step(
                     m,
                     &Op::Port {
@@ -51,11 +47,14 @@ impl World {
                     },
                     out,
                 );
-                self.mask(m, number, false);
             }
         }
         if self.kind == Kind::Pvh {
             self.clean_physmap(m, out);
+        }
+        // A mask bit outlives its port: those of all that can have been open.
+        for port in 0..=u32::from(PORTS) + 1 {
+            self.mask(m, self.first_port + port, false);
         }
         if self.version != 1 {
             self.set_version(m, 1, out);
@@ -142,6 +141,20 @@ impl World {
             own,
             out,
         );
+    }
+
+    /// PVH: zeroes the slots. One that was granted to the guest itself and
+    /// mapped lost its page number to the mapping's (`p2m_add_page`): it is a
+    /// hole, and gets another frame. The old one stays charged, out of reach.
+    fn clean_slots<M: Machine + ?Sized>(&self, m: &M, out: &mut Outcome) {
+        for (gfn, view) in self.slots.iter().zip(&self.views) {
+            let _ = m.fill(*view, PAGE_SIZE, 0);
+            if m.read64(*view) != Ok(0) {
+                let _ = m.write64(self.scratch, *gfn);
+                self.reserve(m, XENMEM_POPULATE_PHYSMAP, 0, 0, out);
+                let _ = m.fill(*view, PAGE_SIZE, 0);
+            }
+        }
     }
 
     /// PVH: holes are holes again, and Xen's pages where they were.

@@ -86,6 +86,8 @@ pub fn run_case<M: Machine + ?Sized>(
     with: &mut dyn FnMut(usize, &Outcome),
 ) -> u64 {
     let mut calls = 0;
+    // What earlier cases left charged is not this one's.
+    world.charged = kexen_guest::hypercall::current_reservation(m).unwrap_or(0);
     for (n, op) in ops.iter().enumerate() {
         if keep(n) {
             let outcome = world.step(m, op);

@@ -26,8 +26,12 @@ use kexen_abi::mmu::{MMUEXT_INVLPG_ALL, MMUEXT_TLB_FLUSH_ALL, MmuExtOp};
 
 use crate::{Extent, HypercallError, Machine, hypercall::mmuext_op};
 
-/// A page that is mapped read-only and nowhere else, zeroed, and not yet in
-/// use: what can be hooked into a table.
+/// A page that is mapped read-only and nowhere else, and not yet in use: what
+/// can be hooked into a table. Only a [`Pool`] makes one:
+///
+/// ```compile_fail,E0451
+/// let writable = kexen_guest::pv::TablePage { pfn: 7 };
+/// ```
 #[derive(Debug)]
 #[must_use = "a page that left its pool is lost unless it is hooked in"]
 pub struct TablePage {
@@ -103,7 +107,14 @@ impl Pool {
     }
 }
 
-/// `[end, top)`: pages that are mapped read-only, and are nobody's.
+/// `[end, top)`: pages that are mapped read-only, and are nobody's: which
+/// ones they are is not to be had, so no allocator can be given them.
+///
+/// ```compile_fail,E0616
+/// fn give(tail: kexen_guest::pv::Tail, free: &mut kexen_guest::Extents) {
+///     free.insert(tail.0);
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "the tail stays read-only: its next user would take a write fault"]
 pub struct Tail(pub(super) Extent);
