@@ -115,7 +115,7 @@ impl State {
                     .map_err(Failed::Status)?;
             }
             active = self
-                .frame_for_copy(granter, gref, user, active)
+                .frame_for_copy(granter, gref, user, active, first)
                 .inspect_err(|_| self.reduce_status(granter, gref, readonly))
                 .map_err(Failed::Status)?;
         }
@@ -132,9 +132,16 @@ impl State {
         gref: u32,
         user: DomId,
         active: Active,
+        first: bool,
     ) -> Result<Active, i16> {
         if active.pin == 0 {
             return self.look_up(granter, gref, user);
+        }
+        if first {
+            // The first writer has the entry looked up once more: there must
+            // be a frame, though it is not the one that is used.
+            let named = self.look_up(granter, gref, user)?;
+            self.put_page(named.mfn);
         }
         let id = self.domains[granter].id;
         if self.get_page(active.mfn, id) {
