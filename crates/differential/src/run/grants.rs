@@ -170,7 +170,15 @@ impl World {
     ) {
         let n = usize::from(place % PLACES);
         let handle = self.handles[n].filter(|_| !wrong_handle);
-        let place = if wrong_place { place + 1 } else { place };
+        // In a translated guest the next place's mapping may be taken for this
+        // one's, which then stays, and mapping over it ends the domain.
+        let next = usize::from((place + 1) % PLACES);
+        let safe = self.kind == Kind::Pv || self.handles[next].is_none();
+        let place = if wrong_place && safe {
+            place + 1
+        } else {
+            place
+        };
         let mut arg = GnttabUnmapGrantRef::new_zeroed();
         arg.host_addr = self.place_address(place, self.by_entry[n]);
         arg.handle = handle.unwrap_or(NO_HANDLE);
