@@ -138,10 +138,17 @@ impl State {
             return self.look_up(granter, gref, user);
         }
         if first {
-            // The first writer has the entry looked up once more: there must
-            // be a frame, though it is not the one that is used.
+            // The first writer has the entry looked up once more: it must not
+            // say anything else by now.
             let named = self.look_up(granter, gref, user)?;
             self.put_page(named.mfn);
+            let part = (active.start, active.length, true);
+            let same = named.mfn == active.mfn
+                && (!active.is_sub_page || (named.start, named.length, named.is_sub_page) == part);
+            if !same {
+                self.say(format!("Grant entry {gref:#x} changed while it was in use"));
+                return Err(GNTST_GENERAL_ERROR);
+            }
         }
         let id = self.domains[granter].id;
         if self.get_page(active.mfn, id) {
