@@ -28,6 +28,15 @@
 //! of console and store; having Xen write over shared info, which has the
 //! mask that keeps events from a kernel without a handler; taking the last
 //! vCPU down (`common_vcpu_op` in `common/domain.c` powers the domain off).
+//!
+//! And, in a translated guest, what would have pages charged and out of reach
+//! for good: populating a page number that has RAM, or removing RAM from the
+//! physmap (`guest_physmap_add_page`, `guest_physmap_remove_page` in
+//! `arch/x86/mm/physmap.c`); and unmapping one grant with the address of
+//! another that is mapped (`replace_grant_p2m_mapping` in `arch/x86/hvm/grant_table.c`
+//! looks at the frame alone, so the wrong one goes, and mapping over what
+//! stayed ends the domain). What moves by itself is not compared: a timer's
+//! pending bit, the bytes of shared info and of the page directory.
 
 #![no_std]
 #![forbid(unsafe_code)]
