@@ -126,7 +126,8 @@ impl World {
                 index,
                 value,
             } => {
-                let at = (self.frame(*target) << PAGE_SHIFT) + u64::from(*index) * 8;
+                let at =
+                    (self.frame(target.with_equal_bytes()) << PAGE_SHIFT) + u64::from(*index) * 8;
                 let mut args = [Arg::Value(at), Arg::Value(*value)];
                 out.call(m, Hypercall::UPDATE_DESCRIPTOR, &mut args);
             }
