@@ -12,8 +12,8 @@ use kexen_bootconfig::options::Differential;
 use kexen_differential::{Digest, Kind, generate, run::run_case};
 use kexen_guest::hypercall;
 
-use crate::guest::Guest;
-use crate::report::Report;
+use kexen_platform::guest::Guest;
+use kexen_platform::report::Report;
 
 /// Digests in a line.
 const IN_A_LINE: u64 = 8;

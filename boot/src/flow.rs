@@ -14,15 +14,19 @@ use kexen_bootconfig::{
 };
 use kexen_guest::hypercall;
 
-use crate::{
-    arch::Xen,
+use kexen_platform::{
+    Xen,
     failure::Failure,
     guest::Guest,
     kernel,
     loan::offset_len,
-    marker, module,
-    prompt::{self, Choice},
+    module,
     report::{Report, size},
+};
+
+use crate::{
+    marker,
+    prompt::{self, Choice},
     stats,
 };
 

@@ -13,7 +13,7 @@ use kexen_bootconfig::options::{Marker, Options};
 use kexen_guest::{Extent, Machine};
 use kexen_handoff::HandoffError;
 
-use crate::{
+use kexen_platform::{
     failure::Failure,
     guest::{GLANCE, Guest},
     report::Report,

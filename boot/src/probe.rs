@@ -34,7 +34,7 @@ use kexen_guest::{
     hypercall,
 };
 
-use crate::{
+use kexen_platform::{
     arch::{Xen, machine},
     guest::Guest,
     report::Report,

@@ -8,7 +8,7 @@ use alloc::{
 use kexen_abi::sched;
 use kexen_guest::hypercall;
 
-use crate::{guest::Guest, module, report::Report};
+use kexen_platform::{guest::Guest, module, report::Report};
 
 /// What to start, beside what is configured: for the prompt to change.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use core::fmt::Write;
 
 use kexen_guest::hypercall;
 
-use crate::{arch::Xen, kernel::Kernel, report::Report};
+use kexen_platform::{arch::Xen, kernel::Kernel, report::Report};
 
 /// Prints the line. Times are those of `VCPUOP_get_runstate_info`, from the
 /// vCPU's creation to now: what is left is one hypercall (PV) and the jump.

@@ -41,6 +41,8 @@ pub enum HandoffError {
         /// Bytes that fit.
         limit: usize,
     },
+    /// The start structure is not one that can be used.
+    StartOfDay(hvm::start::StartError),
     /// Claims that nothing gave up.
     Blocked(Vec<String>),
 }
@@ -48,6 +50,11 @@ pub enum HandoffError {
 impl From<Fault> for HandoffError {
     fn from(error: Fault) -> Self {
         Self::Fault(error)
+    }
+}
+impl From<hvm::start::StartError> for HandoffError {
+    fn from(error: hvm::start::StartError) -> Self {
+        Self::StartOfDay(error)
     }
 }
 impl From<HypercallError> for HandoffError {
@@ -73,6 +80,7 @@ impl core::fmt::Display for HandoffError {
             Self::Hypercall(error) => error.fmt(f),
             Self::Pv(error) => error.fmt(f),
             Self::Pvh(error) => error.fmt(f),
+            Self::StartOfDay(error) => error.fmt(f),
             Self::Memory { what, want, have } => write!(
                 f,
                 "not enough memory for {what}: {} KiB wanted, {} KiB free; \

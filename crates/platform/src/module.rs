@@ -17,11 +17,7 @@ use crate::{
 };
 
 /// Maps the boot module, decompressed: its address and bytes.
-pub(crate) fn find<G: Guest>(
-    guest: &mut G,
-    report: &Report,
-    quiet: bool,
-) -> Result<(u64, u64), Failure> {
+pub fn find<G: Guest>(guest: &mut G, report: &Report, quiet: bool) -> Result<(u64, u64), Failure> {
     let m = guest.machine();
     let (at, len) = guest.map_module()?.ok_or(Failure::NoModule)?;
     let mut magic = [0; 16];
@@ -90,18 +86,18 @@ fn decompress<G: Guest>(guest: &mut G, at: u64, len: u64) -> Result<(), Failure>
 }
 
 /// Reads the archive's directory.
-pub(crate) fn read(m: &Xen, at: u64, len: u64) -> Result<Module, Failure> {
+pub fn read(m: &Xen, at: u64, len: u64) -> Result<Module, Failure> {
     lent(m, at, len, |bytes| Ok(Module::parse(bytes)?))
 }
 
 /// The names of all entries.
-pub(crate) fn names(archive: &Module) -> String {
+pub fn names(archive: &Module) -> String {
     let names: Vec<&str> = archive.entries().iter().map(Entry::name).collect();
     names.join(" ")
 }
 
 /// The entry of a name, or the default one.
-pub(crate) fn choose<'a>(archive: &'a Module, wanted: Option<&str>) -> Result<&'a Entry, Failure> {
+pub fn choose<'a>(archive: &'a Module, wanted: Option<&str>) -> Result<&'a Entry, Failure> {
     let found = match wanted {
         Some(name) => archive.entries().iter().find(|entry| entry.name() == name),
         None => archive.entries().first(),
@@ -113,14 +109,7 @@ pub(crate) fn choose<'a>(archive: &'a Module, wanted: Option<&str>) -> Result<&'
 }
 
 /// Says what is in the archive, and what of it is started.
-pub(crate) fn describe(
-    m: &Xen,
-    report: &Report,
-    archive: &Module,
-    entry: &Entry,
-    why: &str,
-    len: u64,
-) {
+pub fn describe(m: &Xen, report: &Report, archive: &Module, entry: &Entry, why: &str, len: u64) {
     let initrd = entry.initrd.as_ref().map_or_else(
         || String::from("no initrd"),
         |range| format!("initrd {}", size(offset_len(range).1)),

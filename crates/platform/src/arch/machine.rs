@@ -28,13 +28,14 @@ unsafe extern "C" {
 }
 
 /// Virtual minus physical address of the image in a PVH guest.
-pub(crate) const IMAGE_OFFSET: u64 = 0xffff_ffff_c000_0000 - 0x0600_0000;
+pub const IMAGE_OFFSET: u64 = 0xffff_ffff_c000_0000 - 0x0600_0000;
 
 const KIND_PV: u8 = 1;
 const KIND_AMD: u8 = 2;
 const KIND_INTEL: u8 = 3;
 
 /// A table of address ranges `[start, end)`; an empty slot is `(0, 0)`.
+#[derive(Debug)]
 struct Ranges<const N: usize>([(AtomicU64, AtomicU64); N]);
 
 impl<const N: usize> Ranges<N> {
@@ -71,7 +72,8 @@ impl<const N: usize> Ranges<N> {
 }
 
 /// The hypervisor and this guest's memory.
-pub(crate) struct Xen {
+#[derive(Debug)]
+pub struct Xen {
     kind: AtomicU8,
     owned: Ranges<16>,
     lent: Ranges<8>,
@@ -90,19 +92,19 @@ static XEN: Xen = Xen {
 };
 
 /// The machine, for a panic alone; everybody else is handed it.
-pub(crate) fn in_panic() -> &'static Xen {
+pub fn in_panic() -> &'static Xen {
     &XEN
 }
 
 impl Xen {
     /// The machine of a PV guest. Once, from the entry point.
-    pub(crate) fn start_pv() -> &'static Self {
+    pub fn start_pv() -> &'static Self {
         Self::start(KIND_PV)
     }
 
     /// The machine of a PVH guest, if this is one. Once, from the entry
     /// point.
-    pub(crate) fn start_pvh() -> Option<&'static Self> {
+    pub fn start_pvh() -> Option<&'static Self> {
         let vendor = x86_64::__cpuid(0);
         let amd = matches!(&vendor.ebx.to_le_bytes(), b"Auth" | b"Hygo");
         let machine = Self::start(if amd { KIND_AMD } else { KIND_INTEL });
@@ -126,12 +128,12 @@ impl Xen {
     }
 
     /// Whether this is a PV guest.
-    pub(crate) fn is_pv(&self) -> bool {
+    pub fn is_pv(&self) -> bool {
         self.kind.load(Ordering::Relaxed) == KIND_PV
     }
 
     /// Makes mapped guest pages Rust's own and gives them to the heap.
-    pub(crate) fn give_to_heap(&self, address: u64, len: u64) -> bool {
+    pub fn give_to_heap(&self, address: u64, len: u64) -> bool {
         let end = address.saturating_add(len);
         !self.owned.hit(address, end)
             && !self.lent.hit(address, end)
@@ -140,7 +142,7 @@ impl Xen {
     }
 
     /// Hypercalls made so far, by number; those made at least once.
-    pub(crate) fn calls(&self) -> impl Iterator<Item = (Hypercall, u32)> {
+    pub fn calls(&self) -> impl Iterator<Item = (Hypercall, u32)> {
         (0..).zip(&self.calls).filter_map(|(number, count)| {
             let count = count.load(Ordering::Relaxed);
             (count > 0).then_some((Hypercall(number), count))
@@ -148,17 +150,17 @@ impl Xen {
     }
 
     /// Bytes written to guest memory, copies and decompressed bytes alike.
-    pub(crate) fn written(&self) -> u64 {
+    pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
     /// Bytes filled.
-    pub(crate) fn zeroed(&self) -> u64 {
+    pub fn zeroed(&self) -> u64 {
         self.zeroed.load(Ordering::Relaxed)
     }
 
     /// Counts bytes that were written through a lent slice.
-    pub(crate) fn count_written(&self, bytes: u64) {
+    pub fn count_written(&self, bytes: u64) {
         self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -191,7 +193,7 @@ fn image() -> (u64, u64) {
 
 /// First and one past the last physical address of the whole image, its
 /// page tables too, in a PVH guest.
-pub(crate) fn physical_image() -> (u64, u64) {
+pub fn physical_image() -> (u64, u64) {
     let address = |symbol: *const u8| {
         let address = u64::try_from(symbol.addr()).unwrap_or(0);
         address.wrapping_sub(IMAGE_OFFSET)
@@ -203,7 +205,7 @@ pub(crate) fn physical_image() -> (u64, u64) {
 }
 
 /// Physical address of the page directory that a PVH guest starts on.
-pub(crate) fn boot_l4() -> u64 {
+pub fn boot_l4() -> u64 {
     let address = (&raw const kexen_boot_l4).addr();
     u64::try_from(address)
         .unwrap_or(0)
@@ -211,12 +213,12 @@ pub(crate) fn boot_l4() -> u64 {
 }
 
 /// A page of guest memory for what a hypercall reads or writes by address.
-pub(crate) fn scratch() -> u64 {
+pub fn scratch() -> u64 {
     u64::try_from((&raw const kexen_scratch).addr()).unwrap_or(0)
 }
 
 /// A copy of the page that Xen filled with hypercall stubs (PV).
-pub(crate) fn copy_of_hypercall_page(into: &mut [u8; 4096]) {
+pub fn copy_of_hypercall_page(into: &mut [u8; 4096]) {
     let from = &raw const hypercall_page;
     // SAFETY: 4096 bytes of the image are reserved at that symbol; Xen wrote
     // them, behind the compiler's back, before the first instruction ran.
@@ -227,13 +229,13 @@ pub(crate) fn copy_of_hypercall_page(into: &mut [u8; 4096]) {
 }
 
 /// Writes a byte to the port that Xen logs for an HVM or PVH guest.
-pub(crate) fn debug_port(byte: u8) {
+pub fn debug_port(byte: u8) {
     // SAFETY: port 0xe9 is Xen's debug port; it only logs.
     unsafe { asm!("out 0xe9, al", in("al") byte, options(nomem, nostack, preserves_flags)) };
 }
 
 /// Stops this vCPU for good, where Xen is not there to be asked.
-pub(crate) fn halt() -> ! {
+pub fn halt() -> ! {
     loop {
         // SAFETY: no interrupt is enabled; the CPU stays here.
         unsafe { asm!("hlt", options(nomem, nostack)) };

@@ -137,7 +137,7 @@ const _: () = {
 };
 
 /// The code of the PV trampoline.
-pub(crate) fn pv_code() -> &'static [u8] {
+pub fn pv_code() -> &'static [u8] {
     between(
         &raw const kexen_pv_trampoline,
         &raw const kexen_pv_trampoline_end,
@@ -145,7 +145,7 @@ pub(crate) fn pv_code() -> &'static [u8] {
 }
 
 /// The code of the PVH trampoline.
-pub(crate) fn pvh_code() -> &'static [u8] {
+pub fn pvh_code() -> &'static [u8] {
     between(
         &raw const kexen_pvh_trampoline,
         &raw const kexen_pvh_trampoline_end,
@@ -160,7 +160,7 @@ fn between(start: *const u8, end: *const u8) -> &'static [u8] {
 }
 
 /// Runs the trampoline that a `Released` hand-off put at `page`.
-pub(crate) fn run(page: u64) -> Infallible {
+pub fn run(page: u64) -> Infallible {
     // SAFETY: only `Released::jump` calls this, with the address of the page
     // into which the matching code was copied; it is mapped and executable.
     unsafe {

@@ -13,39 +13,44 @@ use kexen_image::XenNotes;
 use crate::arch::Xen;
 
 /// Where the decompressor's buffer is, in every guest type.
-pub(crate) const BUFFER: u64 = 0x0000_0400_0000_0000;
+pub const BUFFER: u64 = 0x0000_0400_0000_0000;
 /// Where a decompressed boot module is.
-pub(crate) const MODULE_BUFFER: u64 = 0x0000_0500_0000_0000;
+pub const MODULE_BUFFER: u64 = 0x0000_0500_0000_0000;
 /// Where a boot module is while it is decompressed.
-pub(crate) const UNPACKED: u64 = 0x0000_0540_0000_0000;
+pub const UNPACKED: u64 = 0x0000_0540_0000_0000;
 /// Where a copy of an initrd is made.
-pub(crate) const INITRD_COPY: u64 = 0x0000_0580_0000_0000;
+pub const INITRD_COPY: u64 = 0x0000_0580_0000_0000;
 /// Where pages are looked at for a moment.
-pub(crate) const GLANCE: u64 = 0x0000_0600_0000_0000;
+pub const GLANCE: u64 = 0x0000_0600_0000_0000;
 
 /// A kernel that is in memory, ready to be handed to.
 #[derive(Debug)]
-pub(crate) struct Ready<'a> {
-    pub(crate) notes: &'a XenNotes,
-    pub(crate) elf_entry: u64,
-    pub(crate) placement: &'a Placement,
-    pub(crate) chosen: &'a Chosen,
+pub struct Ready<'a> {
+    /// Its Xen notes.
+    pub notes: &'a XenNotes,
+    /// The entry point of its ELF header.
+    pub elf_entry: u64,
+    /// Where its bytes go.
+    pub placement: &'a Placement,
+    /// Where they are.
+    pub chosen: &'a Chosen,
     /// Bytes of the decompressor's buffer.
-    pub(crate) buffer_len: u64,
+    pub buffer_len: u64,
     /// Offset in the boot module and bytes of the initrd.
-    pub(crate) initrd: Option<(u64, u64)>,
-    pub(crate) command_line: &'a str,
+    pub initrd: Option<(u64, u64)>,
+    /// Its command line.
+    pub command_line: &'a str,
 }
 
 /// Bytes of heap for the lists that planning so many bytes of kernel or
 /// module makes: about 100 bytes for each page, twice while one grows.
-pub(crate) const fn lists_for(bytes: u64) -> u64 {
+pub const fn lists_for(bytes: u64) -> u64 {
     bytes / 16 + (256 << 10)
 }
 
 /// Bytes of heap for a decompressor that says it needs `scratch`: the
 /// allocator has to find room between other things.
-pub(crate) fn heap_for(scratch: usize) -> u64 {
+pub fn heap_for(scratch: usize) -> u64 {
     let scratch = u64::try_from(scratch).unwrap_or(u64::MAX / 2);
     scratch + scratch / 16 + (64 << 10)
 }
@@ -53,12 +58,12 @@ pub(crate) fn heap_for(scratch: usize) -> u64 {
 /// The pieces of memory that the heap was given: what one attempt needed and
 /// freed again serves the next one.
 #[derive(Debug, Default)]
-pub(crate) struct HeapPieces(Vec<(u64, bool)>);
+pub struct HeapPieces(Vec<(u64, bool)>);
 
 impl HeapPieces {
     /// Whether a piece of so many bytes is there that this attempt has not
     /// counted on yet.
-    pub(crate) fn reuse(&mut self, bytes: u64) -> bool {
+    pub fn reuse(&mut self, bytes: u64) -> bool {
         let fit = self
             .0
             .iter_mut()
@@ -70,12 +75,12 @@ impl HeapPieces {
     }
 
     /// Enters a new piece.
-    pub(crate) fn add(&mut self, bytes: u64) {
+    pub fn add(&mut self, bytes: u64) {
         self.0.push((bytes, true));
     }
 
     /// Begins an attempt: everything is free again.
-    pub(crate) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         for (_, used) in &mut self.0 {
             *used = false;
         }
@@ -83,7 +88,7 @@ impl HeapPieces {
 }
 
 /// Copies guest memory, a page at a time; the two do not overlap.
-pub(crate) fn copy(m: &Xen, from: u64, to: u64, len: u64) -> Result<(), HandoffError> {
+pub fn copy(m: &Xen, from: u64, to: u64, len: u64) -> Result<(), HandoffError> {
     let mut part = Box::new([0_u8; 4096]);
     let mut done = 0;
     while done < len {
@@ -97,22 +102,22 @@ pub(crate) fn copy(m: &Xen, from: u64, to: u64, len: u64) -> Result<(), HandoffE
 
 /// A guest's pages, as far as they are no matter of its type.
 #[derive(Debug, Default)]
-pub(crate) struct Stock {
+pub struct Stock {
     /// The pages that are free.
-    pub(crate) free: Extents,
+    pub free: Extents,
     /// Pages that were taken from the free ones for good since the start.
-    pub(crate) kept: Extents,
+    pub kept: Extents,
     /// Pages that were free once more, after they had been kept for tables.
-    pub(crate) returned: Extents,
+    pub returned: Extents,
     /// What the heap was given.
-    pub(crate) heap: HeapPieces,
+    pub heap: HeapPieces,
     /// What is mapped for one attempt: address, pages.
-    pub(crate) areas: Vec<(u64, u64)>,
+    pub areas: Vec<(u64, u64)>,
 }
 
 impl Stock {
     /// Notes that pages were mapped, for the end of the attempt.
-    pub(crate) fn mapped(&mut self, at: u64, pages: usize) {
+    pub fn mapped(&mut self, at: u64, pages: usize) {
         if at != MODULE_BUFFER {
             self.areas
                 .push((at, u64::try_from(pages).unwrap_or(u64::MAX)));
@@ -122,18 +127,18 @@ impl Stock {
 
 /// What [`Guest::hand_off`] tells when all is staged.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// Pages that changed their place (PV), or are copied last (PVH).
-    pub(crate) moved: u64,
+    pub moved: u64,
     /// Where the next kernel's command line is.
-    pub(crate) command_line_at: u64,
+    pub command_line_at: u64,
 }
 
 /// Runs when all is staged and only the release is left.
-pub(crate) type WhenStaged<'a, G> = &'a mut dyn FnMut(&mut G, Outcome) -> Result<(), HandoffError>;
+pub type WhenStaged<'a, G> = &'a mut dyn FnMut(&mut G, Outcome) -> Result<(), HandoffError>;
 
 /// A guest of one type.
-pub(crate) trait Guest: Sized {
+pub trait Guest: Sized {
     /// The hypervisor and memory.
     fn machine(&self) -> &'static Xen;
     /// `"PV domU"` and the like.

@@ -12,18 +12,18 @@ use crate::arch::{Xen, machine};
 
 /// Where lines go.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Report {
+pub struct Report {
     console: Console,
 }
 
 impl Report {
     /// Lines for a console.
-    pub(crate) const fn new(console: Console) -> Self {
+    pub const fn new(console: Console) -> Self {
         Self { console }
     }
 
     /// Has a panic written there, too.
-    pub(crate) fn keep_for_panic(&self) {
+    pub fn keep_for_panic(&self) {
         if let Console::Ring { page, port } = self.console {
             PANIC_PORT.store(port, Ordering::Relaxed);
             PANIC_PAGE.store(page, Ordering::Relaxed);
@@ -31,18 +31,18 @@ impl Report {
     }
 
     /// Writes `kexen: ` and a line.
-    pub(crate) fn line<M: Machine + ?Sized>(&self, m: &M, text: Arguments<'_>) {
+    pub fn line<M: Machine + ?Sized>(&self, m: &M, text: Arguments<'_>) {
         let line = format!("kexen: {text}\n");
         self.console.write(m, line.as_bytes());
     }
 
     /// Writes text as it is.
-    pub(crate) fn raw<M: Machine + ?Sized>(&self, m: &M, text: &str) {
+    pub fn raw<M: Machine + ?Sized>(&self, m: &M, text: &str) {
         self.console.write(m, text.as_bytes());
     }
 
     /// The console itself.
-    pub(crate) const fn console(&self) -> Console {
+    pub const fn console(&self) -> Console {
         self.console
     }
 }
@@ -52,7 +52,7 @@ static PANIC_PAGE: AtomicU64 = AtomicU64::new(0);
 static PANIC_PORT: AtomicU32 = AtomicU32::new(0);
 
 /// A panic's line: on the guest's console if it is known, on Xen's anyway.
-pub(crate) fn panic(m: &Xen, text: Arguments<'_>) {
+pub fn panic(m: &Xen, text: Arguments<'_>) {
     let page = PANIC_PAGE.load(Ordering::Relaxed);
     if page != 0 {
         let port = PANIC_PORT.load(Ordering::Relaxed);
@@ -66,7 +66,7 @@ pub(crate) fn panic(m: &Xen, text: Arguments<'_>) {
 /// A line for the hypervisor's console, before the guest's own is known: by
 /// `console_io`, which a domU may not always use, and in a PVH guest by the
 /// port that Xen logs.
-pub(crate) fn early(m: &Xen, text: Arguments<'_>) {
+pub fn early(m: &Xen, text: Arguments<'_>) {
     let line = format!("kexen: {text}\n");
     if kexen_guest::hypercall::console_write(m, line.as_bytes()).is_err() && !m.is_pv() {
         line.bytes().for_each(machine::debug_port);
@@ -74,7 +74,7 @@ pub(crate) fn early(m: &Xen, text: Arguments<'_>) {
 }
 
 /// Bytes as a person reads them.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
     if bytes >= MIB {
         format!("{}.{} MiB", bytes / MIB, (bytes % MIB) * 10 / MIB)

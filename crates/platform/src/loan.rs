@@ -7,13 +7,13 @@ use kexen_guest::Machine;
 use crate::failure::Failure;
 
 /// A range of the archive as offset and length.
-pub(crate) fn offset_len(range: &Range<usize>) -> (u64, u64) {
+pub fn offset_len(range: &Range<usize>) -> (u64, u64) {
     let from = u64::try_from(range.start).unwrap_or(u64::MAX);
     (from, u64::try_from(range.len()).unwrap_or(u64::MAX))
 }
 
 /// Lends guest memory to a function with a result of its own.
-pub(crate) fn lent<M: Machine + ?Sized, T>(
+pub fn lent<M: Machine + ?Sized, T>(
     m: &M,
     at: u64,
     len: u64,

@@ -9,35 +9,54 @@ use kexen_image::{DecompressError, ImageError};
 
 /// Why something could not be started.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// There is no boot module.
     NoModule,
     /// The boot module is not an archive that can be used.
     Module(ModuleError),
     /// The boot module could not be decompressed.
     ModuleData(DecompressError),
-    /// No entry of that name; the names there are.
-    NoEntry { wanted: String, known: String },
+    /// No entry of that name.
+    NoEntry {
+        /// The name.
+        wanted: String,
+        /// The names there are.
+        known: String,
+    },
     /// The file `kernel` of an entry is not one that can be used.
-    Kernel { file: String, error: ImageError },
+    Kernel {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        error: ImageError,
+    },
     /// The file `kernel` of an entry could not be decompressed.
     KernelData {
+        /// The file.
         file: String,
+        /// What is wrong with its data.
         error: DecompressError,
     },
     /// The kernel cannot start in a guest of this type.
     CannotStart {
+        /// The file.
         file: String,
+        /// The guest's type.
         guest: &'static str,
+        /// What the kernel lacks.
         why: String,
     },
     /// The hand-off stopped.
     Handoff(HandoffError),
     /// What the stage before left in memory is not as it left it.
     Marker {
+        /// Pages that carry their marker.
         pages: u64,
+        /// The checksum over them.
         sum: u64,
+        /// Pages that were marked.
         want_pages: u64,
+        /// The checksum over those.
         want_sum: u64,
     },
 }

@@ -30,11 +30,13 @@ const PEEK: usize = 64 * 1024;
 
 /// A kernel in memory.
 #[derive(Debug)]
-pub(crate) struct Kernel {
+pub struct Kernel {
     /// For messages: `entry default: kernel 6.1.0 (bzImage, LZ4)`.
-    pub(crate) what: String,
-    pub(crate) buffer_len: u64,
-    pub(crate) packed_len: u64,
+    pub what: String,
+    /// Bytes of the decompressed file.
+    pub buffer_len: u64,
+    /// Bytes of the compressed one.
+    pub packed_len: u64,
     notes: XenNotes,
     elf: Elf,
     placement: Placement,
@@ -43,11 +45,7 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// What a hand-off needs.
-    pub(crate) fn ready<'a>(
-        &'a self,
-        initrd: Option<(u64, u64)>,
-        command_line: &'a str,
-    ) -> Ready<'a> {
+    pub fn ready<'a>(&'a self, initrd: Option<(u64, u64)>, command_line: &'a str) -> Ready<'a> {
         Ready {
             notes: &self.notes,
             elf_entry: self.elf.entry,
@@ -71,7 +69,7 @@ struct Head {
 }
 
 /// Loads the kernel of an entry of the boot module at `at`.
-pub(crate) fn load<G: Guest>(
+pub fn load<G: Guest>(
     guest: &mut G,
     report: &Report,
     quiet: bool,

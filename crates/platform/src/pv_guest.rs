@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Virtual address of pfn 0, as this image's notes ask.
-pub(crate) const VIRT_BASE: u64 = 0xffff_ffff_c000_0000;
+pub const VIRT_BASE: u64 = 0xffff_ffff_c000_0000;
 /// Where shared info is mapped while it is looked at.
 const SHARED_INFO: u64 = GLANCE + (1 << 32);
 /// Where a probe has the grant table.
@@ -37,7 +37,8 @@ const GRANT_TABLE: u64 = GLANCE + (2 << 32);
 const ORPHAN: u64 = GLANCE + (3 << 32);
 
 /// The guest, as the boot image sees it.
-pub(crate) struct PvGuest {
+#[derive(Debug)]
+pub struct PvGuest {
     m: &'static Xen,
     start: Start,
     space: AddressSpace,
@@ -76,7 +77,7 @@ impl Module {
 
 impl PvGuest {
     /// Takes stock of what the builder left.
-    pub(crate) fn new(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
+    pub fn new(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
         let boot = start.boot_pages();
         let direct = boot + PADDING_PAGES;
         let p2m = start.info.mfn_list;
@@ -361,7 +362,7 @@ impl Guest for PvGuest {
         let mut stubs = Box::new([0; 4096]);
         arch::machine::copy_of_hypercall_page(&mut stubs);
         if let Some(value) = notes.hypercall_page
-            && stubs.iter().all(|byte| *byte == 0)
+            && stubs.iter().take(2048).all(|byte| *byte == 0)
         {
             return Err(HandoffError::Kernel {
                 field: "HYPERCALL_PAGE",

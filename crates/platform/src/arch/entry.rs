@@ -3,19 +3,27 @@
 //! Protocols: the PV start of day of Xen's `include/public/xen.h` (64-bit,
 //! paging on, `rsi` = virtual address of `start_info`) and the PVH start of
 //! `docs/misc/pvh.pandoc` (32-bit, paging off, `ebx` = physical address of
-//! `hvm_start_info`).
+//! `hvm_start_info`), and Multiboot (GNU Multiboot Specification 0.6.96:
+//! 32-bit, paging off, `eax` = 0x2badb002, `ebx` = information structure),
+//! which is how a device model's `-kernel` starts an ELF file in an HVM guest.
 //!
 //! Order of steps:
 //! - PV: own stack, clear flags, into Rust.
-//! - PVH: identity map of the low 4 GiB in 2 MiB pages and the image's
+//! - PVH, Multiboot: identity map of the low 4 GiB in 2 MiB pages and the image's
 //!   virtual range (the same L2 tables), long mode, own stack, into Rust.
 //!
 //! Memory shared with others: none yet; both stubs touch only the image.
 
 use core::arch::global_asm;
 
-/// Bytes of stack that both entry points switch to.
-pub(crate) const STACK_BYTES: usize = 256 * 1024;
+use super::{Xen, machine};
+use crate::Boot;
+
+/// What a Multiboot loader leaves in `eax`.
+const MULTIBOOT_LOADED: u64 = 0x2bad_b002;
+
+/// Bytes of stack that all entry points switch to.
+const STACK_BYTES: usize = 256 * 1024;
 
 global_asm!(
     r#"
@@ -49,6 +57,19 @@ global_asm!(
     kexen_note 17, .long (1 << 0) + (1 << 4) + (1 << 11)
     kexen_note 18, .long pvh_start - KEXEN_OFFSET /* PHYS32_ENTRY */
 
+    /* Xen writes its stubs over this: it is read before the image starts. */
+    .section .text.multiboot, "ax", @progbits
+    .balign 4
+kexen_multiboot:
+    .long 0x1badb002                    /* magic */
+    .long (1 << 16) | (1 << 1)          /* addresses; a memory map */
+    .long -(0x1badb002 + (1 << 16) + (1 << 1))
+    .long kexen_multiboot - KEXEN_OFFSET
+    .long KEXEN_PHYS                    /* load_addr */
+    .long kexen_data_end - KEXEN_OFFSET /* load_end_addr */
+    .long bss_end - KEXEN_OFFSET        /* bss_end_addr */
+    .long multiboot_start - KEXEN_OFFSET /* entry_addr */
+
     .section .text.entry, "ax", @progbits
     .code64
     .global pv_start
@@ -66,8 +87,17 @@ pv_start:
     .global pvh_start
     .type pvh_start, @function
 pvh_start:
-    cld
+    xor %esi, %esi
+    jmp 1f
+
+    /* eax says that a Multiboot loader was here, ebx points to its words. */
+    .global multiboot_start
+multiboot_start:
+    mov %eax, %esi
+
+1:  cld
     cli
+    mov %esi, %ebp
     /* L2: 2048 entries of 2 MiB, present, writable, large. */
     mov $(kexen_boot_l2 - KEXEN_OFFSET), %edi
     mov $0x83, %eax
@@ -129,6 +159,7 @@ pvh_start:
     mov %eax, %fs
     mov %eax, %gs
     mov %ebx, %edi
+    mov %ebp, %esi
     movabs $5f, %rax
     jmp *%rax
 5:  lea kexen_stack_end(%rip), %rsp
@@ -147,7 +178,7 @@ kexen_gdt_pointer:
     .word kexen_gdt_pointer - kexen_gdt - 1
     .quad kexen_gdt - KEXEN_OFFSET
 
-    /* Last in the image: guest memory, not Rust's (boot/kexen.ld). */
+    /* Last in the image: guest memory, not Rust's (kexen.ld). */
     .section .bss.tables, "aw", @nobits
     .balign 4096
     .global kexen_boot_l4
@@ -165,8 +196,36 @@ kexen_stack: .zero {stack}
 kexen_stack_end:
     .text
     "#,
-    pv_main = sym crate::pv_main,
-    pvh_main = sym crate::pvh_main,
+    pv_main = sym pv_main,
+    pvh_main = sym pvh_main,
     stack = const STACK_BYTES,
     options(att_syntax)
 );
+
+unsafe extern "Rust" {
+    /// What [`crate::entry!`] names.
+    safe fn kexen_main(boot: Boot) -> !;
+}
+
+/// Rust's part of the PV entry: `rsi` was the address of `start_info`.
+extern "C" fn pv_main(start_info: u64) -> ! {
+    kexen_main(Boot::Pv(Xen::start_pv(), start_info))
+}
+
+/// Rust's part of the other entries: `ebx` was the address of the start
+/// structure, `eax` says whose it is if it was Multiboot's.
+extern "C" fn pvh_main(start: u64, magic: u64) -> ! {
+    let Some(m) = Xen::start_pvh() else {
+        // Nobody to tell but a debug port.
+        b"kexen: not a Xen guest\n"
+            .iter()
+            .copied()
+            .for_each(machine::debug_port);
+        machine::halt()
+    };
+    kexen_main(if magic == MULTIBOOT_LOADED {
+        Boot::Multiboot(m, start)
+    } else {
+        Boot::Pvh(m, start)
+    })
+}

@@ -28,7 +28,8 @@ use crate::{
 };
 
 /// The guest, as the boot image sees it.
-pub(crate) struct PvhGuest {
+#[derive(Debug)]
+pub struct PvhGuest {
     m: &'static Xen,
     start: Start,
     space: AddressSpace,
@@ -57,7 +58,7 @@ impl Module {
 
 impl PvhGuest {
     /// Takes stock of what the builder left.
-    pub(crate) fn new(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
+    pub fn new(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
         let mut free = start.ram();
         free.remove(Extent::new(0, 1));
         let (image, end) = machine::physical_image();

@@ -2,9 +2,9 @@
 //! [`Machine`](kexen_guest::Machine), the heap, the last instructions
 //! before a jump. All `unsafe` of the boot image is in this folder.
 
-pub(crate) mod entry;
-pub(crate) mod heap;
-pub(crate) mod jump;
-pub(crate) mod machine;
+pub mod entry;
+pub mod heap;
+pub mod jump;
+pub mod machine;
 
-pub(crate) use machine::Xen;
+pub use machine::Xen;

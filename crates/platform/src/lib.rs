@@ -1,0 +1,86 @@
+//! What a Rust kernel stands on under Xen: how it is entered, hypercalls,
+//! memory, vCPUs, and the hand-off to the next kernel.
+//!
+//! A kernel names its main function with [`entry!`], is linked with this
+//! crate's `kexen.ld`, and finds itself in 64-bit mode with a stack and a
+//! heap, whichever way it was started:
+//!
+//! | started as | by | [`Boot`] |
+//! |---|---|---|
+//! | PV | a toolstack, or Xen (dom0) | [`Boot::Pv`] |
+//! | PVH | a toolstack, or Xen (dom0) | [`Boot::Pvh`] |
+//! | HVM | `kernel=`: the device model's Multiboot loader | [`Boot::Multiboot`] |
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`arch`] | entry code, hypercalls, heap, trampolines: all `unsafe` |
+//! | [`guest`] | what a guest of any type offers; [`pv_guest`], [`pvh_guest`] |
+//! | [`module`], [`kernel`] | the boot module; a kernel from file to memory |
+//! | [`loan`], [`report`] | guest memory as slices; lines for the console |
+//! | [`failure`] | why something could not be started |
+
+#![no_std]
+
+extern crate alloc;
+
+pub mod arch;
+pub mod failure;
+pub mod guest;
+pub mod kernel;
+pub mod loan;
+pub mod module;
+pub mod pv_guest;
+pub mod pvh_guest;
+pub mod report;
+
+use kexen_abi::sched::SHUTDOWN_CRASH;
+use kexen_guest::hypercall;
+
+pub use arch::Xen;
+
+use arch::machine;
+
+/// How this kernel was started, and the machine it runs on.
+#[derive(Clone, Copy, Debug)]
+pub enum Boot {
+    /// Paravirtualised; the virtual address of `start_info`.
+    Pv(&'static Xen, u64),
+    /// PVH; the physical address of `hvm_start_info`.
+    Pvh(&'static Xen, u64),
+    /// HVM, by Multiboot; the physical address of the information structure.
+    Multiboot(&'static Xen, u64),
+}
+
+impl Boot {
+    /// The hypervisor and memory.
+    #[must_use]
+    pub const fn machine(&self) -> &'static Xen {
+        match self {
+            Self::Pv(m, _) | Self::Pvh(m, _) | Self::Multiboot(m, _) => m,
+        }
+    }
+}
+
+/// Names the function that a kernel begins with: `fn(Boot) -> !`.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        fn kexen_main(boot: $crate::Boot) -> ! {
+            $main(boot)
+        }
+    };
+}
+
+/// Ends the guest where not even a console is known.
+pub fn give_up(m: &Xen, why: core::fmt::Arguments<'_>) -> ! {
+    report::panic(m, format_args!("error: {why}"));
+    loop {
+        let _ = hypercall::shutdown(m, SHUTDOWN_CRASH);
+    }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    give_up(machine::in_panic(), format_args!("panic: {info}"))
+}
