@@ -296,17 +296,63 @@ pub(crate) fn event_channel<M: Machine + ?Sized>(
 /// `SCHEDOP_poll` on one port, until it is pending. The array of ports is
 /// the four bytes of guest memory at `ports`.
 pub(crate) fn poll<M: Machine + ?Sized>(m: &M, ports: u64) -> Result<(), HypercallError> {
+    poll_until(m, ports, 1, 0)
+}
+
+/// `SCHEDOP_poll` on ports, whose array is in guest memory at `ports`, until
+/// one is pending or the system time is `until` (0: for ever).
+pub fn poll_until<M: Machine + ?Sized>(
+    m: &M,
+    ports: u64,
+    count: u32,
+    until: u64,
+) -> Result<(), HypercallError> {
     let arg = sched::SchedPoll {
         ports,
-        nr_ports: 1,
+        nr_ports: count,
         pad: 0,
-        timeout: 0,
+        timeout: until,
     };
     let result = m.hypercall(
         Hypercall::SCHED_OP,
         &mut [Arg::Value(sched::SCHEDOP_POLL), Arg::In(arg.as_bytes())],
     );
     check(Hypercall::SCHED_OP, "poll", result).map(drop)
+}
+
+/// `HVMOP_set_param` of the guest itself.
+pub fn set_hvm_param<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    index: u32,
+    value: u64,
+) -> Result<(), HypercallError> {
+    let param = hvm::HvmParam {
+        domid: DOMID_SELF,
+        pad: 0,
+        index,
+        value,
+    };
+    let result = m.hypercall(
+        Hypercall::HVM_OP,
+        &mut [Arg::Value(hvm::HVMOP_SET_PARAM), Arg::In(param.as_bytes())],
+    );
+    check(Hypercall::HVM_OP, what, result).map(drop)
+}
+
+/// Whether Xen offers this guest a feature (`XENFEAT_*`, below 32).
+pub fn feature<M: Machine + ?Sized>(m: &M, number: u32) -> Result<bool, HypercallError> {
+    let mut map = [0_u32; 2];
+    let result = m.hypercall(
+        Hypercall::XEN_VERSION,
+        &mut [
+            Arg::Value(features::XENVER_GET_FEATURES),
+            Arg::InOut(map.as_mut_bytes()),
+        ],
+    );
+    check(Hypercall::XEN_VERSION, "get_features", result)?;
+    let [_, bits] = map;
+    Ok(number < 32 && bits & (1 << number) != 0)
 }
 
 /// `XENMEM_add_to_physmap` of the shared info page at a gfn.

@@ -10,7 +10,11 @@
 //! | [`hypercall`] | typed calls, every result checked |
 //! | [`extents`] | sets of pages as sorted runs |
 //! | [`console`] | the console ring and the hypervisor's console |
-//! | [`events`] | ports: notify, clear, wait |
+//! | [`events`] | ports: open, notify, clear, wait |
+//! | [`pirqs`] | interrupts of emulated devices as event channels |
+//! | [`vcpus`] | virtual processors: how many, up and down, timers |
+//! | [`clock`] | Xen's clock |
+//! | [`shared_info`] | where shared info is, and its moves under readers |
 //! | [`grants`] | entries of the grant table, and their legal end |
 //! | [`abandon`] | a page out of another domain's hands, without its help |
 //! | [`release`] | calls that give back what was taken |
@@ -23,6 +27,7 @@
 extern crate alloc;
 
 pub mod abandon;
+pub mod clock;
 pub mod console;
 pub mod events;
 pub mod extents;
@@ -30,8 +35,11 @@ pub mod grants;
 pub mod hvm;
 pub mod hypercall;
 pub mod machine;
+pub mod pirqs;
 pub mod pv;
 pub mod release;
+pub mod shared_info;
+pub mod vcpus;
 
 pub use extents::{Extent, Extents};
 pub use hypercall::HypercallError;

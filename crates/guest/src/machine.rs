@@ -92,6 +92,11 @@ pub trait Machine {
     /// guest may do that itself (PVH). Under PV it is a hypercall instead.
     fn invalidate(&self, at: u64);
 
+    /// The processor's time stamp counter; always 0 on a machine without one.
+    fn tsc(&self) -> u64 {
+        0
+    }
+
     /// Reads a 64-bit word.
     fn read64(&self, at: u64) -> Result<u64, Fault> {
         let mut bytes = [0; 8];

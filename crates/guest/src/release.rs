@@ -54,20 +54,30 @@ pub enum Area {
     TimePage,
 }
 
+impl Area {
+    /// The operation that registers it, and with "none" unregisters it.
+    pub(crate) const fn register(self) -> u64 {
+        match self {
+            Self::RunstateAddress => VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA,
+            Self::TimeAddress => VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA,
+            Self::RunstatePage => VCPUOP_REGISTER_RUNSTATE_PHYS_AREA,
+            Self::TimePage => VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA,
+        }
+    }
+}
+
 /// Has Xen write an area no more (`common_vcpu_op`, `map_guest_area`).
 pub fn unregister_area<M: Machine + ?Sized>(
     m: &M,
     vcpu: u32,
     area: Area,
 ) -> Result<(), HypercallError> {
-    let (op, none) = match area {
-        Area::RunstateAddress => (VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, 0),
-        Area::TimeAddress => (VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA, 0),
-        Area::RunstatePage => (VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, u64::MAX),
-        Area::TimePage => (VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, u64::MAX),
+    let none = match area {
+        Area::RunstateAddress | Area::TimeAddress => 0,
+        Area::RunstatePage | Area::TimePage => u64::MAX,
     };
     let mut args = [
-        Arg::Value(op),
+        Arg::Value(area.register()),
         Arg::Value(u64::from(vcpu)),
         Arg::In(none.as_bytes()),
     ];

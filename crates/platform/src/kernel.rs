@@ -45,6 +45,7 @@ pub struct Kernel {
 
 impl Kernel {
     /// What a hand-off needs.
+    #[must_use]
     pub fn ready<'a>(&'a self, initrd: Option<(u64, u64)>, command_line: &'a str) -> Ready<'a> {
         Ready {
             notes: &self.notes,

@@ -17,6 +17,7 @@
 //! | [`guest`] | what a guest of any type offers; [`pv_guest`], [`pvh_guest`] |
 //! | [`module`], [`kernel`] | the boot module; a kernel from file to memory |
 //! | [`loan`], [`report`] | guest memory as slices; lines for the console |
+//! | [`vcpus`], [`lapic`] | further vCPUs: started, parked, made as new |
 //! | [`failure`] | why something could not be started |
 
 #![no_std]
@@ -27,11 +28,13 @@ pub mod arch;
 pub mod failure;
 pub mod guest;
 pub mod kernel;
+pub mod lapic;
 pub mod loan;
 pub mod module;
 pub mod pv_guest;
 pub mod pvh_guest;
 pub mod report;
+pub mod vcpus;
 
 use kexen_abi::sched::SHUTDOWN_CRASH;
 use kexen_guest::hypercall;

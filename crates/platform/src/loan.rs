@@ -7,6 +7,7 @@ use kexen_guest::Machine;
 use crate::failure::Failure;
 
 /// A range of the archive as offset and length.
+#[must_use]
 pub fn offset_len(range: &Range<usize>) -> (u64, u64) {
     let from = u64::try_from(range.start).unwrap_or(u64::MAX);
     (from, u64::try_from(range.len()).unwrap_or(u64::MAX))

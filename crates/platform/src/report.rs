@@ -18,6 +18,7 @@ pub struct Report {
 
 impl Report {
     /// Lines for a console.
+    #[must_use]
     pub const fn new(console: Console) -> Self {
         Self { console }
     }
@@ -42,6 +43,7 @@ impl Report {
     }
 
     /// The console itself.
+    #[must_use]
     pub const fn console(&self) -> Console {
         self.console
     }
@@ -74,6 +76,7 @@ pub fn early(m: &Xen, text: Arguments<'_>) {
 }
 
 /// Bytes as a person reads them.
+#[must_use]
 pub fn size(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
     if bytes >= MIB {

@@ -137,6 +137,7 @@ const _: () = {
 };
 
 /// The code of the PV trampoline.
+#[must_use]
 pub fn pv_code() -> &'static [u8] {
     between(
         &raw const kexen_pv_trampoline,
@@ -145,6 +146,7 @@ pub fn pv_code() -> &'static [u8] {
 }
 
 /// The code of the PVH trampoline.
+#[must_use]
 pub fn pvh_code() -> &'static [u8] {
     between(
         &raw const kexen_pvh_trampoline,
@@ -160,7 +162,7 @@ fn between(start: *const u8, end: *const u8) -> &'static [u8] {
 }
 
 /// Runs the trampoline that a `Released` hand-off put at `page`.
-pub fn run(page: u64) -> Infallible {
+pub(crate) fn run(page: u64) -> Infallible {
     // SAFETY: only `Released::jump` calls this, with the address of the page
     // into which the matching code was copied; it is mapped and executable.
     unsafe {

@@ -16,6 +16,7 @@ use core::{
 
 use kexen_abi::hypercall::{HYPERCALL_COUNT, Hypercall};
 use kexen_guest::{Arg, Fault, Machine, MultiCall};
+use spin::Mutex;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 unsafe extern "C" {
@@ -46,14 +47,14 @@ impl<const N: usize> Ranges<N> {
     fn hit(&self, start: u64, end: u64) -> bool {
         self.0
             .iter()
-            .any(|(s, e)| start < e.load(Ordering::Relaxed) && end > s.load(Ordering::Relaxed))
+            .any(|(s, e)| start < e.load(Ordering::SeqCst) && end > s.load(Ordering::SeqCst))
     }
 
     fn add(&self, start: u64, end: u64) -> bool {
         for (s, e) in &self.0 {
             if e.load(Ordering::Relaxed) == 0 {
-                s.store(start, Ordering::Relaxed);
-                e.store(end, Ordering::Relaxed);
+                s.store(start, Ordering::SeqCst);
+                e.store(end, Ordering::SeqCst);
                 return true;
             }
         }
@@ -77,6 +78,9 @@ pub struct Xen {
     kind: AtomicU8,
     owned: Ranges<16>,
     lent: Ranges<8>,
+    /// Accesses under way, on all vCPUs: a loan begins when there are none.
+    accesses: AtomicU32,
+    lending: Mutex<()>,
     calls: [AtomicU32; HYPERCALL_COUNT],
     written: AtomicU64,
     zeroed: AtomicU64,
@@ -86,25 +90,28 @@ static XEN: Xen = Xen {
     kind: AtomicU8::new(0),
     owned: Ranges::new(),
     lent: Ranges::new(),
+    accesses: AtomicU32::new(0),
+    lending: Mutex::new(()),
     calls: [const { AtomicU32::new(0) }; HYPERCALL_COUNT],
     written: AtomicU64::new(0),
     zeroed: AtomicU64::new(0),
 };
 
 /// The machine, for a panic alone; everybody else is handed it.
+#[must_use]
 pub fn in_panic() -> &'static Xen {
     &XEN
 }
 
 impl Xen {
     /// The machine of a PV guest. Once, from the entry point.
-    pub fn start_pv() -> &'static Self {
+    pub(super) fn start_pv() -> &'static Self {
         Self::start(KIND_PV)
     }
 
     /// The machine of a PVH guest, if this is one. Once, from the entry
     /// point.
-    pub fn start_pvh() -> Option<&'static Self> {
+    pub(super) fn start_pvh() -> Option<&'static Self> {
         let vendor = x86_64::__cpuid(0);
         let amd = matches!(&vendor.ebx.to_le_bytes(), b"Auth" | b"Hygo");
         let machine = Self::start(if amd { KIND_AMD } else { KIND_INTEL });
@@ -133,7 +140,7 @@ impl Xen {
     }
 
     /// Makes mapped guest pages Rust's own and gives them to the heap.
-    pub fn give_to_heap(&self, address: u64, len: u64) -> bool {
+    pub(crate) fn give_to_heap(&self, address: u64, len: u64) -> bool {
         let end = address.saturating_add(len);
         !self.owned.hit(address, end)
             && !self.lent.hit(address, end)
@@ -182,6 +189,35 @@ impl Xen {
     }
 }
 
+/// An access that is under way; a loan waits for its end.
+struct Access<'a> {
+    xen: &'a Xen,
+    at: *mut u8,
+}
+
+impl Drop for Access<'_> {
+    fn drop(&mut self) {
+        self.xen.accesses.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Xen {
+    /// Begins an access: counted before it is checked, so that a loan that
+    /// is made meanwhile is seen by one or the other.
+    fn access(&self, at: u64, len: u64) -> Result<Access<'_>, Fault> {
+        self.accesses.fetch_add(1, Ordering::SeqCst);
+        let mut access = Access {
+            xen: self,
+            at: core::ptr::null_mut(),
+        };
+        access.at = self.check(at, len)?;
+        Ok(access)
+    }
+}
+
+/// Ticks that a loan waits for accesses of other vCPUs.
+const PATIENCE: u64 = 20_000_000_000;
+
 /// First and one past the last address of what Rust owns of the image.
 fn image() -> (u64, u64) {
     let address = |symbol: *const u8| u64::try_from(symbol.addr()).unwrap_or(0);
@@ -193,6 +229,7 @@ fn image() -> (u64, u64) {
 
 /// First and one past the last physical address of the whole image, its
 /// page tables too, in a PVH guest.
+#[must_use]
 pub fn physical_image() -> (u64, u64) {
     let address = |symbol: *const u8| {
         let address = u64::try_from(symbol.addr()).unwrap_or(0);
@@ -205,6 +242,7 @@ pub fn physical_image() -> (u64, u64) {
 }
 
 /// Physical address of the page directory that a PVH guest starts on.
+#[must_use]
 pub fn boot_l4() -> u64 {
     let address = (&raw const kexen_boot_l4).addr();
     u64::try_from(address)
@@ -213,6 +251,7 @@ pub fn boot_l4() -> u64 {
 }
 
 /// A page of guest memory for what a hypercall reads or writes by address.
+#[must_use]
 pub fn scratch() -> u64 {
     u64::try_from((&raw const kexen_scratch).addr()).unwrap_or(0)
 }
@@ -320,7 +359,8 @@ impl Machine for Xen {
 
     fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Fault> {
         let len = u64::try_from(into.len()).unwrap_or(u64::MAX);
-        let from = self.check(at, len)?;
+        let access = self.access(at, len)?;
+        let from = access.at;
         // SAFETY: the source is guest memory (checked), the destination a
         // slice of that length; the copy is one instruction, so that a
         // writer on the other side is no data race of Rust's.
@@ -333,7 +373,8 @@ impl Machine for Xen {
 
     fn write(&self, at: u64, from: &[u8]) -> Result<(), Fault> {
         let len = u64::try_from(from.len()).unwrap_or(u64::MAX);
-        let to = self.check(at, len)?;
+        let access = self.access(at, len)?;
+        let to = access.at;
         self.written.fetch_add(len, Ordering::Relaxed);
         // SAFETY: as in `read`, the other way round.
         unsafe {
@@ -344,7 +385,8 @@ impl Machine for Xen {
     }
 
     fn fill(&self, at: u64, len: u64, byte: u8) -> Result<(), Fault> {
-        let to = self.check(at, len)?;
+        let access = self.access(at, len)?;
+        let to = access.at;
         self.zeroed.fetch_add(len, Ordering::Relaxed);
         // SAFETY: `len` bytes from `to` are guest memory (checked).
         unsafe {
@@ -355,18 +397,31 @@ impl Machine for Xen {
     }
 
     fn lend(&self, at: u64, len: u64, to: &mut dyn FnMut(&mut [u8])) -> Result<(), Fault> {
-        let start = self.check(at, len)?;
         let fault = |why| Fault {
             address: at,
             len,
             why,
         };
         let size = usize::try_from(len).map_err(|_| fault("is too long"))?;
-        if !self.lent.add(at, at + len) {
-            return Err(fault("is one loan too many"));
+        let start = {
+            let _one_at_a_time = self.lending.lock();
+            let start = self.check(at, len)?;
+            if !self.lent.add(at, at + len) {
+                return Err(fault("is one loan too many"));
+            }
+            start
+        };
+        let since = self.tsc();
+        while self.accesses.load(Ordering::SeqCst) != 0 {
+            if self.tsc().wrapping_sub(since) > PATIENCE {
+                self.lent.remove(at, at + len);
+                return Err(fault("is not let go by another vCPU"));
+            }
+            super::vcpu::relax();
         }
         // SAFETY: guest memory that Rust owns nowhere else and that was not
-        // lent before (both checked); entered as lent until the slice dies.
+        // lent before (both checked); entered as lent until the slice dies,
+        // and no access that was checked before is still under way.
         let slice = unsafe { core::slice::from_raw_parts_mut(start, size) };
         to(slice);
         self.lent.remove(at, at + len);
@@ -374,14 +429,16 @@ impl Machine for Xen {
     }
 
     fn load32(&self, at: u64) -> Result<u32, Fault> {
-        let word = self.check(at, 4)?.cast::<u32>();
+        let access = self.access(at, 4)?;
+        let word = access.at.cast::<u32>();
         // SAFETY: four bytes of guest memory (checked), aligned by contract.
         let word = unsafe { AtomicU32::from_ptr(word) };
         Ok(word.load(Ordering::Acquire))
     }
 
     fn store32(&self, at: u64, value: u32) -> Result<(), Fault> {
-        let word = self.check(at, 4)?.cast::<u32>();
+        let access = self.access(at, 4)?;
+        let word = access.at.cast::<u32>();
         // SAFETY: four bytes of guest memory (checked), aligned by contract.
         let word = unsafe { AtomicU32::from_ptr(word) };
         word.store(value, Ordering::Release);
@@ -389,13 +446,18 @@ impl Machine for Xen {
     }
 
     fn exchange32(&self, at: u64, old: u32, new: u32) -> Result<u32, Fault> {
-        let word = self.check(at, 4)?.cast::<u32>();
+        let access = self.access(at, 4)?;
+        let word = access.at.cast::<u32>();
         // SAFETY: four bytes of guest memory (checked), aligned by contract.
         let word = unsafe { AtomicU32::from_ptr(word) };
         let result = word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
         Ok(match result {
             Ok(was) | Err(was) => was,
         })
+    }
+
+    fn tsc(&self) -> u64 {
+        super::vcpu::tsc()
     }
 
     fn invalidate(&self, at: u64) {

@@ -6,5 +6,6 @@ pub mod entry;
 pub mod heap;
 pub mod jump;
 pub mod machine;
+pub mod vcpu;
 
 pub use machine::Xen;

@@ -1,0 +1,189 @@
+//! Further vCPUs: started, parked, let on again.
+//!
+//! Order of steps of a start: a stack, the context (`VCPUOP_initialise`), up;
+//! the vCPU says that it has come, with its APIC's identifier. Order of a
+//! park: the hand-off asks; each vCPU comes to [`checkpoint`] by itself and
+//! stays there, with a locked write that says so; one that does not come in
+//! time is named. Parked vCPUs can be let on; what cannot be undone (INIT)
+//! comes with the release of the hand-off.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use kexen_guest::{
+    HypercallError, Machine,
+    hypercall::sched_yield,
+    vcpus::{self, Context64},
+};
+use spin::Once;
+
+use crate::arch::{Xen, machine, vcpu};
+
+/// More vCPUs than these are not started.
+pub const MOST: usize = 128;
+
+/// What a vCPU is doing.
+const NEVER: u32 = 0;
+const RUNS: u32 = 1;
+const PARKED: u32 = 2;
+
+struct Slot {
+    state: AtomicU32,
+    apic_id: AtomicU32,
+    main: Once<fn(&'static Xen, u32) -> !>,
+}
+
+static SLOTS: [Slot; MOST] = [const {
+    Slot {
+        state: AtomicU32::new(NEVER),
+        apic_id: AtomicU32::new(u32::MAX),
+        main: Once::new(),
+    }
+}; MOST];
+
+static PARK: AtomicBool = AtomicBool::new(false);
+
+/// Why a vCPU does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VcpuError {
+    /// Xen refused a call.
+    Hypercall(HypercallError),
+    /// There is no slot for this one, or it was started before.
+    Taken(u32),
+    /// It did not come up in time.
+    Silent(u32),
+    /// It did not come to its checkpoint in time.
+    Unparked(u32),
+}
+
+impl From<HypercallError> for VcpuError {
+    fn from(error: HypercallError) -> Self {
+        Self::Hypercall(error)
+    }
+}
+
+impl core::fmt::Display for VcpuError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Hypercall(error) => error.fmt(f),
+            Self::Taken(n) => write!(f, "vCPU {n} was started before, or is beyond {MOST}"),
+            Self::Silent(n) => write!(f, "vCPU {n} did not come up"),
+            Self::Unparked(n) => write!(
+                f,
+                "vCPU {n} runs and does not come to its checkpoint; \
+                 have it call vcpus::checkpoint"
+            ),
+        }
+    }
+}
+
+/// Starts a vCPU of a translated guest in `main`, and waits until it is there.
+pub fn start(
+    m: &'static Xen,
+    number: u32,
+    main: fn(&'static Xen, u32) -> !,
+) -> Result<(), VcpuError> {
+    let index = usize::try_from(number).unwrap_or(usize::MAX);
+    let slot = SLOTS.get(index).ok_or(VcpuError::Taken(number))?;
+    if slot.main.is_completed() {
+        return Err(VcpuError::Taken(number));
+    }
+    slot.main.call_once(|| main);
+    let context = Context64 {
+        rip: vcpu::entry(m),
+        rsp: vcpu::stack(),
+        rdi: number.into(),
+        cr3: vcpu::cr3(),
+    };
+    vcpus::initialise(m, number, &context)?;
+    vcpus::up(m, number)?;
+    wait(m, || slot.state.load(Ordering::Acquire) == RUNS)
+        .then_some(())
+        .ok_or(VcpuError::Silent(number))
+}
+
+/// What a vCPU does first.
+pub(crate) fn run(number: u32) -> ! {
+    let m = machine::in_panic();
+    if let Some(slot) = usize::try_from(number).ok().and_then(|n| SLOTS.get(n))
+        && let Some(main) = slot.main.get()
+    {
+        slot.apic_id.store(vcpu::apic_id(), Ordering::Release);
+        slot.state.store(RUNS, Ordering::Release);
+        main(m, number)
+    }
+    machine::halt()
+}
+
+/// Ticks of patience: a few seconds on any processor.
+const PATIENCE: u64 = 20_000_000_000;
+
+fn wait(m: &Xen, done: impl Fn() -> bool) -> bool {
+    let start = m.tsc();
+    while !done() {
+        if m.tsc().wrapping_sub(start) > PATIENCE {
+            return false;
+        }
+        let _ = sched_yield(m);
+    }
+    true
+}
+
+/// Whether a park is asked for: then a vCPU has to come to [`checkpoint`].
+#[must_use]
+pub fn asked_to_park() -> bool {
+    PARK.load(Ordering::Acquire)
+}
+
+/// Stays here while a park is asked for. A vCPU calls this where it holds no
+/// lock and uses nothing that the hand-off gives up.
+pub fn checkpoint(m: &Xen, number: u32) {
+    if !asked_to_park() {
+        return;
+    }
+    let Some(slot) = usize::try_from(number).ok().and_then(|n| SLOTS.get(n)) else {
+        return;
+    };
+    slot.state.swap(PARKED, Ordering::AcqRel);
+    while asked_to_park() {
+        let _ = sched_yield(m);
+    }
+    slot.state.swap(RUNS, Ordering::AcqRel);
+}
+
+/// Has all other vCPUs that were started come to their checkpoints. If one
+/// does not in time, they are let on and it is named.
+pub fn park(m: &Xen) -> Result<(), VcpuError> {
+    PARK.store(true, Ordering::Release);
+    for (number, slot) in (0..).zip(&SLOTS) {
+        if !wait(m, || slot.state.load(Ordering::Acquire) != RUNS) {
+            unpark(m);
+            return Err(VcpuError::Unparked(number));
+        }
+    }
+    Ok(())
+}
+
+/// Lets parked vCPUs on, and waits until they run.
+pub fn unpark(m: &Xen) {
+    PARK.store(false, Ordering::Release);
+    for slot in &SLOTS {
+        let _ = wait(m, || slot.state.load(Ordering::Acquire) != PARKED);
+    }
+}
+
+/// The vCPUs that were started here.
+pub fn started() -> impl Iterator<Item = u32> {
+    (0..)
+        .zip(&SLOTS)
+        .filter(|(_, slot)| slot.state.load(Ordering::Acquire) != NEVER)
+        .map(|(number, _)| number)
+}
+
+/// Makes a vCPU as new by INIT; whether its APIC was known and took it.
+pub fn init(m: &Xen, number: u32) -> bool {
+    let Some(slot) = usize::try_from(number).ok().and_then(|n| SLOTS.get(n)) else {
+        return false;
+    };
+    let id = slot.apic_id.load(Ordering::Acquire);
+    id != u32::MAX && crate::lapic::init(m, id).is_ok()
+}
