@@ -18,6 +18,8 @@ pub(crate) enum Variant {
     Omission,
     /// The one that can ask Xen questions instead of starting anything.
     Probe,
+    /// The example of a kernel in full swing.
+    Busy,
 }
 
 /// The boot image's files.
@@ -50,17 +52,21 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
     }
     tools::require(&[tools::STRIP])?;
     tools::require_target()?;
-    let (name, features): (_, &[&str]) = match variant {
-        Variant::Normal => ("kexen-x86_64", &[]),
-        Variant::Omission => ("kexen-omission-x86_64", &["--features", "omission"]),
-        Variant::Probe => ("kexen-probe-x86_64", &["--features", "probe"]),
+    let (name, package, features): (_, _, &[&str]) = match variant {
+        Variant::Normal => ("kexen-x86_64", "kexen-boot", &[]),
+        Variant::Omission => ("kexen-omission-x86_64", "kexen-boot", &["omission"]),
+        Variant::Probe => ("kexen-probe-x86_64", "kexen-boot", &["probe"]),
+        Variant::Busy => ("kexen-busy-x86_64", "kexen-busy", &[]),
     };
-    let step = ui::step("building Kexen's boot image");
+    let step = ui::step(match variant {
+        Variant::Busy => "building the busy guest",
+        _ => "building Kexen's boot image",
+    });
     command::run(
         workspace::cargo()
-            .args(["build", "--profile", "boot"])
-            .args(PACKAGE)
-            .args(features),
+            .args(["build", "--profile", "boot", "-p", package])
+            .args(["--target", tools::TARGET])
+            .args(["--features", &features.join(",")]),
     )?;
     let out = workspace::output();
     fs::create_dir_all(&out)?;
@@ -68,7 +74,8 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
     let stripped = out.join(format!("{name}.elf"));
     let built = workspace::target()
         .join(tools::TARGET)
-        .join("boot/kexen-boot");
+        .join("boot")
+        .join(package);
     fs::copy(&built, &symbols).with_context(|| format!("cannot copy {}", built.display()))?;
     command::run(
         Command::new("strip")

@@ -139,6 +139,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(bad_input());
     cases.extend(omissions());
     cases.extend(probes());
+    cases.extend(busy());
     // One dom0 for each Xen; small guests first, so that trouble shows early.
     cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
     cases
@@ -385,6 +386,22 @@ fn probes() -> Vec<Case> {
                 case.expect = Expect::Probe(probe);
                 cases.push(case);
             }
+        }
+    }
+    cases
+}
+
+/// A guest in full swing hands over.
+fn busy() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for xen in Xen::ALL {
+        for (mode, vcpus) in [(Mode::Pvh, 4)] {
+            let mut case = Case::new(xen, mode, format!("busy-{vcpus}cpu"));
+            case.image = Variant::Busy;
+            case.module = Module::Chain;
+            case.options = "busy.hold=all";
+            case.vcpus = vcpus;
+            cases.push(case);
         }
     }
     cases

@@ -5,7 +5,8 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{Extents, Machine, console::Console};
 use kexen_handoff::{
-    HandoffError,
+    HandoffError, Ledger,
+    ledger::Kind,
     placement::{Chosen, Placement},
 };
 use kexen_image::XenNotes;
@@ -173,6 +174,12 @@ pub trait Guest: Sized {
     fn address(&self, page: u64) -> u64;
     /// Makes pages accessible at [`Self::address`].
     fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError>;
+    /// The claims on it.
+    fn ledger(&mut self) -> &mut Ledger;
+    /// Claims that the jump itself gives up.
+    fn jump_gives_up(&self) -> Vec<Kind> {
+        Vec::new()
+    }
     /// Its pages.
     fn stock(&mut self) -> &mut Stock;
     /// Enters pages that became page tables among those kept for good.

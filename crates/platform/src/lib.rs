@@ -17,6 +17,7 @@
 //! | [`guest`] | what a guest of any type offers; [`pv_guest`], [`pvh_guest`] |
 //! | [`module`], [`kernel`] | the boot module; a kernel from file to memory |
 //! | [`loan`], [`report`] | guest memory as slices; lines for the console |
+//! | [`exec`] | the hand-off of a kernel in full swing |
 //! | [`vcpus`], [`lapic`] | further vCPUs: started, parked, made as new |
 //! | [`failure`] | why something could not be started |
 
@@ -25,6 +26,7 @@
 extern crate alloc;
 
 pub mod arch;
+pub mod exec;
 pub mod failure;
 pub mod guest;
 pub mod kernel;

@@ -104,6 +104,13 @@ impl PvhGuest {
         Ok(guest)
     }
 
+    /// A page number outside the memory map, with free ones above it: for
+    /// shared info and the grant table.
+    #[must_use]
+    pub fn hole(&self) -> u64 {
+        self.start.hole()
+    }
+
     /// Takes a run of pages below 4 GiB.
     fn take_low(&mut self, pages: u64, what: &'static str) -> Result<Extent, HandoffError> {
         let mut low = self.stock.free.within(Extent::new(0, IDENTITY_PAGES));
@@ -216,6 +223,10 @@ impl Guest for PvhGuest {
             self.map(run.start * PAGE_SIZE, &pages)?;
         }
         Ok(())
+    }
+
+    fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     fn stock(&mut self) -> &mut Stock {

@@ -61,6 +61,12 @@ pub enum Kind {
         /// How many pages.
         pages: u64,
     },
+    /// A frame of the grant table, mapped at this gfn of a translated guest's
+    /// physmap.
+    GrantTable {
+        /// Where it is.
+        gfn: u64,
+    },
     /// A grant of a page to another domain.
     Grant {
         /// The reference.
@@ -89,6 +95,11 @@ pub enum Kind {
     },
     /// A callback or upcall vector of a PVH guest.
     UpcallVector {
+        /// The vector.
+        vector: u8,
+    },
+    /// The callback vector of an HVM guest, which can be unset.
+    Callback {
         /// The vector.
         vector: u8,
     },
@@ -162,8 +173,41 @@ impl Kind {
                 | Self::RunstatePage { .. }
                 | Self::TimePage { .. }
                 | Self::EventFifo { .. }
+                | Self::GrantTable { .. }
                 | Self::Grant { .. }
                 | Self::Device { .. }
+        )
+    }
+
+    /// Whether nothing that a guest can do gives it up.
+    #[must_use]
+    pub const fn hopeless(self) -> bool {
+        matches!(
+            self,
+            Self::VcpuInfo { .. }
+                | Self::EventFifo { .. }
+                | Self::UpcallVector { .. }
+                | Self::Vcpu { by_init: false, .. }
+        )
+    }
+
+    /// Whether a soft reset, which a toolstack does for HVM guests, undoes it
+    /// (`domain_soft_reset`, `arch_domain_soft_reset`). Grants and mappings of
+    /// other domains' are not among what it does.
+    #[must_use]
+    pub const fn soft_reset_undoes(self) -> bool {
+        matches!(
+            self,
+            Self::VcpuInfo { .. }
+                | Self::EventFifo { .. }
+                | Self::UpcallVector { .. }
+                | Self::Callback { .. }
+                | Self::RunstateAddress { .. }
+                | Self::TimeAddress { .. }
+                | Self::RunstatePage { .. }
+                | Self::TimePage { .. }
+                | Self::EventChannel { .. }
+                | Self::Pirq { .. }
         )
     }
 
@@ -171,7 +215,9 @@ impl Kind {
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {
-            Self::SharedInfoPhysmap { .. } => "XENMEM_remove_from_physmap",
+            Self::SharedInfoPhysmap { .. } | Self::GrantTable { .. } => {
+                "XENMEM_remove_from_physmap"
+            }
             Self::SharedInfoInRam { .. } => {
                 "XENMEM_remove_from_physmap, then XENMEM_populate_physmap"
             }
@@ -195,6 +241,7 @@ impl Kind {
             Self::UpcallVector { .. } => {
                 "it can be changed, never unset; do not set it before a hand-off"
             }
+            Self::Callback { .. } => "HVM_PARAM_CALLBACK_IRQ of 0",
             Self::Upcalls => "HYPERVISOR_set_trap_table and set_callbacks of 0",
             Self::PinnedTables { .. } => "MMUEXT_UNPIN_TABLE",
             Self::CurrentTables { .. } => "a new base pointer, then MMUEXT_UNPIN_TABLE",
@@ -232,6 +279,7 @@ impl core::fmt::Display for Kind {
             }
             Self::TimePage { vcpu, page } => write!(f, "time of vCPU {vcpu}, page {page:#x}"),
             Self::EventFifo { pages } => write!(f, "{pages} pages of the event FIFO"),
+            Self::GrantTable { gfn } => write!(f, "the grant table at gfn {gfn:#x}"),
             Self::Grant { reference, page } => write!(f, "grant {reference}, page {page:#x}"),
             Self::ForeignMapping { address, handle } => {
                 write!(f, "a mapping of ours at {address:#x}, handle {handle}")
@@ -243,6 +291,7 @@ impl core::fmt::Display for Kind {
                 port: Some(port),
             } => write!(f, "PIRQ {pirq}, bound to port {port}"),
             Self::UpcallVector { vector } => write!(f, "event upcalls by vector {vector:#x}"),
+            Self::Callback { vector } => write!(f, "event upcalls by callback vector {vector:#x}"),
             Self::Upcalls => f.write_str("trap table and callbacks"),
             Self::PinnedTables { mfn } => write!(f, "pinned page tables, L4 frame {mfn:#x}"),
             Self::CurrentTables { mfn } => write!(f, "current page tables, L4 frame {mfn:#x}"),

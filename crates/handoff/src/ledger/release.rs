@@ -5,13 +5,15 @@
 //! the pages that left holes. What cannot be given up stays in the ledger: a
 //! blocker, with what to do.
 
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
+use kexen_abi::grant_table::{GTF_READING, GTF_WRITING};
 use kexen_guest::grants::{End, Grants};
 use kexen_guest::release::{
     Area, Table, close_port, no_gdt, no_tables, no_upcalls, unmap_grant, unmap_pirq,
     unregister_area, vcpu_down,
 };
+use kexen_guest::vcpus::no_callback;
 use kexen_guest::{Machine, hypercall};
 
 use super::{Kind, Ledger};
@@ -46,6 +48,44 @@ const fn rank(kind: Kind) -> u8 {
 }
 
 impl Ledger {
+    /// The claims that will stand in the way of a hand-off for certain: what
+    /// nothing gives up, and grants that a backend has mapped right now (a
+    /// device's go with the device, and are not looked at here). Makes no
+    /// hypercall and changes nothing, so it can be asked at any time.
+    pub fn blockers_now<M: Machine + ?Sized>(
+        &self,
+        m: &M,
+        grants: Option<Grants>,
+        soft_reset: bool,
+    ) -> Result<Vec<String>, HandoffError> {
+        let mut found = Vec::new();
+        for claim in self.claims() {
+            if soft_reset && claim.kind.soft_reset_undoes() {
+                continue;
+            }
+            let blocks = match claim.kind {
+                Kind::Grant { reference, .. } => match grants {
+                    Some(grants) => grants.flags(m, reference)? & (GTF_READING | GTF_WRITING) != 0,
+                    None => true,
+                },
+                kind => kind.hopeless(),
+            };
+            if blocks {
+                found.push(format!("{claim}"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Strikes what a soft reset has undone.
+    pub fn strike_soft_reset(&mut self) {
+        let undone = self.claims().iter().map(|claim| claim.kind);
+        let undone: Vec<Kind> = undone.filter(|kind| kind.soft_reset_undoes()).collect();
+        for kind in undone {
+            self.strike(kind);
+        }
+    }
+
     /// Gives up what can be given up; what could not stays, and the first
     /// error of Xen's ends it.
     pub fn give_up<M: Machine + ?Sized>(
@@ -71,7 +111,9 @@ fn give_up_one<M: Machine + ?Sized>(
     tools: &Tools<'_>,
 ) -> Result<bool, HandoffError> {
     match kind {
-        Kind::SharedInfoPhysmap { gfn } => hypercall::remove_from_physmap(m, gfn)?,
+        Kind::SharedInfoPhysmap { gfn } | Kind::GrantTable { gfn } => {
+            hypercall::remove_from_physmap(m, gfn)?
+        }
         Kind::SharedInfoInRam { gfn } => {
             hypercall::remove_from_physmap(m, gfn)?;
             m.write64(tools.scratch, gfn)?;
@@ -97,6 +139,7 @@ fn give_up_one<M: Machine + ?Sized>(
             }
             unmap_pirq(m, pirq)?;
         }
+        Kind::Callback { .. } => no_callback(m)?,
         Kind::Upcalls => no_upcalls(m)?,
         Kind::PinnedTables { mfn } => no_tables(m, &[Table::Pin(mfn)])?,
         Kind::UserTables { .. } => no_tables(m, &[Table::UserBase])?,

@@ -1,0 +1,136 @@
+//! How everything that the busy guest does stops for a hand-off.
+
+use alloc::{format, string::String, vec::Vec};
+
+use kexen_guest::{Machine, grants::Grants, hypercall::sched_yield, shared_info::Leave};
+use kexen_handoff::{Ledger, ledger::Kind};
+use kexen_platform::{
+    Xen,
+    exec::{Swing, Times},
+    guest::Guest,
+    pvh_guest::PvhGuest,
+    report::Report,
+    vcpus,
+};
+
+use crate::{
+    hold::{self, Held},
+    options::Options,
+};
+
+/// Characters of the command line that the times of a hand-off take.
+const TIMES: &str = "busy.times=00000000000000000,00000000000000000,00000000000000000,00000000000000000,00000000000000000";
+
+/// The busy guest, as the hand-off sees it.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    m: &'static Xen,
+    options: Options,
+    held: Held,
+    /// Where the times go in the next stage's command line.
+    times_at: Option<u64>,
+}
+
+impl Busy {
+    /// Takes all claims that are asked for.
+    pub(crate) fn new(
+        guest: &mut PvhGuest,
+        _report: &Report,
+        options: &Options,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            m: guest.machine(),
+            options: options.clone(),
+            held: hold::all(guest, options)?,
+            times_at: None,
+        })
+    }
+
+    /// vCPUs that work.
+    pub(crate) const fn vcpus(&self) -> u32 {
+        self.held.vcpus
+    }
+
+    /// Moves shared info and back, while all vCPUs read the clock.
+    pub(crate) fn move_there_and_back(&self) -> Result<(), String> {
+        let m = self.m;
+        let relax = || sched_yield(m).is_ok();
+        let text = |error| format!("{error}");
+        let home = self
+            .held
+            .place
+            .move_to(m, self.held.other, Leave::Nothing, &relax)
+            .map_err(text)?;
+        self.held
+            .place
+            .move_to(m, home, Leave::Nothing, &relax)
+            .map_err(text)?;
+        Ok(())
+    }
+
+    /// The command line for another stage of the same.
+    pub(crate) fn next_command_line(&mut self, own: &str) -> String {
+        let mut words: Vec<String> = Vec::new();
+        for word in own.split_ascii_whitespace() {
+            match word.split_once('=') {
+                Some(("busy.times" | "busy.marker", _)) => {}
+                Some(("busy.hops", _)) => {
+                    words.push(format!("busy.hops={}", self.options.hops - 1))
+                }
+                _ => words.push(String::from(word)),
+            }
+        }
+        let line = words.join(" ");
+        self.times_at = u64::try_from(line.len() + 1).ok();
+        format!("{line} {TIMES}")
+    }
+}
+
+impl Swing for Busy {
+    fn quiesce(&mut self, m: &'static Xen, _ledger: &mut Ledger) -> Result<(), Vec<String>> {
+        if !self.options.omits("park") {
+            vcpus::park(m).map_err(|error| alloc::vec![format!("{error}")])?;
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, m: &'static Xen, _ledger: &mut Ledger) {
+        vcpus::unpark(m);
+    }
+
+    fn grants(&self) -> Option<Grants> {
+        self.held.grants
+    }
+
+    fn omit(&self, kind: Kind) -> bool {
+        let name = match kind {
+            Kind::SharedInfoPhysmap { .. } | Kind::SharedInfoInRam { .. } => "shared-info",
+            Kind::EventChannel { .. } => "ports",
+            Kind::Grant { .. } => "grants",
+            Kind::Hole { .. } => "balloon",
+            Kind::Vcpu { .. } => "init",
+            Kind::RunstateAddress { .. }
+            | Kind::RunstatePage { .. }
+            | Kind::TimeAddress { .. }
+            | Kind::TimePage { .. } => "areas",
+            Kind::Callback { .. } => "callback",
+            _ => return false,
+        };
+        self.options.omits(name)
+    }
+
+    fn at_jump(&mut self, m: &'static Xen, times: &Times, command_line_at: u64) {
+        let Some(offset) = self.times_at else {
+            return;
+        };
+        let line = format!(
+            "busy.times={:017},{:017},{:017},{:017},{:017}",
+            times.start,
+            times.staged,
+            times.quiesced,
+            times.released,
+            m.tsc()
+        );
+        let _ = m.write(command_line_at + offset, line.as_bytes());
+    }
+}

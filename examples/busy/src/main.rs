@@ -1,0 +1,189 @@
+//! A kernel that behaves like a full operating system as far as Xen is
+//! concerned, and hands over to the next kernel in the middle of it: an
+//! example of what a kernel does with Kexen's library, and its hardest test.
+//!
+//! Order of steps: start of day; claims (`busy.hold=`), each entered in the
+//! ledger; further vCPUs, which work; the next kernel from the boot module;
+//! the hand-off. What each word of the command line does is in [`options`].
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`options`] | the command line |
+//! | [`work`] | what every vCPU does all the time |
+//! | [`hold`] | the claims |
+//! | [`handover`] | how all that stops |
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod handover;
+mod hold;
+mod options;
+mod work;
+
+use alloc::{format, string::String};
+use core::{convert::Infallible, sync::atomic::Ordering};
+
+use kexen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
+use kexen_guest::{Machine as _, hvm, hypercall};
+use kexen_platform::{
+    Boot, Xen, arch::machine, exec, give_up, guest::Guest, kernel, loan::offset_len, module,
+    pvh_guest::PvhGuest, report::Report,
+};
+
+use handover::Busy;
+use options::Options;
+use work::{SEEN, Worker};
+
+kexen_platform::entry!(start);
+
+fn start(boot: Boot) -> ! {
+    let m = boot.machine();
+    let entered = m.tsc();
+    let why = match boot {
+        Boot::Pvh(m, info) => {
+            let start = hvm::Start::read(m, info, machine::scratch());
+            match start.map_err(Into::into).and_then(|s| PvhGuest::new(m, s)) {
+                Ok(mut guest) => run(&mut guest, entered),
+                Err(error) => format!("{error}"),
+            }
+        }
+        _ => String::from("this guest's type is not supported yet"),
+    };
+    give_up(m, format_args!("{why}"))
+}
+
+/// Runs to the hand-off, or to the end.
+fn run(guest: &mut PvhGuest, entered: u64) -> ! {
+    let m = guest.machine();
+    let report = Report::new(guest.console());
+    report.keep_for_panic();
+    let options = Options::parse(&guest.command_line());
+    let crash = matches!(&options, Ok(options) if options.crash_when_blocked);
+    let why = match options {
+        Ok(options) => match attempt(guest, &report, &options, entered) {
+            Ok(never) => match never {},
+            Err(why) => why,
+        },
+        Err(why) => why,
+    };
+    say(m, &report, "error", &why);
+    alive(m, &report);
+    report.console().drain(m);
+    let reason = if crash {
+        SHUTDOWN_CRASH
+    } else {
+        SHUTDOWN_POWEROFF
+    };
+    loop {
+        let _ = hypercall::shutdown(m, reason);
+    }
+}
+
+fn say(m: &Xen, report: &Report, key: &str, value: impl core::fmt::Display) {
+    report.raw(m, &format!("kexen-busy: {key}={value}\n"));
+}
+
+/// Works on after a refusal: the guest must not have suffered from it.
+fn alive(m: &'static Xen, report: &Report) {
+    let before = totals();
+    let mut worker = Worker::new(m, 0);
+    let start = worker.clock().unwrap_or(0);
+    let mut rounds = 0_u32;
+    while rounds < 100_000 && worker.clock().unwrap_or(u64::MAX) < start + 200_000_000 {
+        worker.round();
+        rounds += 1;
+    }
+    let after = totals();
+    let running = SEEN
+        .iter()
+        .filter(|seen| seen.readings.load(Ordering::Relaxed) > 0);
+    say(
+        m,
+        report,
+        "alive",
+        format!(
+            "{} vcpus, {} rounds, {} readings",
+            running.count(),
+            rounds,
+            after.0 - before.0
+        ),
+    );
+}
+
+/// Clock readings, wrong ones, timer events, interrupts, damaged memory.
+fn totals() -> (u64, u64, u64, u64, u64) {
+    let sum = |f: fn(&work::Seen) -> u64| SEEN.iter().map(f).sum();
+    (
+        sum(|s| s.readings.load(Ordering::Relaxed)),
+        sum(|s| s.wrong.load(Ordering::Relaxed)),
+        sum(|s| s.timers.load(Ordering::Relaxed)),
+        sum(|s| s.ipis.load(Ordering::Relaxed)),
+        sum(|s| s.damaged.load(Ordering::Relaxed)),
+    )
+}
+
+fn attempt(
+    guest: &mut PvhGuest,
+    report: &Report,
+    options: &Options,
+    entered: u64,
+) -> Result<Infallible, String> {
+    let m = guest.machine();
+    let text = |error: &dyn core::fmt::Display| format!("{error}");
+    say(m, report, "started", guest.kind());
+    if let Some(times) = &options.times {
+        say(m, report, "times", format!("{times},{entered}"));
+    }
+    let mut busy = Busy::new(guest, report, options)?;
+    say(m, report, "vcpus", busy.vcpus());
+    for claim in guest.ledger().claims() {
+        report.raw(m, &format!("kexen-busy: claim {claim}\n"));
+    }
+    let mut worker = Worker::new(m, 0);
+    let begin = worker.clock().unwrap_or(0);
+    let end = begin + options.work_ms * 1_000_000;
+    let mut moves = options.moves;
+    while worker.clock().unwrap_or(0) < end || moves > 0 {
+        worker.round();
+        if moves > 0 {
+            busy.move_there_and_back()?;
+            moves -= 1;
+        }
+    }
+    if options.moves > 0 {
+        say(m, report, "moves", options.moves);
+    }
+    let (readings, wrong, timers, ipis, damaged) = totals();
+    say(
+        m,
+        report,
+        "work",
+        format!("readings {readings} wrong {wrong} timers {timers} ipis {ipis} damaged {damaged}"),
+    );
+    exec::check(guest, &busy).map_err(|e| text(&e))?;
+    let (at, len) = module::find(guest, report, true).map_err(|e| text(&e))?;
+    let archive = module::read(m, at, len).map_err(|e| text(&e))?;
+    let again = options.hops > 0;
+    let wanted = if again {
+        Some("kexen")
+    } else {
+        options.entry.as_deref()
+    };
+    let entry = module::choose(&archive, wanted).map_err(|e| text(&e))?;
+    let next = kernel::load(guest, report, true, at, entry).map_err(|e| text(&e))?;
+    let (initrd, line) = if again {
+        (
+            Some((0, len)),
+            busy.next_command_line(&guest.command_line()),
+        )
+    } else {
+        let initrd = entry.initrd.as_ref().map(offset_len);
+        (initrd, entry.cmdline.clone().unwrap_or_default())
+    };
+    say(m, report, "exec", &next.what);
+    report.console().drain(m);
+    exec::exec(guest, &mut busy, &next.ready(initrd, &line)).map_err(|e| text(&e))
+}

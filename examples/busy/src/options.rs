@@ -1,0 +1,116 @@
+//! What the command line tells the busy guest: words `busy.KEY=VALUE`.
+//!
+//! | word | what it does |
+//! |---|---|
+//! | `busy.hold=A,B` | claims to hold, of the names below; `all` |
+//! | `busy.omit=A,B` | claims that are forgotten at the hand-off |
+//! | `busy.work=MS` | how long to work before the hand-off |
+//! | `busy.moves=N` | moves of shared info there and back, meanwhile |
+//! | `busy.hops=N` | hand-offs to itself before the one to the next kernel |
+//! | `busy.entry=NAME` | the boot module's entry to hand over to |
+//! | `busy.stop=WHAT` | what to do when it is blocked: `poweroff`, `crash` |
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+/// Everything that can be held.
+pub(crate) const ALL: &[&str] = &[
+    "vcpus",
+    "shared-info",
+    "ports",
+    "areas",
+    "grants",
+    "balloon",
+    "callback",
+    "device",
+    "pirq-gsi",
+    "pirq-msi",
+    "foreign",
+];
+/// What cannot be given up: not part of `all`.
+const HOPELESS: &[&str] = &["vcpu-info", "fifo", "vector"];
+
+/// The words.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    hold: Vec<String>,
+    omit: Vec<String>,
+    pub(crate) work_ms: u64,
+    pub(crate) moves: u64,
+    pub(crate) hops: u64,
+    pub(crate) entry: Option<String>,
+    pub(crate) crash_when_blocked: bool,
+    /// Times of the hand-off that led here, as text.
+    pub(crate) times: Option<String>,
+    /// What was left in memory for this stage to check.
+    pub(crate) marker: Option<String>,
+}
+
+impl Options {
+    /// Whether a kind of claim is to be held.
+    pub(crate) fn holds(&self, what: &str) -> bool {
+        let in_all = ALL.contains(&what) && self.hold.iter().any(|held| held == "all");
+        in_all || self.hold.iter().any(|held| held == what)
+    }
+
+    /// Whether a kind of claim is forgotten at the hand-off.
+    pub(crate) fn omits(&self, what: &str) -> bool {
+        self.omit.iter().any(|omitted| omitted == what)
+    }
+
+    /// Reads a command line; words of others' are passed over.
+    pub(crate) fn parse(line: &str) -> Result<Self, String> {
+        let mut options = Self {
+            hold: Vec::new(),
+            omit: Vec::new(),
+            work_ms: 300,
+            moves: 0,
+            hops: 0,
+            entry: None,
+            crash_when_blocked: false,
+            times: None,
+            marker: None,
+        };
+        for word in line.split_ascii_whitespace() {
+            let Some(word) = word.strip_prefix("busy.") else {
+                continue;
+            };
+            let bad = |why: &str| format!("command line: busy.{word}: {why}");
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            let number = || value.parse::<u64>().map_err(|_| bad("not a number"));
+            let list = |names: &[&[&str]]| -> Result<Vec<String>, String> {
+                let known = |name: &&str| names.iter().any(|list| list.contains(name));
+                value
+                    .split(',')
+                    .map(|name| {
+                        known(&name)
+                            .then(|| name.to_string())
+                            .ok_or_else(|| bad("no such claim"))
+                    })
+                    .collect()
+            };
+            match key {
+                "hold" => options.hold = list(&[ALL, HOPELESS, &["all"]])?,
+                "omit" => options.omit = list(&[ALL, &["park", "move", "init"]])?,
+                "work" => options.work_ms = number()?,
+                "moves" => options.moves = number()?,
+                "hops" => options.hops = number()?,
+                "entry" => options.entry = Some(value.to_string()),
+                "times" => options.times = Some(value.to_string()),
+                "marker" => options.marker = Some(value.to_string()),
+                "stop" => {
+                    options.crash_when_blocked = match value {
+                        "crash" => true,
+                        "poweroff" => false,
+                        _ => return Err(bad("neither crash nor poweroff")),
+                    }
+                }
+                _ => return Err(bad("no such word")),
+            }
+        }
+        Ok(options)
+    }
+}
