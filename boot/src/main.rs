@@ -61,7 +61,16 @@ fn start(boot: Boot) -> ! {
                 Err(error) => error,
             }
         }
-        Boot::Multiboot(..) => give_up(m, format_args!("not yet in HVM guests")),
+        Boot::Multiboot(m, info) => {
+            let start = hvm::Start::from_multiboot(m, info);
+            match start
+                .map_err(Into::into)
+                .and_then(|start| PvhGuest::hvm(m, start))
+            {
+                Ok(mut guest) => flow::run(&mut guest),
+                Err(error) => error,
+            }
+        }
     };
     give_up(m, format_args!("start of day: {why}"))
 }

@@ -10,7 +10,8 @@
 //! | [`ledger`] | claims: who still refers to this guest's memory or state |
 //! | [`placement`] | which page of the kernel file becomes which page of memory |
 //! | [`pv`] | layout, page exchange, page tables, M2P: a PV hand-off |
-//! | [`pvh`] | start structure, copy list: a PVH hand-off |
+//! | [`pvh`] | start structure, copy list: the hand-off of a PVH or HVM guest |
+//! | [`linux`] | Linux's own boot protocol, for HVM guests and capture kernels |
 //!
 //! The plans are pure: they make no hypercall and are tested on the host.
 
@@ -21,6 +22,7 @@ extern crate alloc;
 
 pub mod error;
 pub mod ledger;
+pub mod linux;
 pub mod placement;
 pub mod pv;
 pub mod pvh;

@@ -10,6 +10,10 @@ use crate::{Compression, ImageError, Payload};
 /// Offsets of the setup header's fields.
 mod at {
     pub(super) const SETUP_SECTS: usize = 0x1f1;
+    /// Where the header ends, counted from the magic.
+    pub(super) const HEADER_END: usize = 0x201;
+    pub(super) const KERNEL_ALIGNMENT: usize = 0x230;
+    pub(super) const RELOCATABLE: usize = 0x234;
     pub(super) const SYSSIZE: usize = 0x1f4;
     pub(super) const MAGIC: usize = 0x202;
     pub(super) const VERSION: usize = 0x206;
@@ -32,6 +36,9 @@ const LOADED_HIGH: u8 = 1;
 /// `xloadflags`: the kernel is a 64-bit one.
 const XLF_KERNEL_64: u16 = 1;
 
+/// The header ends before this in `boot_params`: there is no more room.
+const HEADER_LIMIT: usize = 0x290;
+
 /// A checked setup header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BzImage<'a> {
@@ -47,6 +54,15 @@ pub struct BzImage<'a> {
     pub init_size: u32,
     /// Whether the header says that the kernel is a 64-bit one.
     pub is_64bit: bool,
+    /// Whether it runs wherever it is loaded.
+    pub relocatable: bool,
+    /// To a multiple of what.
+    pub alignment: u32,
+    /// The setup header, from `setup_sects` on: a loader passes it on in
+    /// `boot_params`.
+    pub setup_header: &'a [u8],
+    /// The protected-mode code, with the kernel's own decompressor.
+    pub code: &'a [u8],
     /// The compressed kernel.
     pub payload: Payload<'a>,
 }
@@ -130,6 +146,15 @@ impl<'a> BzImage<'a> {
             );
         };
         let payload = split(payload, length)?;
+        let [header_end] = bytes(file, at::HEADER_END)?;
+        let header_end = at::MAGIC + usize::from(header_end);
+        let Some(setup_header) = file.get(at::SETUP_SECTS..header_end.min(HEADER_LIMIT)) else {
+            return field(
+                "jump",
+                header_end.try_into().unwrap_or(0),
+                "a header in the file",
+            );
+        };
         Ok(Self {
             protocol,
             version: version(file)?,
@@ -137,6 +162,10 @@ impl<'a> BzImage<'a> {
             pref_address: bytes(file, at::PREF_ADDRESS).map(u64::from_le_bytes)?,
             init_size: long(at::INIT_SIZE)?,
             is_64bit: protocol < 0x20c || word(at::XLOADFLAGS)? & XLF_KERNEL_64 != 0,
+            relocatable: bytes(file, at::RELOCATABLE)? != [0],
+            alignment: long(at::KERNEL_ALIGNMENT)?,
+            setup_header,
+            code,
             payload,
         })
     }

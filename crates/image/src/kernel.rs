@@ -53,6 +53,15 @@ impl<'a> Kernel<'a> {
         }
     }
 
+    /// The setup header of a bzImage, for `boot_params`.
+    #[must_use]
+    pub const fn setup_header(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::BzImage(image) => Some(image.setup_header),
+            Self::Elf(_) => None,
+        }
+    }
+
     /// For messages: `Linux 6.1.0-18-amd64, bzImage, xz`.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -29,6 +29,8 @@ pub const GLANCE: u64 = 0x0000_0600_0000_0000;
 pub struct Ready<'a> {
     /// Its Xen notes.
     pub notes: &'a XenNotes,
+    /// The setup header of its file, if it is a bzImage.
+    pub setup_header: Option<&'a [u8]>,
     /// The entry point of its ELF header.
     pub elf_entry: u64,
     /// Where its bytes go.
@@ -174,6 +176,11 @@ pub trait Guest: Sized {
     fn address(&self, page: u64) -> u64;
     /// Makes pages accessible at [`Self::address`].
     fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError>;
+    /// Whether the next kernel is entered by Linux's own boot protocol: in
+    /// HVM guests.
+    fn by_boot_params(&self) -> bool {
+        false
+    }
     /// The claims on it.
     fn ledger(&mut self) -> &mut Ledger;
     /// Claims that the jump itself gives up.

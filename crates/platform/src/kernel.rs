@@ -38,6 +38,7 @@ pub struct Kernel {
     /// Bytes of the compressed one.
     pub packed_len: u64,
     notes: XenNotes,
+    setup_header: Option<Vec<u8>>,
     elf: Elf,
     placement: Placement,
     chosen: Chosen,
@@ -49,6 +50,7 @@ impl Kernel {
     pub fn ready<'a>(&'a self, initrd: Option<(u64, u64)>, command_line: &'a str) -> Ready<'a> {
         Ready {
             notes: &self.notes,
+            setup_header: self.setup_header.as_deref(),
             elf_entry: self.elf.entry,
             placement: &self.placement,
             chosen: &self.chosen,
@@ -67,6 +69,7 @@ struct Head {
     packed: u64,
     scratch: usize,
     peek_scratch: usize,
+    setup_header: Option<Vec<u8>>,
 }
 
 /// Loads the kernel of an entry of the boot module at `at`.
@@ -134,6 +137,9 @@ pub fn load<G: Guest>(
     })?;
     let why = if m.is_pv() {
         kexen_image::can_start_pv(&notes)
+    } else if guest.by_boot_params() {
+        // Any 64-bit Linux does.
+        Ok(())
     } else {
         kexen_image::can_start_pvh(&notes)
     };
@@ -151,6 +157,7 @@ pub fn load<G: Guest>(
         buffer_len: head.size,
         packed_len: head.packed,
         notes,
+        setup_header: head.setup_header,
         elf,
         placement,
         chosen,
@@ -182,6 +189,7 @@ fn head(file: &str, bytes: &[u8]) -> Result<Head, Failure> {
         packed: u64::try_from(payload.bytes.len()).unwrap_or(0),
         scratch: payload.scratch().map_err(data)?,
         peek_scratch: payload.peek_scratch(PEEK).map_err(data)?,
+        setup_header: image.setup_header().map(<[u8]>::to_vec),
     })
 }
 

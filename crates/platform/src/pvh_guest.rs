@@ -37,6 +37,8 @@ pub struct PvhGuest {
     module: Option<Module>,
     console: Console,
     ledger: Ledger,
+    /// Whether it is a full HVM guest, with firmware and emulated devices.
+    hvm: bool,
 }
 
 /// The boot module: where it is, and its bytes.
@@ -59,8 +61,18 @@ impl Module {
 impl PvhGuest {
     /// Takes stock of what the builder left.
     pub fn new(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
+        Self::with(m, start, false)
+    }
+
+    /// The same for an HVM guest, which a Multiboot loader started.
+    pub fn hvm(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
+        Self::with(m, start, true)
+    }
+
+    fn with(m: &'static Xen, start: Start, hvm: bool) -> Result<Self, HandoffError> {
         let mut free = start.ram();
-        free.remove(Extent::new(0, 1));
+        // The firmware's, in an HVM guest.
+        free.remove(Extent::new(0, if hvm { 256 } else { 1 }));
         let (image, end) = machine::physical_image();
         free.remove(Extent::covering(image, end - image));
         for run in start.own_pages().runs() {
@@ -96,6 +108,7 @@ impl PvhGuest {
             module,
             console,
             ledger: Ledger::new(),
+            hvm,
         };
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
@@ -152,7 +165,9 @@ impl Guest for PvhGuest {
     }
 
     fn kind(&self) -> &'static str {
-        if self.start.is_dom0() {
+        if self.hvm {
+            "HVM domU"
+        } else if self.start.is_dom0() {
             "PVH dom0"
         } else {
             "PVH domU"
@@ -225,6 +240,10 @@ impl Guest for PvhGuest {
         Ok(())
     }
 
+    fn by_boot_params(&self) -> bool {
+        self.hvm
+    }
+
     fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
@@ -279,16 +298,27 @@ impl Guest for PvhGuest {
         at_jump: &mut dyn FnMut(),
     ) -> Result<Infallible, HandoffError> {
         let m = self.m;
-        let entry = kernel.notes.phys32_entry.ok_or(HandoffError::Kernel {
-            field: "PHYS32_ENTRY",
-            value: 0,
-            why: "the kernel has no such note and cannot start in a PVH guest",
-        })?;
+        let (protocol, entry, code) = if self.hvm {
+            let setup_header = kernel.setup_header;
+            // A kernel that says its entry by virtual address is in the top
+            // 2 GiB, where physical memory begins at the first byte.
+            let entry = kernel.elf_entry & 0x7fff_ffff;
+            let protocol = pvh::Protocol::Linux { setup_header };
+            (protocol, entry, jump::linux_code())
+        } else {
+            let entry = kernel.notes.phys32_entry.ok_or(HandoffError::Kernel {
+                field: "PHYS32_ENTRY",
+                value: 0,
+                why: "the kernel has no such note and cannot start in a PVH guest",
+            })?;
+            (pvh::Protocol::Pvh, entry, jump::pvh_code())
+        };
         let initrd = match kernel.initrd {
             None => None,
             Some((offset, len)) => Some(self.initrd(offset, len)?),
         };
         let input = pvh::Input {
+            protocol,
             entry,
             placement: kernel.placement,
             chosen: kernel.chosen,
@@ -297,7 +327,7 @@ impl Guest for PvhGuest {
         };
         let loaded = pvh::Loaded::load(&self.start, &mut self.stock.free, &input)?;
         let late = loaded.copied_late();
-        let staged = loaded.stage(m, jump::pvh_code())?;
+        let staged = loaded.stage(m, code)?;
         when_staged(
             self,
             Outcome {

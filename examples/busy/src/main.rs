@@ -50,7 +50,14 @@ fn start(boot: Boot) -> ! {
                 Err(error) => format!("{error}"),
             }
         }
-        _ => String::from("this guest's type is not supported yet"),
+        Boot::Multiboot(m, info) => {
+            let start = hvm::Start::from_multiboot(m, info);
+            match start.map_err(Into::into).and_then(|s| PvhGuest::hvm(m, s)) {
+                Ok(mut guest) => run(&mut guest, entered),
+                Err(error) => format!("{error}"),
+            }
+        }
+        Boot::Pv(..) => String::from("this guest's type is not supported yet"),
     };
     give_up(m, format_args!("{why}"))
 }

@@ -165,6 +165,25 @@ impl Start {
         })
     }
 
+    /// A start of day that was told in other words: nothing of the guest's
+    /// memory holds it any more.
+    pub(super) const fn assembled(
+        info: HvmStartInfo,
+        address: u64,
+        modules: Vec<HvmModlistEntry>,
+        memmap: Vec<HvmMemmapEntry>,
+        command_line: String,
+    ) -> Self {
+        Self {
+            info,
+            address,
+            modules,
+            memmap,
+            command_line,
+            command_line_bytes: 0,
+        }
+    }
+
     /// Whether this is the initial control domain.
     #[must_use]
     pub const fn is_dom0(&self) -> bool {

@@ -11,4 +11,4 @@
 
 pub mod state;
 
-pub use state::{Input, Loaded};
+pub use state::{Input, Loaded, Protocol};

@@ -1,6 +1,7 @@
-//! The PVH hand-off as a type-state.
+//! The hand-off of a PVH or HVM guest as a type-state.
 //!
-//! Specification: `docs/misc/pvh.pandoc`, `public/arch-x86/hvm/start_info.h`.
+//! Specification: `docs/misc/pvh.pandoc`, `public/arch-x86/hvm/start_info.h`;
+//! for an HVM guest Linux's own boot protocol ([`crate::linux`]).
 //!
 //! Order of steps:
 //! 1. [`Loaded::load`]: checks the memory map, chooses pages for the start
@@ -10,9 +11,10 @@
 //! 3. [`Staged::quiesce`]: the ledger must be empty.
 //! 4. [`Quiesced::release`]: nothing of a PVH guest's state is left to give
 //!    up here; the step keeps the order of a hand-off.
-//! 5. [`Released::jump`]: the trampoline leaves long mode, copies the pages
-//!    that could not be in their place while this kernel ran, and jumps
-//!    with `ebx` at the start structure.
+//! 5. [`Released::jump`]: the trampoline leaves long mode (but for Linux's
+//!    64-bit entry), copies the pages that could not be in their place while
+//!    this kernel ran, and jumps with `ebx` at the start structure (`rsi` at
+//!    `boot_params`).
 //!
 //! Memory shared with others: none but the console and xenstore rings,
 //! which go to the next kernel as they are.
@@ -22,12 +24,14 @@ use alloc::vec::Vec;
 use kexen_abi::{
     PAGE_SIZE,
     hvm::{HvmModlistEntry, HvmStartInfo},
+    mmu::{PAGE_PRESENT, PAGE_PSE, PAGE_RW},
 };
 use kexen_guest::{Extent, Extents, Machine, hvm::Start, hvm::space::IDENTITY_PAGES};
 use zerocopy::IntoBytes;
 
 use crate::{
     HandoffError, Ledger,
+    linux::BootParams,
     placement::{Chosen, Placement},
 };
 
@@ -65,6 +69,64 @@ pub struct TrampolineData {
     pub pad2: u32,
 }
 
+/// What the trampoline to Linux's 64-bit entry reads. Addresses are physical.
+#[derive(Clone, Copy, Debug, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C)]
+pub struct LinuxTrampolineData {
+    /// Null, nothing, flat 64-bit code, flat data: Linux's own selectors.
+    pub gdt: [u64; 4],
+    /// Limit of the table.
+    pub gdt_limit: u16,
+    /// Its address, split as `lgdt` reads it.
+    pub gdt_base: [u16; 4],
+    /// Padding.
+    pub pad: [u16; 3],
+    /// The next kernel's entry point.
+    pub entry: u64,
+    /// Its `boot_params`.
+    pub boot_params: u64,
+    /// Page tables that map the low 4 GiB one to one.
+    pub tables: u64,
+    /// Entries of the copy list.
+    pub copies: u64,
+}
+
+/// Pages of tables that map 4 GiB one to one in pages of 2 MiB.
+pub const IDENTITY_TABLES: u64 = 6;
+
+/// Writes tables that map the low 4 GiB one to one, in pages of 2 MiB, into
+/// [`IDENTITY_TABLES`] pages at physical address `at`.
+pub fn identity_tables<M: Machine + ?Sized>(m: &M, at: u64) -> Result<(), HandoffError> {
+    const TABLE: u64 = PAGE_PRESENT | PAGE_RW;
+    let (l3, l2) = (at + PAGE_SIZE, at + 2 * PAGE_SIZE);
+    m.fill(at, IDENTITY_TABLES * PAGE_SIZE, 0)?;
+    m.write64(at, l3 | TABLE)?;
+    for n in 0..4 {
+        m.write64(l3 + 8 * n, (l2 + n * PAGE_SIZE) | TABLE)?;
+    }
+    let mut table = [0_u64; 512];
+    for part in 0..4 {
+        for (n, entry) in (0_u64..).zip(&mut table) {
+            *entry = ((part * 512 + n) << 21) | TABLE | PAGE_PSE;
+        }
+        m.write(l2 + part * PAGE_SIZE, table.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// How the next kernel is entered.
+#[derive(Clone, Copy, Debug)]
+pub enum Protocol<'a> {
+    /// At its PVH entry, as a toolstack enters it.
+    Pvh,
+    /// At its 64-bit entry with `boot_params`: in an HVM guest, where Linux
+    /// would take itself for PVH otherwise.
+    Linux {
+        /// The setup header of a bzImage.
+        setup_header: Option<&'a [u8]>,
+    },
+}
+
 /// One entry of the copy list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, zerocopy::IntoBytes, zerocopy::Immutable)]
 #[repr(C)]
@@ -80,7 +142,9 @@ pub struct CopyEntry {
 /// What [`Loaded::load`] works on.
 #[derive(Debug)]
 pub struct Input<'a> {
-    /// Physical entry point (note `PHYS32_ENTRY`).
+    /// How the kernel is entered.
+    pub protocol: Protocol<'a>,
+    /// Physical entry point.
     pub entry: u64,
     /// Where the kernel's bytes go.
     pub placement: &'a Placement,
@@ -96,6 +160,8 @@ pub struct Input<'a> {
 #[derive(Debug)]
 pub struct Loaded {
     start: Start,
+    /// The setup header, for Linux's own protocol.
+    linux: Option<Option<Vec<u8>>>,
     entry: u32,
     copies: Vec<CopyEntry>,
     command_line: Vec<u8>,
@@ -133,7 +199,16 @@ impl Loaded {
         check_target(start, kernel, input.entry)?;
         let copies = copy_list(&input.chosen.content(input.placement))?;
         let memmap = 24 * u64::try_from(start.memmap.len()).unwrap_or(u64::MAX);
-        let info_len = MEMMAP_AT + memmap + u64::try_from(len).unwrap_or(0) + 1;
+        let linux = match input.protocol {
+            Protocol::Pvh => None,
+            Protocol::Linux { setup_header } => Some(setup_header.map(<[u8]>::to_vec)),
+        };
+        let params = if linux.is_some() {
+            PAGE_SIZE
+        } else {
+            MEMMAP_AT + memmap
+        };
+        let info_len = params + u64::try_from(len).unwrap_or(0) + 1;
         let info_pages = take_below(
             free,
             START_PAGES,
@@ -141,9 +216,11 @@ impl Loaded {
             "the start structure",
         )?;
         let list = 12 * u64::try_from(copies.len()).unwrap_or(u64::MAX);
-        let bytes =
-            TRAMPOLINE_DATA + u64::try_from(size_of::<TrampolineData>()).unwrap_or(0) + list;
-        let trampoline = take_low(free, bytes.div_ceil(PAGE_SIZE), "the trampoline")?;
+        let data = size_of::<TrampolineData>().max(size_of::<LinuxTrampolineData>());
+        let bytes = TRAMPOLINE_DATA + u64::try_from(data).unwrap_or(0) + list;
+        let tables = if linux.is_some() { IDENTITY_TABLES } else { 0 };
+        let pages = bytes.div_ceil(PAGE_SIZE) + tables;
+        let trampoline = take_low(free, pages, "the trampoline")?;
         let initrd = match input.initrd {
             None => None,
             Some((from, len)) => {
@@ -170,6 +247,7 @@ impl Loaded {
         command_line.push(0);
         Ok(Self {
             start: start.clone(),
+            linux,
             entry: u32::try_from(input.entry).unwrap_or(0),
             copies,
             command_line,
@@ -189,11 +267,85 @@ impl Loaded {
     pub fn stage<M: Machine + ?Sized>(self, m: &M, code: &[u8]) -> Result<Staged, HandoffError> {
         let base = self.info_pages.start * PAGE_SIZE;
         m.fill(base, self.info_pages.count * PAGE_SIZE, 0)?;
+        if let Some(initrd) = self.initrd
+            && initrd.to != initrd.from
+        {
+            move_up(m, initrd)?;
+        }
+        let command_line_at = self.write_start_info(m, base)?;
+        m.write(command_line_at, &self.command_line)?;
+        let list = self.write_trampoline(m, code, base)?;
+        m.write(list, self.copies.as_bytes())?;
+        Ok(Staged {
+            trampoline: self.trampoline.start * PAGE_SIZE,
+            command_line_at,
+        })
+    }
+
+    /// Writes the trampoline but for its copy list; where that goes.
+    fn write_trampoline<M: Machine + ?Sized>(
+        &self,
+        m: &M,
+        code: &[u8],
+        base: u64,
+    ) -> Result<u64, HandoffError> {
+        let page = self.trampoline.start * PAGE_SIZE;
+        let at = page + TRAMPOLINE_DATA;
+        let half = |n: u32| u16::try_from((at >> (16 * n)) & 0xffff).unwrap_or(0);
+        let gdt_base = [half(0), half(1), half(2), half(3)];
+        let copies = u32::try_from(self.copies.len()).unwrap_or(0);
+        m.write(page, code)?;
+        if self.linux.is_none() {
+            let data = TrampolineData {
+                gdt: [0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff],
+                gdt_limit: 23,
+                gdt_base,
+                pad: [0; 3],
+                entry: self.entry,
+                start_info: u32::try_from(base).unwrap_or(0),
+                copies,
+                pad2: 0,
+            };
+            m.write(at, data.as_bytes())?;
+            return Ok(at + u64::try_from(size_of::<TrampolineData>()).unwrap_or(0));
+        }
+        let tables = (self.trampoline.end() - IDENTITY_TABLES) * PAGE_SIZE;
+        identity_tables(m, tables)?;
+        let data = LinuxTrampolineData {
+            gdt: [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff],
+            gdt_limit: 31,
+            gdt_base,
+            pad: [0; 3],
+            entry: self.entry.into(),
+            boot_params: base,
+            tables,
+            copies: copies.into(),
+        };
+        m.write(at, data.as_bytes())?;
+        Ok(at + u64::try_from(size_of::<LinuxTrampolineData>()).unwrap_or(0))
+    }
+
+    /// Writes the start structure with memory map and command line; where the
+    /// command line is.
+    fn write_start_info<M: Machine + ?Sized>(&self, m: &M, base: u64) -> Result<u64, HandoffError> {
+        let initrd = self.initrd.map(|initrd| (initrd.to, initrd.len));
+        if let Some(setup_header) = &self.linux {
+            let params = BootParams {
+                setup_header: setup_header.as_deref(),
+                memmap: &self.start.memmap,
+                command_line: base + PAGE_SIZE,
+                initrd,
+                rsdp: self.start.info.rsdp_paddr,
+                code: 0,
+            };
+            m.write(base, &params.page())?;
+            return Ok(base + PAGE_SIZE);
+        }
         let memmap_bytes = 24 * u64::try_from(self.start.memmap.len()).unwrap_or(0);
         let was = &self.start.info;
         let info = HvmStartInfo {
-            nr_modules: u32::from(self.initrd.is_some()),
-            modlist_paddr: if self.initrd.is_some() {
+            nr_modules: u32::from(initrd.is_some()),
+            modlist_paddr: if initrd.is_some() {
                 base + MODLIST_AT
             } else {
                 0
@@ -204,45 +356,25 @@ impl Loaded {
             } else {
                 0
             },
+            memmap_entries: if was.memmap_entries > 0 {
+                u32::try_from(self.start.memmap.len()).unwrap_or(0)
+            } else {
+                0
+            },
             ..*was
         };
         m.write(base, info.as_bytes())?;
-        if let Some(initrd) = self.initrd {
-            if initrd.to != initrd.from {
-                move_up(m, initrd)?;
-            }
+        if let Some((paddr, size)) = initrd {
             let module = HvmModlistEntry {
-                paddr: initrd.to,
-                size: initrd.len,
+                paddr,
+                size,
                 cmdline_paddr: 0,
                 reserved: 0,
             };
             m.write(base + MODLIST_AT, module.as_bytes())?;
         }
         m.write(base + MEMMAP_AT, self.start.memmap.as_bytes())?;
-        m.write(info.cmdline_paddr, &self.command_line)?;
-
-        let page = self.trampoline.start * PAGE_SIZE;
-        let at = page + TRAMPOLINE_DATA;
-        let half = |n: u32| u16::try_from((at >> (16 * n)) & 0xffff).unwrap_or(0);
-        let data = TrampolineData {
-            gdt: [0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff],
-            gdt_limit: 23,
-            gdt_base: [half(0), half(1), half(2), half(3)],
-            pad: [0; 3],
-            entry: self.entry,
-            start_info: u32::try_from(base).unwrap_or(0),
-            copies: u32::try_from(self.copies.len()).unwrap_or(0),
-            pad2: 0,
-        };
-        m.write(page, code)?;
-        m.write(at, data.as_bytes())?;
-        let list = at + u64::try_from(size_of::<TrampolineData>()).unwrap_or(0);
-        m.write(list, self.copies.as_bytes())?;
-        Ok(Staged {
-            trampoline: page,
-            command_line_at: info.cmdline_paddr,
-        })
+        Ok(info.cmdline_paddr)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The last instructions before a jump: two trampolines.
+//! The last instructions before a jump: three trampolines.
 //!
 //! Each is copied into a page that the next kernel does not use at its
 //! start of day, and runs there; its data follows at offset 2048, laid out
@@ -7,6 +7,8 @@
 //! - PV: the page is mapped at one address in both address spaces. One
 //!   `mmuext_op` (new base pointer, unpin the old L4), then the registers
 //!   of a PV start: `rsi` = `start_info`, `rsp` = boot stack, others zero.
+//! - Linux's 64-bit entry: the page is identity-mapped, in tables of its own
+//!   too. Those tables, Linux's segments, the copy list, `rsi` = `boot_params`.
 //! - PVH: the page is identity-mapped. Out of long mode and paging, the copy
 //!   list, then the registers of a PVH start: `ebx` = start structure.
 
@@ -106,6 +108,46 @@ kexen_pvh_trampoline:                   /* rdi = address of this page */
     jmp *(DATA + 40)(%ebp)              /* entry */
 kexen_pvh_trampoline_end:
     .code64
+
+    .balign 16
+kexen_linux_trampoline:                 /* rdi = address of this page */
+    cli
+    cld
+    mov %rdi, %rbx
+    mov DATA + 64(%rbx), %rax           /* tables */
+    mov %rax, %cr3
+    lea DATA(%rbx), %rsp
+    lgdt DATA + 32(%rbx)                /* gdt_limit, gdt_base */
+    lea (5f - kexen_linux_trampoline)(%rbx), %rax
+    push $16
+    push %rax
+    lretq
+5:  mov $24, %eax
+    mov %eax, %ds
+    mov %eax, %es
+    mov %eax, %ss
+    mov %eax, %fs
+    mov %eax, %gs
+    mov DATA + 72(%rbx), %rdx           /* copies */
+    lea DATA + 80(%rbx), %r8
+6:  test %rdx, %rdx
+    jz 7f
+    mov (%r8), %edi
+    mov 4(%r8), %esi
+    mov 8(%r8), %ecx
+    rep movsl
+    add $12, %r8
+    dec %rdx
+    jmp 6b
+7:  mov DATA + 56(%rbx), %rsi           /* boot_params */
+    mov DATA + 48(%rbx), %rax           /* entry */
+    xor %ebx, %ebx
+    xor %ecx, %ecx
+    xor %edi, %edi
+    xor %ebp, %ebp
+    xor %r8d, %r8d
+    jmp *%rax
+kexen_linux_trampoline_end:
     .text
     "#,
     options(att_syntax)
@@ -116,6 +158,8 @@ unsafe extern "C" {
     static kexen_pv_trampoline_end: u8;
     static kexen_pvh_trampoline: u8;
     static kexen_pvh_trampoline_end: u8;
+    static kexen_linux_trampoline: u8;
+    static kexen_linux_trampoline_end: u8;
 }
 
 const _: () = {
@@ -134,6 +178,13 @@ const _: () = {
     assert!(offset_of!(pvh::TrampolineData, start_info) == 44);
     assert!(offset_of!(pvh::TrampolineData, copies) == 48);
     assert!(size_of::<pvh::TrampolineData>() == 56);
+    assert!(offset_of!(pvh::LinuxTrampolineData, gdt_limit) == 32);
+    assert!(offset_of!(pvh::LinuxTrampolineData, gdt_base) == 34);
+    assert!(offset_of!(pvh::LinuxTrampolineData, entry) == 48);
+    assert!(offset_of!(pvh::LinuxTrampolineData, boot_params) == 56);
+    assert!(offset_of!(pvh::LinuxTrampolineData, tables) == 64);
+    assert!(offset_of!(pvh::LinuxTrampolineData, copies) == 72);
+    assert!(size_of::<pvh::LinuxTrampolineData>() == 80);
 };
 
 /// The code of the PV trampoline.
@@ -151,6 +202,15 @@ pub fn pvh_code() -> &'static [u8] {
     between(
         &raw const kexen_pvh_trampoline,
         &raw const kexen_pvh_trampoline_end,
+    )
+}
+
+/// The code of the trampoline to Linux's 64-bit entry.
+#[must_use]
+pub fn linux_code() -> &'static [u8] {
+    between(
+        &raw const kexen_linux_trampoline,
+        &raw const kexen_linux_trampoline_end,
     )
 }
 
