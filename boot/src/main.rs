@@ -61,8 +61,8 @@ fn start(boot: Boot) -> ! {
                 Err(error) => error,
             }
         }
-        Boot::Multiboot(m, info) => {
-            let start = hvm::Start::from_multiboot(m, info);
+        Boot::Hvm(m, info) => {
+            let start = hvm::Start::from_boot_params(m, info);
             match start
                 .map_err(Into::into)
                 .and_then(|start| PvhGuest::hvm(m, start))

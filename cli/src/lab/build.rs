@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use super::hvm_file;
 use crate::host::{command, tools, workspace};
 use crate::ui;
 
@@ -27,6 +28,8 @@ pub(crate) enum Variant {
 pub(crate) struct Image {
     /// To start.
     pub(crate) stripped: PathBuf,
+    /// To start in an HVM guest.
+    pub(crate) hvm: PathBuf,
     /// With symbols, to debug.
     pub(crate) symbols: PathBuf,
     /// Size in bytes of the first.
@@ -46,6 +49,7 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
         let size = fs::metadata(&file)?.len();
         return Ok(Image {
             stripped: file.clone(),
+            hvm: file.clone(),
             symbols: file,
             size,
         });
@@ -84,10 +88,13 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
             .arg(&stripped)
             .arg(&symbols),
     )?;
+    let hvm = out.join(format!("{name}.hvm"));
+    fs::write(&hvm, hvm_file::of(&fs::read(&stripped)?)?)?;
     let size = fs::metadata(&stripped)?.len();
     step.done(format!("{} ({size} bytes)", stripped.display()));
     Ok(Image {
         stripped,
+        hvm,
         symbols,
         size,
     })

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use super::artefacts::{Xen, noise};
 use super::console::{Line, Lines};
 use super::dom0_image;
-use super::guest::{Console, Guest, Run, watch};
+use super::guest::{Console, Guest, Mode, Run, watch};
 use super::qemu::{Machine, Qemu, run_dir};
 use crate::host::cache;
 use crate::ui;
@@ -189,7 +189,12 @@ impl Dom0 {
         } else {
             None
         };
-        let config = config(guest, &kernel, module.as_deref(), disks.is_some());
+        let bytes = match &guest.module {
+            Some(module) => fs::metadata(module)?.len(),
+            None => 0,
+        };
+        let module = module.as_deref().map(|module| (module, bytes));
+        let config = config(guest, &kernel, module, disks.is_some());
         fs::write(self.share.join(format!("{name}.cfg")), config)?;
         let mut script = String::new();
         if disks.is_some() {
@@ -257,26 +262,46 @@ fn cpu_time(list: &str, name: &str) -> Option<f64> {
         .ok()
 }
 
+/// Where the device model puts the boot module of an HVM guest.
+const HVM_MODULE: u64 = 128 << 20;
+
 /// xl's configuration of a guest.
-fn config(guest: &Guest, kernel: &str, module: Option<&str>, disks: bool) -> String {
+fn config(guest: &Guest, kernel: &str, module: Option<(&str, u64)>, disks: bool) -> String {
     let mut text = format!(
         "name = \"{}\"\ntype = \"{}\"\nkernel = \"{kernel}\"\n",
         guest.name,
         guest.mode.name()
     );
-    if let Some(module) = module {
-        text.push_str(&format!("ramdisk = \"{module}\"\n"));
+    let mut cmdline = guest.cmdline.clone();
+    match module {
+        // The firmware reads an initrd byte by byte, minutes long: the device
+        // model puts it into memory instead.
+        Some((module, bytes)) if guest.mode == Mode::Hvm && !guest.plain => {
+            text.push_str(&format!(
+                "device_model_args = [ \"-device\", \
+                 \"loader,file={module},addr={HVM_MODULE:#x},force-raw=on\" ]\n"
+            ));
+            cmdline.push_str(&format!(" kexen.module={HVM_MODULE:#x}:{bytes}"));
+        }
+        Some((module, _)) => text.push_str(&format!("ramdisk = \"{module}\"\n")),
+        None => {}
     }
     text.push_str(&format!(
         "cmdline = \"{}\"\nmemory = {}\nvcpus = {}\ncpus = \"{GUEST_CPUS}\"\n",
-        guest.cmdline, guest.memory, guest.vcpus
+        cmdline, guest.memory, guest.vcpus
     ));
     if disks {
-        text.push_str(
-            "disk = [ \"format=raw,vdev=xvda,access=ro,target=/dev/loop0\",\n         \
+        // The device model has no read-only IDE disks, and these are such too.
+        let first = if guest.mode == Mode::Hvm { "rw" } else { "ro" };
+        text.push_str(&format!(
+            "disk = [ \"format=raw,vdev=xvda,access={first},target=/dev/loop0\",\n         \
              \"format=raw,vdev=xvdb,access=rw,target=/dev/loop1\" ]\n",
-        );
+        ));
     }
+    if guest.mode == Mode::Hvm {
+        text.push_str("vga = \"none\"\n");
+    }
+    text.push_str(&guest.extra);
     // Kept after its end, so that the reason can be read.
     for event in ["on_poweroff", "on_reboot", "on_crash"] {
         text.push_str(&format!("{event} = \"preserve\"\n"));

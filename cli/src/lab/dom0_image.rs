@@ -38,7 +38,10 @@ pub(crate) fn get(xen: Xen) -> Result<(Kernel, PathBuf)> {
     let kernel = Kernel::debian(Flavour::Generic)?;
     let version = xen.version();
     let suite = xen.suite();
-    let packages = format!("xen-utils-{version},xen-utils-common,xenstore-utils,kmod,mount");
+    let packages = format!(
+        "xen-utils-{version},xen-utils-common,xenstore-utils,kmod,mount,\
+         qemu-system-xen,seabios,ipxe-qemu"
+    );
     let init = INIT.replace("@XEN_BIN@", &format!("/usr/lib/xen-{version}/bin"));
     let recipe = format!(
         "dom0 1\n{packages}\n{}\n{LEFT_OUT:?}\n{init}\n{BLOCK}\n{POWEROFF}\n{}",

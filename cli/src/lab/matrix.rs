@@ -395,7 +395,7 @@ fn probes() -> Vec<Case> {
 fn busy() -> Vec<Case> {
     let mut cases = Vec::new();
     for xen in Xen::ALL {
-        for (mode, vcpus) in [(Mode::Pvh, 4)] {
+        for (mode, vcpus) in [(Mode::Pvh, 4), (Mode::Hvm, 2)] {
             let mut case = Case::new(xen, mode, format!("busy-{vcpus}cpu"));
             case.image = Variant::Busy;
             case.module = Module::Chain;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::artefacts::{Flavour, Kernel, Xen};
-use super::build::{self, Variant};
+use super::build::{self, Image, Variant};
 use super::dom0::Dom0;
-use super::guest::{self, End, Guest, Reply, Run};
+use super::guest::{self, End, Guest, Mode, Reply, Run};
 use super::matrix::{Case, Expect, Linux, Module};
 use super::probe::{self, Probe};
 use super::{bare, payload, repack};
@@ -26,7 +26,7 @@ const BALLAST: usize = 8 << 20;
 /// A stretch of runs that share boot images and dom0s.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    images: HashMap<Variant, PathBuf>,
+    images: HashMap<Variant, Image>,
     dom0: Option<(Xen, u64, Dom0)>,
     scratch: tempfile::TempDir,
     /// The backend for probes, once it is built.
@@ -55,11 +55,11 @@ impl Bench {
         })
     }
 
-    fn image(&mut self, variant: Variant) -> Result<PathBuf> {
+    fn image(&mut self, variant: Variant) -> Result<Image> {
         if let Some(image) = self.images.get(&variant) {
             return Ok(image.clone());
         }
-        let image = build::image(variant)?.stripped;
+        let image = build::image(variant)?;
         self.images.insert(variant, image.clone());
         Ok(image)
     }
@@ -107,12 +107,14 @@ impl Bench {
         let name = guest_name(case);
         Ok(Guest {
             mode: case.mode,
-            kernel: self.image(case.image)?,
+            kernel: self.image(case.image)?.stripped,
             module: None,
             cmdline: case.options.to_owned(),
             memory: case.memory,
             vcpus: case.vcpus,
             disks: false,
+            plain: self.control,
+            extra: String::new(),
             files: vec![(probe::BACKEND.to_owned(), backend)],
             replies: probe::replies(what, &name),
             afterwards: probe::afterwards(&name),
@@ -149,7 +151,7 @@ impl Bench {
             write_module(
                 case.module,
                 &module,
-                &image,
+                &image.stripped,
                 &kernel,
                 &initrd,
                 &cmdline,
@@ -160,6 +162,10 @@ impl Bench {
                 // Nobody is at the prompt: an error ends the run.
                 options.push_str(" kexen.on-error=crash");
             }
+            let image = match case.mode {
+                Mode::Hvm => image.hvm,
+                _ => image.stripped,
+            };
             (image, module, options.trim().to_owned())
         };
         let (replies, until) = match case.expect {
@@ -187,6 +193,8 @@ impl Bench {
             memory: case.memory,
             vcpus: case.vcpus,
             disks,
+            plain: self.control,
+            extra: String::new(),
             files: Vec::new(),
             replies,
             afterwards: String::new(),

@@ -121,6 +121,9 @@ pub struct Options {
     pub verify_memory: bool,
     /// `kexen.marker`: what the stage before marked.
     pub marker: Option<Marker>,
+    /// `kexen.module`: physical address and bytes of a boot module that is in
+    /// memory already (HVM).
+    pub module: Option<(u64, u64)>,
     /// `kexen.omit`
     #[cfg(feature = "omission")]
     pub omit: Option<Omit>,
@@ -152,6 +155,10 @@ pub const HELP: &[(&str, &str)] = &[
     (
         "kexen.verify-memory",
         "mark all free memory before the jump, for the next stage to check",
+    ),
+    (
+        "kexen.module=ADDRESS:BYTES",
+        "a boot module that the device model has put into memory (HVM)",
     ),
     (
         "kexen.marker=PAGES:CHECKSUM",
@@ -214,6 +221,19 @@ fn unquoted(word: &str) -> &str {
         .unwrap_or(word)
 }
 
+/// `0xADDRESS:BYTES`
+fn range(text: &str) -> Option<(u64, u64)> {
+    let (address, bytes) = text.split_once(':')?;
+    let digits = address.strip_prefix("0x")?;
+    let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let address = u64::from_str_radix(digits, 16)
+        .ok()
+        .filter(|_| hexadecimal)?;
+    let bytes: u64 = decimal(bytes)?;
+    address.checked_add(bytes)?;
+    Some((address, bytes))
+}
+
 /// A decimal number, of digits alone.
 fn decimal<T: core::str::FromStr>(text: &str) -> Option<T> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -271,6 +291,10 @@ impl Options {
                 Some(marker) => self.marker = Some(marker),
                 None => return bad("PAGES:CHECKSUM, a number and 16 hexadecimal digits"),
             },
+            ("kexen.module", value) => match value.and_then(range) {
+                Some(range) => self.module = Some(range),
+                None => return bad("ADDRESS:BYTES, the address as 0x and hexadecimal digits"),
+            },
             #[cfg(feature = "omission")]
             ("kexen.omit", value) => {
                 self.omit = Some(match value {
@@ -308,6 +332,17 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// `kexen.module` alone, out of a command line whose other words may be
+    /// another program's.
+    #[must_use]
+    pub fn module_of(text: &str) -> Option<(u64, u64)> {
+        words(text)
+            .into_iter()
+            .rev()
+            .filter_map(|word| word.strip_prefix("kexen.module="))
+            .find_map(range)
     }
 
     /// `kexen.on-error` alone, out of a command line that may be wrong

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | PV | a toolstack, or Xen (dom0) | [`Boot::Pv`] |
 //! | PVH | a toolstack, or Xen (dom0) | [`Boot::Pvh`] |
-//! | HVM | `kernel=`: the device model's Multiboot loader | [`Boot::Multiboot`] |
+//! | HVM | the device model, as a Linux kernel (`kernel=`) | [`Boot::Hvm`] |
 //!
 //! | module | what it is |
 //! |---|---|
@@ -52,8 +52,8 @@ pub enum Boot {
     Pv(&'static Xen, u64),
     /// PVH; the physical address of `hvm_start_info`.
     Pvh(&'static Xen, u64),
-    /// HVM, by Multiboot; the physical address of the information structure.
-    Multiboot(&'static Xen, u64),
+    /// HVM; the physical address of the setup header, with the memory map.
+    Hvm(&'static Xen, u64),
 }
 
 impl Boot {
@@ -61,7 +61,7 @@ impl Boot {
     #[must_use]
     pub const fn machine(&self) -> &'static Xen {
         match self {
-            Self::Pv(m, _) | Self::Pvh(m, _) | Self::Multiboot(m, _) => m,
+            Self::Pv(m, _) | Self::Pvh(m, _) | Self::Hvm(m, _) => m,
         }
     }
 }

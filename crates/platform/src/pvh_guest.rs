@@ -5,8 +5,9 @@ use core::convert::Infallible;
 
 use kexen_abi::{
     PAGE_SIZE,
-    hvm::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN},
+    hvm::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HvmModlistEntry},
 };
+use kexen_bootconfig::options::Options;
 use kexen_guest::{
     Extent, Extents,
     console::Console,
@@ -64,12 +65,23 @@ impl PvhGuest {
         Self::with(m, start, false)
     }
 
-    /// The same for an HVM guest, which a Multiboot loader started.
+    /// The same for an HVM guest, which the firmware started.
     pub fn hvm(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
         Self::with(m, start, true)
     }
 
-    fn with(m: &'static Xen, start: Start, hvm: bool) -> Result<Self, HandoffError> {
+    fn with(m: &'static Xen, mut start: Start, hvm: bool) -> Result<Self, HandoffError> {
+        if hvm
+            && start.modules.is_empty()
+            && let Some((paddr, size)) = Options::module_of(&start.command_line)
+        {
+            start.modules.push(HvmModlistEntry {
+                paddr,
+                size,
+                cmdline_paddr: 0,
+                reserved: 0,
+            });
+        }
         let mut free = start.ram();
         // The firmware's, in an HVM guest.
         free.remove(Extent::new(0, if hvm { 256 } else { 1 }));

@@ -50,8 +50,8 @@ fn start(boot: Boot) -> ! {
                 Err(error) => format!("{error}"),
             }
         }
-        Boot::Multiboot(m, info) => {
-            let start = hvm::Start::from_multiboot(m, info);
+        Boot::Hvm(m, info) => {
+            let start = hvm::Start::from_boot_params(m, info);
             match start.map_err(Into::into).and_then(|s| PvhGuest::hvm(m, s)) {
                 Ok(mut guest) => run(&mut guest, entered),
                 Err(error) => format!("{error}"),

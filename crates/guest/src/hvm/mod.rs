@@ -4,10 +4,10 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`start`] | `hvm_start_info`, modules, memory map |
-//! | [`multiboot`] | the start of day of an HVM guest, by Multiboot |
+//! | [`boot_params`] | the start of day of an HVM guest |
 //! | [`space`] | a long-mode address space over identity-mapped tables |
 
-pub mod multiboot;
+pub mod boot_params;
 pub mod space;
 pub mod start;
 

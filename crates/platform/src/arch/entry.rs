@@ -3,13 +3,14 @@
 //! Protocols: the PV start of day of Xen's `include/public/xen.h` (64-bit,
 //! paging on, `rsi` = virtual address of `start_info`) and the PVH start of
 //! `docs/misc/pvh.pandoc` (32-bit, paging off, `ebx` = physical address of
-//! `hvm_start_info`), and Multiboot (GNU Multiboot Specification 0.6.96:
-//! 32-bit, paging off, `eax` = 0x2badb002, `ebx` = information structure),
-//! which is how a device model's `-kernel` starts an ELF file in an HVM guest.
+//! `hvm_start_info`), and in HVM guests the Linux boot protocol (real mode,
+//! `ds` = setup header), which is what a device model's `-kernel` speaks.
 //!
 //! Order of steps:
 //! - PV: own stack, clear flags, into Rust.
-//! - PVH, Multiboot: identity map of the low 4 GiB in 2 MiB pages and the image's
+//! - HVM: the firmware's memory map, protected mode, the image to its place;
+//!   on as PVH.
+//! - PVH: identity map of the low 4 GiB in 2 MiB pages and the image's
 //!   virtual range (the same L2 tables), long mode, own stack, into Rust.
 //!
 //! Memory shared with others: none yet; both stubs touch only the image.
@@ -19,8 +20,8 @@ use core::arch::global_asm;
 use super::{Xen, machine};
 use crate::Boot;
 
-/// What a Multiboot loader leaves in `eax`.
-const MULTIBOOT_LOADED: u64 = 0x2bad_b002;
+/// What the real-mode part leaves in `eax`.
+const BOOT_PARAMS: u64 = 0x5372_6448;
 
 /// Bytes of stack that all entry points switch to.
 const STACK_BYTES: usize = 256 * 1024;
@@ -57,18 +58,72 @@ global_asm!(
     kexen_note 17, .long (1 << 0) + (1 << 4) + (1 << 11)
     kexen_note 18, .long pvh_start - KEXEN_OFFSET /* PHYS32_ENTRY */
 
-    /* Xen writes its stubs over this: it is read before the image starts. */
-    .section .text.multiboot, "ax", @progbits
-    .balign 4
-kexen_multiboot:
-    .long 0x1badb002                    /* magic */
-    .long (1 << 16) | (1 << 1)          /* addresses; a memory map */
-    .long -(0x1badb002 + (1 << 16) + (1 << 1))
-    .long kexen_multiboot - KEXEN_OFFSET
-    .long KEXEN_PHYS                    /* load_addr */
-    .long kexen_data_end - KEXEN_OFFSET /* load_end_addr */
-    .long bss_end - KEXEN_OFFSET        /* bss_end_addr */
-    .long multiboot_start - KEXEN_OFFSET /* entry_addr */
+    /*
+     * The real-mode part of the file that an HVM guest starts from, which
+     * the host tool makes of this image: it goes there at offset 0xd00, behind
+     * the setup header and the memory map that it asks the firmware for. Xen's stubs are written over it in PV guests.
+     * ds = es = ss: where the setup header is; the image is at 1 MiB.
+     */
+    .section .text.setup, "ax", @progbits
+    .set SETUP, 0xd00
+    .code16
+kexen_setup:
+    cli
+    cld
+    xor %ebx, %ebx
+    mov $0x2d0, %edi                    /* e820_table */
+1:  mov $0xe820, %eax
+    mov $0x534d4150, %edx
+    mov $20, %ecx
+    int $0x15
+    jc 2f
+    cmp $0x534d4150, %eax
+    jne 2f
+    add $20, %di
+    incb 0x1e8                          /* e820_entries */
+    cmpb $128, 0x1e8
+    je 2f
+    test %ebx, %ebx
+    jnz 1b
+2:  cli
+    xor %esi, %esi
+    mov %ds, %si
+    shl $4, %esi
+    lea SETUP + kexen_setup_gdt - kexen_setup(%esi), %eax
+    mov %eax, SETUP + kexen_setup_gdt_pointer + 2 - kexen_setup
+    lgdtl SETUP + kexen_setup_gdt_pointer - kexen_setup
+    lea SETUP + kexen_setup_32 - kexen_setup(%esi), %eax
+    mov %cr0, %edx
+    or $1, %dl
+    mov %edx, %cr0
+    pushl $8
+    pushl %eax
+    lretl
+    .code32
+kexen_setup_32:
+    mov $16, %eax
+    mov %eax, %ds
+    mov %eax, %es
+    mov %eax, %ss
+    mov %esi, %ebx
+    mov $0x100000, %esi
+    mov $KEXEN_PHYS, %edi
+    mov $kexen_data_words, %ecx
+    rep movsl
+    xor %eax, %eax
+    mov $kexen_bss_words, %ecx
+    rep stosl
+    mov $0x53726448, %eax               /* "HdrS" */
+    mov $hvm_start - KEXEN_OFFSET, %ecx
+    jmp *%ecx
+    .balign 8
+kexen_setup_gdt:
+    .quad 0
+    .quad 0x00cf9b000000ffff
+    .quad 0x00cf93000000ffff
+kexen_setup_gdt_pointer:
+    .word 23
+    .long 0
 
     .section .text.entry, "ax", @progbits
     .code64
@@ -90,9 +145,9 @@ pvh_start:
     xor %esi, %esi
     jmp 1f
 
-    /* eax says that a Multiboot loader was here, ebx points to its words. */
-    .global multiboot_start
-multiboot_start:
+    /* ebx: the setup header and memory map, eax: "HdrS". */
+    .global hvm_start
+hvm_start:
     mov %eax, %esi
 
 1:  cld
@@ -213,7 +268,7 @@ extern "C" fn pv_main(start_info: u64) -> ! {
 }
 
 /// Rust's part of the other entries: `ebx` was the address of the start
-/// structure, `eax` says whose it is if it was Multiboot's.
+/// structure, `eax` says whose it is if it is that of Linux's boot protocol.
 extern "C" fn pvh_main(start: u64, magic: u64) -> ! {
     let Some(m) = Xen::start_pvh() else {
         // Nobody to tell but a debug port.
@@ -223,8 +278,8 @@ extern "C" fn pvh_main(start: u64, magic: u64) -> ! {
             .for_each(machine::debug_port);
         machine::halt()
     };
-    kexen_main(if magic == MULTIBOOT_LOADED {
-        Boot::Multiboot(m, start)
+    kexen_main(if magic == BOOT_PARAMS {
+        Boot::Hvm(m, start)
     } else {
         Boot::Pvh(m, start)
     })
