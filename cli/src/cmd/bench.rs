@@ -91,6 +91,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
                 vcpus: 1,
                 disks: false,
                 plain: false,
+                emulated: false,
                 extra: String::new(),
                 files: Vec::new(),
                 replies: Vec::new(),

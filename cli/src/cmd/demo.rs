@@ -155,6 +155,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             vcpus: args.vcpus,
             disks,
             plain: false,
+            emulated: false,
             extra: String::new(),
             files: Vec::new(),
             replies: Vec::new(),

@@ -183,6 +183,7 @@ impl Real {
             vcpus: 1,
             disks: false,
             plain: false,
+            emulated: false,
             extra: String::new(),
             files: Vec::new(),
             replies: Vec::new(),

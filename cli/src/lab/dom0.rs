@@ -273,18 +273,25 @@ fn config(guest: &Guest, kernel: &str, module: Option<(&str, u64)>, disks: bool)
         guest.mode.name()
     );
     let mut cmdline = guest.cmdline.clone();
+    let mut model: Vec<String> = Vec::new();
+    if guest.emulated {
+        model.extend(["-device", "e1000", "-device", "e1000e"].map(str::to_owned));
+    }
     match module {
         // The firmware reads an initrd byte by byte, minutes long: the device
         // model puts it into memory instead.
         Some((module, bytes)) if guest.mode == Mode::Hvm && !guest.plain => {
-            text.push_str(&format!(
-                "device_model_args = [ \"-device\", \
-                 \"loader,file={module},addr={HVM_MODULE:#x},force-raw=on\" ]\n"
+            model.push("-device".to_owned());
+            model.push(format!(
+                "loader,file={module},addr={HVM_MODULE:#x},force-raw=on"
             ));
             cmdline.push_str(&format!(" kexen.module={HVM_MODULE:#x}:{bytes}"));
         }
         Some((module, _)) => text.push_str(&format!("ramdisk = \"{module}\"\n")),
         None => {}
+    }
+    if !model.is_empty() {
+        text.push_str(&format!("device_model_args = {model:?}\n"));
     }
     text.push_str(&format!(
         "cmdline = \"{}\"\nmemory = {}\nvcpus = {}\ncpus = \"{GUEST_CPUS}\"\n",

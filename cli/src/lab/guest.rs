@@ -88,6 +88,8 @@ pub(crate) struct Guest {
     pub(crate) vcpus: u32,
     /// Whether it gets the two test disks.
     pub(crate) disks: bool,
+    /// Whether it has emulated network cards, by line and by message.
+    pub(crate) emulated: bool,
     /// Whether the toolstack starts a Linux, not Kexen.
     pub(crate) plain: bool,
     /// More lines of xl's configuration.
@@ -360,6 +362,7 @@ mod tests {
             vcpus: 1,
             disks: false,
             plain: false,
+            emulated: false,
             extra: String::new(),
             files: Vec::new(),
             replies: vec![("prompt".into(), Reply::Type("retry".into()))],

@@ -91,6 +91,8 @@ pub(crate) struct Case {
     pub(crate) memory: u64,
     /// Virtual processors.
     pub(crate) vcpus: u32,
+    /// Whether it has emulated network cards, by line and by message (HVM).
+    pub(crate) emulated: bool,
     /// What must come of it.
     pub(crate) expect: Expect,
 }
@@ -123,6 +125,7 @@ impl Case {
             options: "",
             memory: 256,
             vcpus: 1,
+            emulated: false,
             expect: Expect::Userspace,
         }
     }
@@ -401,6 +404,11 @@ fn busy() -> Vec<Case> {
             case.module = Module::Chain;
             case.options = "busy.hold=all";
             case.vcpus = vcpus;
+            if mode == Mode::Hvm {
+                case.linux = Linux::Debian(Flavour::Generic);
+                case.options = "busy.hold=all busy.moves=100";
+                case.emulated = true;
+            }
             cases.push(case);
         }
     }

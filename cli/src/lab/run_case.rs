@@ -114,6 +114,7 @@ impl Bench {
             vcpus: case.vcpus,
             disks: false,
             plain: self.control,
+            emulated: false,
             extra: String::new(),
             files: vec![(probe::BACKEND.to_owned(), backend)],
             replies: probe::replies(what, &name),
@@ -194,7 +195,8 @@ impl Bench {
             vcpus: case.vcpus,
             disks,
             plain: self.control,
-            extra: String::new(),
+            emulated: case.emulated,
+            extra: extra(case),
             files: Vec::new(),
             replies,
             afterwards: String::new(),
@@ -202,6 +204,15 @@ impl Bench {
             timeout: Duration::from_secs(timeout),
         };
         Ok((guest, debian.release))
+    }
+}
+
+/// More lines of xl's configuration.
+fn extra(case: &Case) -> String {
+    // Interrupts of devices as event channels: by default up to Xen 4.18.
+    match (case.emulated, case.xen) {
+        (true, Xen::V4_20) => "hvm_pirq = 1\n".to_owned(),
+        _ => String::new(),
     }
 }
 

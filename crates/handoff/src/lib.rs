@@ -11,6 +11,7 @@
 //! | [`placement`] | which page of the kernel file becomes which page of memory |
 //! | [`pv`] | layout, page exchange, page tables, M2P: a PV hand-off |
 //! | [`pvh`] | start structure, copy list: the hand-off of a PVH or HVM guest |
+//! | [`crash`] | a hand-off that is prepared in advance, for a crash |
 //! | [`linux`] | Linux's own boot protocol, for HVM guests and capture kernels |
 //!
 //! The plans are pure: they make no hypercall and are tested on the host.
@@ -20,6 +21,7 @@
 
 extern crate alloc;
 
+pub mod crash;
 pub mod error;
 pub mod ledger;
 pub mod linux;

@@ -61,6 +61,8 @@ pub struct BzImage<'a> {
     /// The setup header, from `setup_sects` on: a loader passes it on in
     /// `boot_params`.
     pub setup_header: &'a [u8],
+    /// Where in the file the protected-mode code begins.
+    pub code_offset: usize,
     /// The protected-mode code, with the kernel's own decompressor.
     pub code: &'a [u8],
     /// The compressed kernel.
@@ -165,6 +167,7 @@ impl<'a> BzImage<'a> {
             relocatable: bytes(file, at::RELOCATABLE)? != [0],
             alignment: long(at::KERNEL_ALIGNMENT)?,
             setup_header,
+            code_offset: setup,
             code,
             payload,
         })

@@ -17,6 +17,8 @@
 //! | [`guest`] | what a guest of any type offers; [`pv_guest`], [`pvh_guest`] |
 //! | [`module`], [`kernel`] | the boot module; a kernel from file to memory |
 //! | [`loan`], [`report`] | guest memory as slices; lines for the console |
+//! | [`crash`] | the hand-off from a panic |
+//! | [`pci`] | the devices of an HVM guest |
 //! | [`exec`] | the hand-off of a kernel in full swing |
 //! | [`vcpus`], [`lapic`] | further vCPUs: started, parked, made as new |
 //! | [`failure`] | why something could not be started |
@@ -26,6 +28,7 @@
 extern crate alloc;
 
 pub mod arch;
+pub mod crash;
 pub mod exec;
 pub mod failure;
 pub mod guest;
@@ -33,6 +36,7 @@ pub mod kernel;
 pub mod lapic;
 pub mod loan;
 pub mod module;
+pub mod pci;
 pub mod pv_guest;
 pub mod pvh_guest;
 pub mod report;
@@ -87,5 +91,6 @@ pub fn give_up(m: &Xen, why: core::fmt::Arguments<'_>) -> ! {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    crash::take(machine::in_panic());
     give_up(machine::in_panic(), format_args!("panic: {info}"))
 }

@@ -129,6 +129,17 @@ impl PvhGuest {
         Ok(guest)
     }
 
+    /// What the builder left.
+    pub(crate) const fn start(&self) -> &Start {
+        &self.start
+    }
+
+    /// Whether it is a full HVM guest.
+    #[must_use]
+    pub const fn is_hvm(&self) -> bool {
+        self.hvm
+    }
+
     /// A page number outside the memory map, with free ones above it: for
     /// shared info and the grant table.
     #[must_use]
@@ -137,7 +148,11 @@ impl PvhGuest {
     }
 
     /// Takes a run of pages below 4 GiB.
-    fn take_low(&mut self, pages: u64, what: &'static str) -> Result<Extent, HandoffError> {
+    pub(crate) fn take_low(
+        &mut self,
+        pages: u64,
+        what: &'static str,
+    ) -> Result<Extent, HandoffError> {
         let mut low = self.stock.free.within(Extent::new(0, IDENTITY_PAGES));
         let have = low.count();
         let run = low.take_run(pages).ok_or(HandoffError::Memory {

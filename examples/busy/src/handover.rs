@@ -2,10 +2,14 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use kexen_guest::{Machine, grants::Grants, hypercall::sched_yield, shared_info::Leave};
-use kexen_handoff::{Ledger, ledger::Kind};
+use kexen_guest::{Machine, events, grants::Grants, hypercall::sched_yield, shared_info::Leave};
+use kexen_handoff::{
+    Ledger,
+    ledger::{Claim, Holder, Kind},
+};
 use kexen_platform::{
     Xen,
+    arch::machine,
     exec::{Swing, Times},
     guest::Guest,
     pvh_guest::PvhGuest,
@@ -56,15 +60,54 @@ impl Busy {
         let m = self.m;
         let relax = || sched_yield(m).is_ok();
         let text = |error| format!("{error}");
-        let home = self
-            .held
-            .place
-            .move_to(m, self.held.other, Leave::Nothing, &relax)
-            .map_err(text)?;
-        self.held
-            .place
-            .move_to(m, home, Leave::Nothing, &relax)
-            .map_err(text)?;
+        let place = self.held.place;
+        let leave = if self.held.in_ram {
+            Leave::Ram(machine::scratch())
+        } else {
+            Leave::Nothing
+        };
+        let (other, careless) = (self.held.other, self.options.omits("move"));
+        let go = |to, leave| {
+            if careless {
+                // As if no other vCPU read it: for the omission test alone.
+                place.move_now(m, to, leave)
+            } else {
+                place.move_to(m, to, leave, &relax)
+            }
+        };
+        let home = go(other, leave).map_err(text)?;
+        go(home, Leave::Nothing).map_err(text)?;
+        Ok(())
+    }
+
+    /// Has each device interrupt; the kinds, and how many events came.
+    pub(crate) fn interrupts(&self) -> Result<Vec<(&'static str, u32)>, String> {
+        let m = self.m;
+        let relax = || sched_yield(m).is_ok();
+        let mut all = Vec::new();
+        for interrupt in &self.held.interrupts {
+            let came = interrupt.events(m, |port| {
+                let look = |at| events::take(m, at, port).unwrap_or(false);
+                self.held.place.read(m, 0, &relax, look).unwrap_or(false)
+            })?;
+            all.push((interrupt.name(), came));
+        }
+        Ok(all)
+    }
+
+    /// Shared info leaves RAM, and RAM its memory back.
+    fn leave_ram(&mut self, m: &'static Xen, ledger: &mut Ledger) -> Result<(), String> {
+        let leave = Leave::Ram(machine::scratch());
+        let was = self.held.place.move_now(m, self.held.other, leave);
+        let was = was.map_err(|error| format!("{error}"))?;
+        ledger.strike(Kind::SharedInfoInRam { gfn: was.into() });
+        ledger.enter(Claim::of(
+            Kind::SharedInfoPhysmap {
+                gfn: self.held.other.into(),
+            },
+            Holder::Xen,
+        ));
+        self.held.in_ram = false;
         Ok(())
     }
 
@@ -87,9 +130,16 @@ impl Busy {
 }
 
 impl Swing for Busy {
-    fn quiesce(&mut self, m: &'static Xen, _ledger: &mut Ledger) -> Result<(), Vec<String>> {
+    fn quiesce(&mut self, m: &'static Xen, ledger: &mut Ledger) -> Result<(), Vec<String>> {
         if !self.options.omits("park") {
             vcpus::park(m).map_err(|error| alloc::vec![format!("{error}")])?;
+        }
+        for interrupt in &self.held.interrupts {
+            interrupt.stop(m);
+        }
+        if self.held.in_ram && !self.options.omits("shared-info") {
+            self.leave_ram(m, ledger)
+                .map_err(|error| alloc::vec![error])?;
         }
         Ok(())
     }
@@ -114,6 +164,7 @@ impl Swing for Busy {
             | Kind::TimeAddress { .. }
             | Kind::TimePage { .. } => "areas",
             Kind::Callback { .. } => "callback",
+            Kind::Pirq { .. } => "pirqs",
             _ => return false,
         };
         self.options.omits(name)

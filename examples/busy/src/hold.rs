@@ -5,12 +5,15 @@ use alloc::{format, string::String, vec::Vec};
 
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{
-    Machine, events, grants::Grants, hypercall, release::Area, shared_info::Place, vcpus,
+    Machine, events, grants::Grants, hypercall, pirqs, release::Area, shared_info::Place, vcpus,
 };
 use kexen_handoff::ledger::{Claim, Holder, Kind, Ledger};
-use kexen_platform::{Xen, arch::machine, guest::Guest, pvh_guest::PvhGuest, vcpus as platform};
+use kexen_platform::{
+    Xen, arch::machine, guest::Guest, pci, pvh_guest::PvhGuest, vcpus as platform,
+};
 
 use crate::{
+    devices::{self, Interrupt},
     options::Options,
     work::{self, MOST, PLACE},
 };
@@ -36,8 +39,11 @@ pub(crate) struct Held {
     pub(crate) grants: Option<Grants>,
     /// Another page number outside the memory map, for moves.
     pub(crate) other: u32,
-    /// A page of RAM that shared info was over at first, in an HVM guest.
-    pub(crate) in_ram: Option<u32>,
+    /// Whether shared info is over RAM, as that of an operating system that
+    /// needs the clock before it knows of the platform device.
+    pub(crate) in_ram: bool,
+    /// Interrupts of devices.
+    pub(crate) interrupts: Vec<Interrupt>,
 }
 
 /// Takes pages of free memory.
@@ -57,27 +63,69 @@ pub(crate) fn all(guest: &mut PvhGuest, options: &Options) -> Result<Held, Strin
     let count = vcpus::count(m).map_err(text)?;
     let most = u32::try_from(MOST).unwrap_or(0);
     let count = count.min(most);
-    let hole = u32::try_from(guest.hole()).map_err(text)?;
-    let words = take(guest, 1)?[0] * PAGE_SIZE;
-    let held = Held {
-        vcpus: if options.holds("vcpus") { count } else { 1 },
-        place: Place::map(m, words, count, hole).map_err(text)?,
-        grants: None,
-        other: hole + 1,
-        in_ram: None,
+    // Page numbers that nothing backs: the platform device's memory in an HVM
+    // guest, the end of the memory map in a PVH one.
+    let room = if guest.is_hvm() {
+        let (first, _) = pci::platform_pages(m).ok_or("there is no platform device")?;
+        first
+    } else {
+        guest.hole()
     };
-    enter(
-        guest.ledger(),
-        Kind::SharedInfoPhysmap { gfn: hole.into() },
-        Holder::Xen,
-    );
+    let room = u32::try_from(room).map_err(text)?;
+    let words = take(guest, 1)?[0] * PAGE_SIZE;
+    let in_ram = guest.is_hvm() && options.holds("shared-info");
+    let first = if in_ram {
+        u32::try_from(take(guest, 1)?[0]).map_err(text)?
+    } else {
+        room
+    };
+    let mut held = Held {
+        vcpus: if options.holds("vcpus") { count } else { 1 },
+        place: Place::map(m, words, count, first).map_err(text)?,
+        grants: None,
+        other: room + 1,
+        in_ram,
+        interrupts: Vec::new(),
+    };
+    let gfn = first.into();
+    let kind = if in_ram {
+        Kind::SharedInfoInRam { gfn }
+    } else {
+        Kind::SharedInfoPhysmap { gfn }
+    };
+    enter(guest.ledger(), kind, Holder::Xen);
     PLACE.call_once(|| held.place);
-    let mut held = held;
     if options.holds("grants") {
-        held.grants = Some(grants(guest, u64::from(hole) + 2)?);
+        held.grants = Some(grants(guest, u64::from(room) + 2)?);
     }
     if options.holds("balloon") {
         balloon(guest)?;
+    }
+    if guest.is_hvm() && options.holds("callback") {
+        vcpus::set_callback_vector(m, VECTOR).map_err(text)?;
+        enter(
+            guest.ledger(),
+            Kind::Callback { vector: VECTOR },
+            Holder::Xen,
+        );
+    }
+    if guest.is_hvm() && pirqs::available(m).map_err(text)? {
+        if options.holds("pirq-gsi") {
+            held.interrupts.push(devices::by_line(m)?);
+        }
+        if options.holds("pirq-msi") {
+            held.interrupts.push(devices::by_message(m)?);
+        }
+    }
+    for interrupt in &held.interrupts {
+        enter(
+            guest.ledger(),
+            Kind::Pirq {
+                pirq: interrupt.pirq,
+                port: Some(interrupt.port),
+            },
+            Holder::Xen,
+        );
     }
     for vcpu in 1..held.vcpus {
         platform::start(m, vcpu, work::run).map_err(text)?;

@@ -11,6 +11,7 @@
 //! | [`options`] | the command line |
 //! | [`work`] | what every vCPU does all the time |
 //! | [`hold`] | the claims |
+//! | [`devices`] | interrupts of emulated devices as event channels |
 //! | [`handover`] | how all that stops |
 
 #![no_std]
@@ -18,6 +19,7 @@
 
 extern crate alloc;
 
+mod devices;
 mod handover;
 mod hold;
 mod options;
@@ -170,6 +172,9 @@ fn attempt(
         "work",
         format!("readings {readings} wrong {wrong} timers {timers} ipis {ipis} damaged {damaged}"),
     );
+    for (kind, came) in busy.interrupts()? {
+        say(m, report, kind, format!("{came} events"));
+    }
     exec::check(guest, &busy).map_err(|e| text(&e))?;
     let (at, len) = module::find(guest, report, true).map_err(|e| text(&e))?;
     let archive = module::read(m, at, len).map_err(|e| text(&e))?;

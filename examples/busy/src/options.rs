@@ -94,7 +94,7 @@ impl Options {
             };
             match key {
                 "hold" => options.hold = list(&[ALL, HOPELESS, &["all"]])?,
-                "omit" => options.omit = list(&[ALL, &["park", "move", "init"]])?,
+                "omit" => options.omit = list(&[ALL, &["park", "move", "init", "pirqs"]])?,
                 "work" => options.work_ms = number()?,
                 "moves" => options.moves = number()?,
                 "hops" => options.hops = number()?,

@@ -4,6 +4,7 @@
 
 pub mod entry;
 pub mod heap;
+pub(crate) mod io;
 pub mod jump;
 pub mod machine;
 pub mod vcpu;

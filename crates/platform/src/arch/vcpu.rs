@@ -8,6 +8,8 @@
 use alloc::{boxed::Box, vec};
 use core::arch::{asm, global_asm, x86_64};
 
+use kexen_handoff::crash::elfcore::Registers;
+
 use super::Xen;
 
 global_asm!(
@@ -88,6 +90,18 @@ pub fn cr3() -> u64 {
     // guest's kernel runs at.
     unsafe { asm!("mov {0}, cr3", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
+}
+
+/// Where this vCPU is, for the note of a crash.
+#[inline(always)]
+pub(crate) fn registers() -> Registers {
+    let (rip, rsp, rbp): (u64, u64, u64);
+    // SAFETY: reads three registers.
+    unsafe {
+        asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) rip, out(reg) rsp,
+            out(reg) rbp, options(nomem, nostack, preserves_flags));
+    }
+    Registers { rip, rsp, rbp }
 }
 
 /// The identifier of this vCPU's local APIC (`CPUID` leaf 1).
