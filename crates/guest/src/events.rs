@@ -1,21 +1,45 @@
 //! Event channel ports of the 2-level interface.
 //!
-//! Protocol: `public/event_channel.h`. Kexen binds no port and registers no
-//! upcall: it notifies on the ports that the toolstack bound, and waits
-//! with `SCHEDOP_poll`. Pending bits live in the shared info page, which
+//! Protocol: `public/event_channel.h`. Kexen registers no upcall: it notifies
+//! on the ports that the toolstack bound and on those that it opened for a
+//! device's backend, and waits with `SCHEDOP_poll`. Pending bits live in the shared info page, which
 //! Xen writes; the guest clears a bit before it looks for work.
 
-use kexen_abi::{event_channel::EVTCHNOP_SEND, shared_info as si};
+use kexen_abi::{
+    DOMID_SELF,
+    event_channel::{EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_SEND, EvtchnAllocUnbound},
+    hypercall::Hypercall,
+    shared_info as si,
+};
+use zerocopy::IntoBytes;
 
 use crate::{
     HypercallError, Machine,
-    hypercall::{event_channel, poll},
-    machine::Fault,
+    hypercall::{check, event_channel, poll},
+    machine::{Arg, Fault},
 };
 
 /// Notifies the other end of a port.
 pub fn notify<M: Machine + ?Sized>(m: &M, port: u32) -> Result<(), HypercallError> {
     event_channel(m, "send", EVTCHNOP_SEND, port)
+}
+
+/// Opens a port that a domain may bind to (`evtchn_alloc_unbound`).
+pub fn alloc_unbound<M: Machine + ?Sized>(m: &M, remote: u16) -> Result<u32, HypercallError> {
+    let mut arg = EvtchnAllocUnbound {
+        dom: DOMID_SELF,
+        remote_dom: remote,
+        port: 0,
+    };
+    let result = m.hypercall(
+        Hypercall::EVENT_CHANNEL_OP,
+        &mut [
+            Arg::Value(EVTCHNOP_ALLOC_UNBOUND),
+            Arg::InOut(arg.as_mut_bytes()),
+        ],
+    );
+    check(Hypercall::EVENT_CHANNEL_OP, "alloc_unbound", result)?;
+    Ok(arg.port)
 }
 
 /// Why waiting for a port failed.
