@@ -12,6 +12,8 @@
 //! | [`console`] | the console ring and the hypervisor's console |
 //! | [`events`] | ports: notify, clear, wait |
 //! | [`grants`] | entries of the grant table, and their legal end |
+//! | [`references`] | which entries are free |
+//! | [`wait`] | how a caller waits for another domain |
 //! | [`abandon`] | a page out of another domain's hands, without its help |
 //! | [`release`] | calls that give back what was taken |
 //! | [`pv`] | a PV guest's address space, p2m and M2P |
@@ -31,7 +33,9 @@ pub mod hvm;
 pub mod hypercall;
 pub mod machine;
 pub mod pv;
+pub mod references;
 pub mod release;
+pub mod wait;
 
 pub use extents::{Extent, Extents};
 pub use hypercall::HypercallError;
