@@ -14,6 +14,7 @@
 //! | [`grants`] | entries of the grant table, and their legal end |
 //! | [`references`] | which entries are free |
 //! | [`wait`] | how a caller waits for another domain |
+//! | [`xenstore`] | a client of the store |
 //! | [`abandon`] | a page out of another domain's hands, without its help |
 //! | [`release`] | calls that give back what was taken |
 //! | [`pv`] | a PV guest's address space, p2m and M2P |
@@ -36,6 +37,7 @@ pub mod pv;
 pub mod references;
 pub mod release;
 pub mod wait;
+pub mod xenstore;
 
 pub use extents::{Extent, Extents};
 pub use hypercall::HypercallError;
