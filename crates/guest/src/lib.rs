@@ -14,6 +14,7 @@
 //! | [`grants`] | entries of the grant table, and their legal end |
 //! | [`references`] | which entries are free |
 //! | [`wait`] | how a caller waits for another domain |
+//! | [`xenbus`] | devices and the states of their ends |
 //! | [`xenstore`] | a client of the store |
 //! | [`abandon`] | a page out of another domain's hands, without its help |
 //! | [`release`] | calls that give back what was taken |
@@ -37,6 +38,7 @@ pub mod pv;
 pub mod references;
 pub mod release;
 pub mod wait;
+pub mod xenbus;
 pub mod xenstore;
 
 pub use extents::{Extent, Extents};
