@@ -10,6 +10,7 @@
 //! | [`hypercall`] | typed calls, every result checked |
 //! | [`extents`] | sets of pages as sorted runs |
 //! | [`console`] | the console ring and the hypervisor's console |
+//! | [`block`] | a block device's frontend |
 //! | [`events`] | ports: notify, clear, wait |
 //! | [`grants`] | entries of the grant table, and their legal end |
 //! | [`references`] | which entries are free |
@@ -27,6 +28,7 @@
 extern crate alloc;
 
 pub mod abandon;
+pub mod block;
 pub mod console;
 pub mod events;
 pub mod extents;

@@ -154,10 +154,10 @@ impl<M: Machine + ?Sized> core::fmt::Debug for Session<'_, M> {
     }
 }
 
-impl<M: Machine + ?Sized> Session<'_, M> {
+impl<'a, M: Machine + ?Sized> Session<'a, M> {
     /// The machine that it runs on.
     #[must_use]
-    pub fn machine(&self) -> &M {
+    pub fn machine(&self) -> &'a M {
         self.m
     }
 
