@@ -38,10 +38,10 @@ impl Block {
     ) -> Closing {
         self.connected = false;
         let m = s.machine();
-        if self.port.is_some() {
+        if self.port.is_some() && !self.lied {
             let wait = s.wait();
-            // One that does not answer, or lies, has to close all the same;
-            // what it then keeps is found by the state of the grants.
+            // One that does not answer, or begins to lie, has to close all
+            // the same; what it then keeps is seen by its grants.
             let _ = self.wait_all(&mut Io {
                 m,
                 wait,

@@ -55,6 +55,7 @@ impl Block {
                     ring,
                     port: sofar.port,
                     connected: true,
+                    lied: false,
                     flights: core::iter::repeat_with(|| None).take(entries).collect(),
                     serial: 0,
                     held: sofar.held,

@@ -95,6 +95,8 @@ pub struct Block {
     ring: FrontRing,
     port: Option<u32>,
     connected: bool,
+    /// The ring has said what cannot be: nothing in it is believed.
+    lied: bool,
     /// By entry of the ring; its index is the low part of a request's id.
     flights: Vec<Option<Flight>>,
     /// Makes a request's id unlike that of any before.

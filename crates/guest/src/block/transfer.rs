@@ -179,8 +179,10 @@ impl Block {
         }
         // No more responses than entries without new requests.
         for _ in 0..=self.ring.entries() {
-            let answered = self.respond(io);
-            let answered = answered.inspect_err(|_| self.connected = false)?;
+            let answered = self.respond(io).inspect_err(|problem| {
+                self.connected = false;
+                self.lied |= matches!(problem, Problem::Lie(_));
+            })?;
             let Some(Answered { flight, outcome }) = answered else {
                 return Ok(None);
             };
