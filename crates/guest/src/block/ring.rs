@@ -140,3 +140,54 @@ impl FrontRing {
             .map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(pages: u64) -> FrontRing {
+        let page = |n| Page {
+            number: n,
+            address: 0x10_0000 * (n + 1),
+            frame: 0,
+        };
+        FrontRing {
+            pages: (0..pages).map(page).collect(),
+            entry: 112,
+            entries: entries(pages * PAGE_SIZE, 112),
+            filled: 0,
+            req_prod: 0,
+            rsp_cons: 0,
+        }
+    }
+
+    #[test]
+    fn entries_lie_one_after_another_across_pages() {
+        let ring = ring(4);
+        assert_eq!(ring.entries(), 128);
+        for index in 0..256 {
+            let start = 64 + u64::from(index % 128) * 112;
+            let mut done = 0;
+            for (at, from, to) in ring.parts(index, 112) {
+                assert_eq!(from, done);
+                let offset = start + u64::try_from(from).unwrap();
+                assert_eq!(at, 0x10_0000 * (offset / 4096 + 1) + offset % 4096);
+                assert!(offset % 4096 + u64::try_from(to - from).unwrap() <= 4096);
+                done = to;
+            }
+            assert_eq!(done, 112, "entry {index}");
+        }
+        // One that lies on two pages.
+        assert_eq!(ring.parts(72, 112).count(), 2);
+    }
+
+    #[test]
+    fn indices_wrap_and_the_ring_fills() {
+        let mut ring = ring(1);
+        ring.filled = u32::MAX;
+        ring.rsp_cons = u32::MAX - 31;
+        assert!(ring.room());
+        ring.filled = 0;
+        assert!(!ring.room());
+    }
+}

@@ -215,8 +215,8 @@ impl Device {
         let result = self.follow(s, &token, &mut last, wanted, gone);
         match result {
             Ok(state) => {
-                s.unwatch(&path, &token)
-                    .map_err(|error| self.store(error))?;
+                // A store that has begun anew meanwhile knows it no more.
+                if_present(s.unwatch(&path, &token)).map_err(|error| self.store(error))?;
                 Ok(state)
             }
             Err(error) => {
