@@ -78,7 +78,7 @@ impl Backend {
     pub(crate) fn turn(&mut self, daemon: &mut Daemon) {
         if let Some(Fault::Late(turns)) = self.fault {
             self.late += 1;
-            if self.late % turns != 0 {
+            if !self.late.is_multiple_of(turns) {
                 return;
             }
         }
