@@ -282,6 +282,9 @@ fn lies_are_named_and_the_device_is_closed_all_the_same() {
             panic!("{fault:?}: {problem}");
         };
         assert!(lie.is_none_or(|lie| lie == *found), "{fault:?}: {problem}");
+        let of_index = matches!(found, Lie::Producer { .. });
+        let index = matches!(fault, Fault::Producer(_) | Fault::Twice);
+        assert_eq!(of_index, index, "{fault:?}: {problem}");
         assert_eq!(disk.read(0, 8, &pages[..1]), Err(Problem::NotConnected));
         disk.closes();
     }
@@ -363,8 +366,9 @@ fn pages_that_stay_mapped_are_named_and_handed_over() {
         panic!("{problem}");
     };
     assert_eq!(granted.page, page);
-    world.peers().backend.fault = None;
     // Its reference is not used again.
+    assert!(disk.references.poisoned(granted.reference));
+    world.peers().backend.fault = None;
     disk.read(0, 8, &[world.page(21)]).unwrap();
     assert!(disk.references.poisoned(granted.reference));
     let closing = disk.close();

@@ -201,6 +201,9 @@ fn a_backend_that_stays_is_named() {
         "device/vbd/51712: its backend in domain 0 is Connected (4), \
          and did not come in time to Closing (5) or Closed (6)"
     );
+    // Its watch is ended all the same.
+    world.peers().daemon.turn();
+    assert!(world.peers().daemon.watches.is_empty());
     // It comes to it, and the steps can be taken again.
     world.peers().backend.fault = None;
     let mut time = world.time(500);

@@ -230,6 +230,18 @@ fn a_dead_or_silent_store_takes_the_time_given() {
     world.peers().daemon.disconnect(3);
     assert_eq!(read_domid(&world).unwrap_err().why, Why::Disconnected(3));
     assert_eq!(world.peers().daemon.word(ERROR), 3);
+    // In the middle as well.
+    let world = World::new();
+    let (mut store, mut time) = (world.store(), world.time(500));
+    let mut s = store.on(&world.m, &mut time);
+    s.read("domid").unwrap();
+    world.peers().daemon.fault = Some(Fault::Dead);
+    world.peers().daemon.disconnect(2);
+    let error = s.read("domid").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "xenstore: read domid: xenstored has given the connection up (error 2)"
+    );
 }
 
 #[test]
@@ -299,6 +311,7 @@ fn answers_that_do_not_fit_the_question_are_refused() {
         Why::Answer(_)
     ));
     assert!(matches!(s.write("a", b"").unwrap_err().why, Why::Answer(_)));
+    assert!(matches!(s.reset_watches().unwrap_err().why, Why::Answer(_)));
     let started = s.transaction(|t| t.read("a").map(drop));
     assert!(matches!(started.unwrap_err().why, Why::Answer(_)));
     world.peers().daemon.fault = Some(Fault::Payload(vec![0xff; 4096]));
