@@ -17,6 +17,24 @@
 //!
 //! Grants are not persistent: a page that is still mapped after its response
 //! is an error, and is named when the device is closed.
+//! A [`Block`] that is dropped without [`Block::close`] leaves all of this to
+//! the backend.
+//!
+//! ```no_run
+//! # use kexen_guest::{Machine, block::*, grants::Grants, references::References};
+//! # use kexen_guest::{wait::Wait, xenbus::Device, xenstore::Store};
+//! # fn example(m: &dyn Machine, wait: &mut dyn Wait, ring: Page, page: Page) {
+//! let mut store = Store::new(0x1000, 1);
+//! let mut references = References::new(Grants::new(0x2000));
+//! let mut session = store.on(m, wait);
+//! let device = Device::open(&mut session, "vbd", 51712).unwrap();
+//! let mut disk = Block::connect(&mut session, &mut references, device, ring).unwrap();
+//! let mut io = Io { m, wait, references: &mut references };
+//! disk.read(&mut io, 0, 8, &[page]).unwrap();
+//! let closing = disk.close(&mut store.on(m, wait), &mut references);
+//! assert!(closing.held.is_empty(), "a blocker of the hand-off");
+//! # }
+//! ```
 
 mod close;
 mod connect;
