@@ -7,6 +7,9 @@ use kexen_guest::xenstore::Store;
 use kexen_model::Machine;
 use kexen_model::check::NewKernel;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::backend::{Fault, SECTORS};
 use super::world::{BACK, World};
 
@@ -483,4 +486,49 @@ fn without_references_nothing_is_asked_and_nothing_left() {
     assert_eq!(disk.block.granted().count(), 1);
     disk.read(0, 40, &pages[..5]).unwrap();
     assert_eq!(disk.close().held, []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever stands in the ring, at most each request is answered once,
+    /// and the device is closed with nothing left.
+    #[test]
+    fn any_ring_at_all(
+        rounds in vec((0..6_u32, vec((0..5_u64, 0..4_u64, 0..3_u8, -2..1_i16), 4)), 1..4),
+        garbage in vec(any::<u8>(), 0..64),
+    ) {
+        let world = World::new();
+        let mut disk = Disk::new(&world);
+        world.peers().backend.fault = Some(Fault::NoAnswer);
+        let pages = pages(&world, 3);
+        disk.with(|block, io| {
+            for page in &pages {
+                block.submit(io, Operation::Read, 0, 8, &[*page]).unwrap();
+            }
+            let mut answered = 0;
+            for (prod, responses) in rounds {
+                let backend = &world.peers().backend;
+                for (n, (serial, slot, operation, status)) in (0..).zip(responses) {
+                    let mut response = [0; 16];
+                    response[..8].copy_from_slice(&((serial << 32) | slot).to_le_bytes());
+                    response[8] = operation;
+                    response[10..12].copy_from_slice(&status.to_le_bytes());
+                    backend.scribble(64 + n * 112, &response);
+                }
+                backend.scribble(16, &garbage);
+                backend.scribble(8, &prod.to_le_bytes());
+                while let Ok(Some(_)) = block.complete(io) {
+                    answered += 1;
+                }
+            }
+            assert_eq!(answered + block.in_flight(), 3);
+        });
+        let closing = disk.close();
+        // Time may go by with what was not answered; then once more.
+        let closing = if closing.outcome.is_err() { disk.close() } else { closing };
+        prop_assert_eq!(closing.outcome, Ok(Closed::Ready));
+        prop_assert_eq!(closing.held, vec![]);
+        disk.nothing_left();
+    }
 }
