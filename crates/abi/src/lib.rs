@@ -16,6 +16,7 @@ pub mod features;
 pub mod grant_table;
 pub mod hvm;
 pub mod hypercall;
+pub mod io;
 pub mod memory;
 pub mod mmu;
 pub mod physdev;

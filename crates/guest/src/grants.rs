@@ -11,7 +11,7 @@
 
 use kexen_abi::grant_table::{
     GNTTAB_NR_RESERVED_ENTRIES, GRANT_ENTRY_V1_BYTES, GRANT_ENTRY_V1_FRAME, GTF_PERMIT_ACCESS,
-    GTF_READING, GTF_WRITING,
+    GTF_READING, GTF_READONLY, GTF_WRITING,
 };
 
 use crate::{Machine, machine::Fault};
@@ -65,12 +65,34 @@ impl Grants {
         domid: u16,
         frame: u32,
     ) -> Result<bool, Fault> {
+        self.grant(m, reference, domid, frame, GTF_PERMIT_ACCESS)
+    }
+
+    /// As [`Self::grant_access`], for reading alone.
+    pub fn grant_read<M: Machine + ?Sized>(
+        &self,
+        m: &M,
+        reference: u32,
+        domid: u16,
+        frame: u32,
+    ) -> Result<bool, Fault> {
+        self.grant(m, reference, domid, frame, GTF_PERMIT_ACCESS | GTF_READONLY)
+    }
+
+    fn grant<M: Machine + ?Sized>(
+        &self,
+        m: &M,
+        reference: u32,
+        domid: u16,
+        frame: u32,
+        flags: u16,
+    ) -> Result<bool, Fault> {
         let at = self.entry(reference)?;
         if m.load32(at)? != 0 {
             return Ok(false);
         }
         m.store32(at + GRANT_ENTRY_V1_FRAME, frame)?;
-        m.store32(at, (u32::from(domid) << 16) | u32::from(GTF_PERMIT_ACCESS))?;
+        m.store32(at, (u32::from(domid) << 16) | u32::from(flags))?;
         Ok(true)
     }
 

@@ -15,7 +15,12 @@
 //! | [`vcpus`] | virtual processors: how many, up and down, timers |
 //! | [`clock`] | Xen's clock |
 //! | [`shared_info`] | where shared info is, and its moves under readers |
+//! | [`block`] | a block device's frontend |
 //! | [`grants`] | entries of the grant table, and their legal end |
+//! | [`references`] | which entries are free |
+//! | [`wait`] | how a caller waits for another domain |
+//! | [`xenbus`] | devices and the states of their ends |
+//! | [`xenstore`] | a client of the store |
 //! | [`abandon`] | a page out of another domain's hands, without its help |
 //! | [`release`] | calls that give back what was taken |
 //! | [`pv`] | a PV guest's address space, p2m and M2P |
@@ -27,6 +32,7 @@
 extern crate alloc;
 
 pub mod abandon;
+pub mod block;
 pub mod clock;
 pub mod console;
 pub mod events;
@@ -37,9 +43,13 @@ pub mod hypercall;
 pub mod machine;
 pub mod pirqs;
 pub mod pv;
+pub mod references;
 pub mod release;
 pub mod shared_info;
 pub mod vcpus;
+pub mod wait;
+pub mod xenbus;
+pub mod xenstore;
 
 pub use extents::{Extent, Extents};
 pub use hypercall::HypercallError;

@@ -1,0 +1,91 @@
+//! Giving a block device back, so that nothing of it reaches this guest's
+//! memory any more, or saying what does.
+
+use alloc::vec::Vec;
+
+use super::{Block, BlockError, Granted, Io};
+use crate::{
+    HypercallError, Machine,
+    grants::End,
+    references::References,
+    release,
+    xenbus::{self, Closed},
+    xenstore::Session,
+};
+
+/// How a block device was closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "pages may still be the backend's"]
+pub struct Closing {
+    /// Whether the backend did its part.
+    pub outcome: Result<Closed, BlockError>,
+    /// Pages that the backend still has: nothing may be put there, and the
+    /// references not be used, by this kernel or the next.
+    pub held: Vec<Granted>,
+    /// The port, if it is still open.
+    pub port: Option<u32>,
+}
+
+impl Block {
+    /// Waits for what is in flight, closes the device, ends the grants,
+    /// closes the port. If the backend does not do its part in time, what
+    /// can be ended is; it may be called again, with more time. The port is
+    /// closed when the backend has closed.
+    pub fn close<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        references: &mut References,
+    ) -> Closing {
+        self.connected = false;
+        let m = s.machine();
+        if self.port.is_some() && !self.lied {
+            let wait = s.wait();
+            // One that does not answer, or begins to lie, has to close all
+            // the same; what it then keeps is seen by its grants.
+            let _ = self.wait_all(&mut Io {
+                m,
+                wait,
+                references,
+            });
+        }
+        let outcome = xenbus::close(s, &self.device);
+        for flight in &mut self.flights {
+            self.held
+                .extend(flight.take().into_iter().flat_map(|flight| flight.pages));
+        }
+        end(m, references, &mut self.held);
+        let mut outcome = outcome.map_err(|error| self.error(error.into()));
+        if outcome.is_ok()
+            && let Some(error) = close_port(m, &mut self.port)
+        {
+            outcome = Err(self.error(error.into()));
+        }
+        Closing {
+            outcome,
+            held: self.held.clone(),
+            port: self.port,
+        }
+    }
+}
+
+/// Ends grants; those that are in use remain in the list.
+pub(super) fn end<M: Machine + ?Sized>(
+    m: &M,
+    references: &mut References,
+    held: &mut Vec<Granted>,
+) {
+    // A table that cannot be reached says nothing: in use.
+    held.retain(|granted| references.end(m, granted.reference) != Ok(End::Ended));
+}
+
+/// Closes a port, which is then no more; or why not.
+pub(super) fn close_port<M: Machine + ?Sized>(
+    m: &M,
+    port: &mut Option<u32>,
+) -> Option<HypercallError> {
+    let error = port.map(|port| release::close_port(m, port))?.err();
+    if error.is_none() {
+        *port = None;
+    }
+    error
+}

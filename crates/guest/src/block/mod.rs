@@ -1,0 +1,158 @@
+//! A block device's frontend.
+//!
+//! Protocol: `public/io/blkif.h`, `public/io/ring.h`. Shared with the
+//! backend's domain: the ring's page, writable, from connect to close; the
+//! pages of a request, from the moment that it is put into the ring until its
+//! response has come, read-only where the device is written to. The backend
+//! may write any byte of the ring at any time, so responses are copied, and
+//! the copy is checked: known number, in flight, answered once, of the same
+//! operation. A ring that says what cannot be is given up ([`Problem::Lie`]);
+//! all that can be done with the device then is to close it.
+//!
+//! Order of steps: reset what an earlier kernel left; grant the ring, open a
+//! port, tell the backend of both (Initialised); wait for it to be Connected
+//! and read what the device is; Connected. Requests and responses. At the
+//! end: wait for the responses, close by [`crate::xenbus`], end the grants,
+//! close the port.
+//!
+//! Grants are not persistent: a page that is still mapped after its response
+//! is an error, and is named when the device is closed.
+//! A [`Block`] that is dropped without [`Block::close`] leaves all of this to
+//! the backend.
+//!
+//! ```no_run
+//! # use kexen_guest::{Machine, block::*, grants::Grants, references::References};
+//! # use kexen_guest::{wait::Wait, xenbus::Device, xenstore::Store};
+//! # fn example(m: &dyn Machine, wait: &mut dyn Wait, ring: Page, page: Page) {
+//! let mut store = Store::new(0x1000, 1);
+//! let mut references = References::new(Grants::new(0x2000));
+//! let mut session = store.on(m, wait);
+//! let device = Device::open(&mut session, "vbd", 51712).unwrap();
+//! let mut disk = Block::connect(&mut session, &mut references, device, ring).unwrap();
+//! let mut io = Io { m, wait, references: &mut references };
+//! disk.read(&mut io, 0, 8, &[page]).unwrap();
+//! let closing = disk.close(&mut store.on(m, wait), &mut references);
+//! assert!(closing.held.is_empty(), "a blocker of the hand-off");
+//! # }
+//! ```
+
+mod close;
+mod connect;
+mod error;
+mod geometry;
+mod request;
+mod ring;
+mod transfer;
+
+use alloc::vec::Vec;
+
+pub use self::close::Closing;
+pub use self::connect::NotConnected;
+pub use self::error::{BlockError, Lie, Problem};
+pub use self::geometry::Geometry;
+pub use self::request::Operation;
+use self::ring::FrontRing;
+pub use self::transfer::{Done, Ticket};
+use crate::{references::References, wait::Wait, xenbus::Device};
+
+/// A page that the caller gives: of its own, and of nothing else's while
+/// the device has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Page {
+    /// The guest's number of it (pfn or gfn).
+    pub number: u64,
+    /// Guest address where it is mapped.
+    pub address: u64,
+    /// The number to grant it by: gfn, or mfn of a PV guest.
+    pub frame: u32,
+}
+
+/// A page by a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The reference.
+    pub reference: u32,
+    /// The page.
+    pub page: Page,
+}
+
+/// What requests are made and waited for with.
+pub struct Io<'a, M: ?Sized> {
+    /// The machine.
+    pub m: &'a M,
+    /// How to wait.
+    pub wait: &'a mut dyn Wait,
+    /// Grant references.
+    pub references: &'a mut References,
+}
+
+impl<M: ?Sized> core::fmt::Debug for Io<'_, M> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Io")
+            .field("references", &self.references)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that has no response yet.
+#[derive(Clone, Debug)]
+struct Flight {
+    id: u64,
+    operation: Operation,
+    sector: u64,
+    pages: Vec<Granted>,
+    /// Nobody waits for it any more.
+    abandoned: bool,
+}
+
+/// A connected block device.
+#[derive(Debug)]
+pub struct Block {
+    device: Device,
+    geometry: Geometry,
+    ring: FrontRing,
+    port: Option<u32>,
+    connected: bool,
+    /// The ring has said what cannot be: nothing in it is believed.
+    lied: bool,
+    /// By entry of the ring; its index is the low part of a request's id.
+    flights: Vec<Option<Flight>>,
+    /// Makes a request's id unlike that of any before.
+    serial: u32,
+    /// The ring's grants, and those that outlived their requests.
+    held: Vec<Granted>,
+}
+
+impl Block {
+    /// Whose frontend this is.
+    #[must_use]
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What the device is.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Its port, while that is open.
+    #[must_use]
+    pub const fn port(&self) -> Option<u32> {
+        self.port
+    }
+
+    /// Requests that have no response yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.iter().flatten().count()
+    }
+
+    /// Every page that the backend may reach: the ring's, those of requests
+    /// in flight, and those that it has not let go.
+    pub fn granted(&self) -> impl Iterator<Item = Granted> {
+        let flights = self.flights.iter().flatten();
+        let pages = flights.flat_map(|flight| flight.pages.iter());
+        self.held.iter().chain(pages).copied()
+    }
+}

@@ -1,0 +1,223 @@
+//! One request: its pages granted, its entry made; its response checked,
+//! its grants ended.
+
+use alloc::vec::Vec;
+
+use kexen_abi::io::blkif::{
+    BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_READ, BLKIF_OP_WRITE,
+    BLKIF_RSP_OKAY, BlkifRequest, BlkifResponse, BlkifSegment, SECTORS_PER_PAGE,
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::{Block, Flight, Granted, Io, Lie, Page, Problem, Ticket};
+use crate::{Machine, events, grants::End, references::Access};
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// From the device into pages.
+    Read,
+    /// From pages to the device.
+    Write,
+    /// What was written is on the medium.
+    Flush,
+}
+
+impl Operation {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Read => BLKIF_OP_READ,
+            Self::Write => BLKIF_OP_WRITE,
+            Self::Flush => BLKIF_OP_FLUSH_DISKCACHE,
+        }
+    }
+}
+
+impl core::fmt::Display for Operation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+        })
+    }
+}
+
+/// Pages of a request.
+pub(super) const PAGES: usize = BLKIF_MAX_SEGMENTS_PER_REQUEST;
+/// Sectors of a request.
+pub(super) const SECTORS: u32 = 88;
+/// Sectors of a page.
+const PER_PAGE: u32 = 8;
+const _: () = assert!(SECTORS_PER_PAGE == 8 && PAGES == 11);
+
+/// A request that has its response.
+pub(super) struct Answered {
+    pub(super) flight: Flight,
+    pub(super) outcome: Result<(), Problem>,
+}
+
+impl Block {
+    pub(super) fn check(
+        &self,
+        operation: Operation,
+        sector: u64,
+        sectors: u32,
+        pages: &[Page],
+    ) -> Result<(), Problem> {
+        if !self.connected {
+            return Err(Problem::NotConnected);
+        }
+        match operation {
+            Operation::Flush if !self.geometry.flush => return Err(Problem::NoFlush),
+            Operation::Flush => {}
+            Operation::Write if self.geometry.read_only => return Err(Problem::ReadOnly),
+            Operation::Read | Operation::Write => self.geometry.check(sector, sectors)?,
+        }
+        let needed = usize::try_from(sectors.div_ceil(PER_PAGE));
+        if needed != Ok(pages.len()) {
+            return Err(Problem::Pages(pages.len()));
+        }
+        Ok(())
+    }
+
+    /// Grants the pages of one request and puts it into the ring.
+    pub(super) fn enter<M: Machine + ?Sized>(
+        &mut self,
+        io: &mut Io<'_, M>,
+        operation: Operation,
+        sector: u64,
+        sectors: u32,
+        pages: &[Page],
+    ) -> Result<Ticket, Problem> {
+        self.check(operation, sector, sectors, pages)?;
+        if pages.len() > PAGES {
+            return Err(Problem::Pages(pages.len()));
+        }
+        let slot = self.flights.iter().position(Option::is_none);
+        let slot = slot.filter(|_| self.ring.room()).ok_or(Problem::Full)?;
+        let access = match operation {
+            // The device is read, the page is written.
+            Operation::Read => Access::Write,
+            Operation::Write | Operation::Flush => Access::Read,
+        };
+        let mut granted = Vec::with_capacity(pages.len());
+        for page in pages {
+            let domid = self.device.backend_id();
+            match io.references.grant(io.m, domid, page.frame, access) {
+                Ok(reference) => granted.push(Granted {
+                    reference,
+                    page: *page,
+                }),
+                Err(error) => {
+                    self.take_back(io, &granted);
+                    return Err(error.into());
+                }
+            }
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let index = u32::try_from(slot).unwrap_or(u32::MAX);
+        let id = (u64::from(self.serial) << 32) | u64::from(index);
+        let [low, high, ..] = self.device.number().to_le_bytes();
+        let mut request = BlkifRequest {
+            operation: operation.code(),
+            nr_segments: u8::try_from(granted.len()).unwrap_or(0),
+            handle: u16::from_le_bytes([low, high]),
+            id,
+            sector_number: sector,
+            ..BlkifRequest::new_zeroed()
+        };
+        let mut left = sectors;
+        for (segment, granted) in request.seg.iter_mut().zip(&granted) {
+            let here = left.min(PER_PAGE);
+            *segment = BlkifSegment {
+                gref: granted.reference,
+                first_sect: 0,
+                last_sect: u8::try_from(here.saturating_sub(1)).unwrap_or(0),
+                pad: 0,
+            };
+            left -= here;
+        }
+        if let Err(fault) = self.ring.fill(io.m, request.as_bytes()) {
+            self.take_back(io, &granted);
+            return Err(fault.into());
+        }
+        if let Some(flight) = self.flights.get_mut(slot) {
+            *flight = Some(Flight {
+                id,
+                operation,
+                sector,
+                pages: granted,
+                abandoned: false,
+            });
+        }
+        Ok(Ticket(id))
+    }
+
+    /// Shows the requests to the backend. It is always told: whether it
+    /// wants to be stands in a word that it may write, and one call less for
+    /// some batches is not worth a wait that never ends.
+    pub(super) fn push<M: Machine + ?Sized>(&mut self, m: &M) -> Result<(), Problem> {
+        if self.ring.push(m)? {
+            let port = self.port.ok_or(Problem::NotConnected)?;
+            events::notify(m, port)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the grants of a request; those that are in use are kept in mind.
+    /// The first of them.
+    fn take_back<M: Machine + ?Sized>(
+        &mut self,
+        io: &mut Io<'_, M>,
+        pages: &[Granted],
+    ) -> Option<Granted> {
+        let mut first = None;
+        for granted in pages {
+            // A table that cannot be reached says nothing: in use.
+            if io.references.end(io.m, granted.reference) != Ok(End::Ended) {
+                self.held.push(*granted);
+                first.get_or_insert(*granted);
+            }
+        }
+        first
+    }
+
+    /// Takes one response, checks it and ends the grants of its request.
+    pub(super) fn respond<M: Machine + ?Sized>(
+        &mut self,
+        io: &mut Io<'_, M>,
+    ) -> Result<Option<Answered>, Problem> {
+        let mut response = BlkifResponse::new_zeroed();
+        if !self.ring.take(io.m, response.as_mut_bytes())? {
+            return Ok(None);
+        }
+        let slot = usize::try_from(response.id & u64::from(u32::MAX)).ok();
+        let slot = slot.and_then(|slot| self.flights.get_mut(slot));
+        let slot = slot.filter(|slot| slot.as_ref().is_some_and(|one| one.id == response.id));
+        let Some(slot) = slot else {
+            return Err(Lie::Id(response.id).into());
+        };
+        let expected = slot.as_ref().map(|flight| flight.operation.code());
+        if expected != Some(response.operation) {
+            return Err(Problem::Lie(Lie::Operation {
+                id: response.id,
+                operation: response.operation,
+            }));
+        }
+        let Some(flight) = slot.take() else {
+            return Err(Lie::Id(response.id).into());
+        };
+        let mapped = self.take_back(io, &flight.pages);
+        let outcome = match (response.status, mapped) {
+            (BLKIF_RSP_OKAY, None) => Ok(()),
+            (BLKIF_RSP_OKAY, Some(granted)) => Err(Problem::StillMapped(granted)),
+            (status, _) => Err(Problem::Failed {
+                operation: flight.operation,
+                sector: flight.sector,
+                status,
+            }),
+        };
+        Ok(Some(Answered { flight, outcome }))
+    }
+}

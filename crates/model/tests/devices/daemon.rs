@@ -1,0 +1,365 @@
+//! A xenstored with as much as the tests need, and its faults.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use kexen_abi::io::xs_wire::{
+    CONNECTION, ERROR, Header, MessageType, REQ_CONS, REQ_PROD, RSP, RSP_CONS, RSP_PROD,
+    SERVER_FEATURES,
+};
+use kexen_model::Mapping;
+use zerocopy::{FromBytes, IntoBytes};
+
+type Tree = BTreeMap<String, Vec<u8>>;
+
+/// What is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It takes requests and does not answer.
+    Silent,
+    /// It does not look at the ring at all.
+    Dead,
+    /// The next answers are of this kind.
+    Kind(MessageType),
+    /// The next answers have this payload.
+    Payload(Vec<u8>),
+    /// The next answers name this length.
+    Len(u32),
+    /// It sends events instead of answers.
+    Events,
+    /// An answer to nobody's question comes before each.
+    Strangers,
+    /// Commits that fail with `EAGAIN`.
+    Disturbed(u32),
+    /// It knows no `RESET_WATCHES`.
+    Old,
+}
+
+struct Transaction {
+    tree: Tree,
+    generation: u64,
+    touched: Vec<String>,
+}
+
+pub(crate) struct Daemon {
+    page: Mapping,
+    tree: Tree,
+    generation: u64,
+    pub(crate) watches: Vec<(String, String)>,
+    transactions: BTreeMap<u32, Transaction>,
+    input: Vec<u8>,
+    output: VecDeque<u8>,
+    pub(crate) fault: Option<Fault>,
+    /// Requests that it has understood.
+    pub(crate) asked: Vec<(MessageType, String)>,
+    pub(crate) reconnected: u32,
+}
+
+fn absolute(path: &str) -> String {
+    if path.starts_with('/') {
+        path.into()
+    } else {
+        format!("/local/domain/1/{path}")
+    }
+}
+
+fn below(path: &str, root: &str) -> bool {
+    path == root
+        || path
+            .strip_prefix(root)
+            .is_some_and(|rest| rest.starts_with('/'))
+}
+
+impl Daemon {
+    pub(crate) fn new(page: Mapping) -> Self {
+        Self {
+            page,
+            tree: Tree::new(),
+            generation: 0,
+            watches: Vec::new(),
+            transactions: BTreeMap::new(),
+            input: Vec::new(),
+            output: VecDeque::new(),
+            fault: None,
+            asked: Vec::new(),
+            reconnected: 0,
+        }
+    }
+
+    pub(crate) fn word(&self, at: u64) -> u32 {
+        let mut bytes = [0; 4];
+        self.page.read(at, &mut bytes).unwrap();
+        u32::from_le_bytes(bytes)
+    }
+
+    pub(crate) fn set_word(&self, at: u64, value: u32) {
+        self.page.write(at, &value.to_le_bytes()).unwrap();
+    }
+
+    /// It can begin anew.
+    pub(crate) fn offer_reconnection(&self) {
+        self.set_word(SERVER_FEATURES, 1);
+    }
+
+    /// It gives the connection up.
+    pub(crate) fn disconnect(&self, code: u32) {
+        self.set_word(SERVER_FEATURES, 2);
+        self.set_word(ERROR, code);
+    }
+
+    /// The store's content, for backends and toolstack.
+    pub(crate) fn get(&self, path: &str) -> Option<String> {
+        let value = self.tree.get(path)?;
+        Some(String::from_utf8(value.clone()).unwrap())
+    }
+
+    pub(crate) fn set(&mut self, path: &str, value: &str) {
+        self.tree.insert(path.into(), value.into());
+        self.changed(path);
+    }
+
+    pub(crate) fn remove(&mut self, path: &str) {
+        self.tree.retain(|one, _| !below(one, path));
+        self.changed(path);
+    }
+
+    fn changed(&mut self, path: &str) {
+        self.generation += 1;
+        for (watched, token) in self.watches.clone() {
+            if below(path, &absolute(&watched)) {
+                let told = if watched.starts_with('/') {
+                    path
+                } else {
+                    path.strip_prefix("/local/domain/1/").unwrap_or(path)
+                };
+                self.event(told, &token);
+            } else if below(&absolute(&watched), path) {
+                self.event(&watched, &token);
+            }
+        }
+    }
+
+    pub(crate) fn event(&mut self, path: &str, token: &str) {
+        let payload = format!("{path}\0{token}\0");
+        self.send(MessageType::WATCH_EVENT, 0, 0, payload.as_bytes());
+    }
+
+    pub(crate) fn send(&mut self, kind: MessageType, req_id: u32, tx_id: u32, payload: &[u8]) {
+        let header = Header {
+            kind,
+            req_id,
+            tx_id,
+            len: u32::try_from(payload.len()).unwrap(),
+        };
+        self.send_bytes(header.as_bytes());
+        self.send_bytes(payload);
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.output.extend(bytes);
+    }
+
+    /// Takes, answers, and puts what there is room for.
+    pub(crate) fn turn(&mut self) {
+        if self.fault == Some(Fault::Dead) {
+            return;
+        }
+        if self.word(SERVER_FEATURES) & 1 != 0 && self.word(CONNECTION) == 1 {
+            for at in [REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, CONNECTION] {
+                self.set_word(at, 0);
+            }
+            self.input.clear();
+            self.output.clear();
+            self.watches.clear();
+            self.transactions.clear();
+            self.reconnected += 1;
+        }
+        let (prod, mut cons) = (self.word(REQ_PROD), self.word(REQ_CONS));
+        while cons != prod {
+            let mut byte = [0];
+            self.page.read(u64::from(cons % 1024), &mut byte).unwrap();
+            self.input.push(byte[0]);
+            cons = cons.wrapping_add(1);
+        }
+        self.set_word(REQ_CONS, cons);
+        while let Ok((header, rest)) = Header::read_from_prefix(&self.input) {
+            let len = usize::try_from(header.len).unwrap();
+            assert!(len <= 4096, "the guest broke the protocol: {header:?}");
+            if rest.len() < len {
+                break;
+            }
+            let payload = rest[..len].to_vec();
+            self.input.drain(..16 + len);
+            self.take(&header, &payload);
+        }
+        let (mut prod, cons) = (self.word(RSP_PROD), self.word(RSP_CONS));
+        while prod.wrapping_sub(cons) < 1024 {
+            let Some(byte) = self.output.pop_front() else {
+                break;
+            };
+            let at = RSP + u64::from(prod % 1024);
+            self.page.write(at, &[byte]).unwrap();
+            prod = prod.wrapping_add(1);
+        }
+        self.set_word(RSP_PROD, prod);
+    }
+
+    fn take(&mut self, header: &Header, payload: &[u8]) {
+        let path = payload.split(|byte| *byte == 0).next().unwrap_or_default();
+        let path = String::from_utf8_lossy(path).into_owned();
+        self.asked.push((header.kind, path));
+        let (kind, id, tx) = (header.kind, header.req_id, header.tx_id);
+        match self.fault.clone() {
+            Some(Fault::Silent) => return,
+            Some(Fault::Kind(kind)) => return self.send(kind, id, tx, b"OK\0"),
+            Some(Fault::Payload(payload)) => return self.send(kind, id, tx, &payload),
+            Some(Fault::Len(len)) => {
+                let header = Header { len, ..*header };
+                return self.send_bytes(header.as_bytes());
+            }
+            Some(Fault::Events) => {
+                for n in 0..10_000 {
+                    self.event(&format!("a/{n}"), "nobody");
+                }
+                return;
+            }
+            Some(Fault::Strangers) => {
+                self.send(kind, id ^ 0x55, tx, b"stranger");
+                self.send(MessageType::ERROR, id ^ 0x77, tx, b"EIO\0");
+            }
+            _ => {}
+        }
+        match self.answer(kind, tx, payload) {
+            Ok(answer) => self.send(kind, id, tx, &answer),
+            Err(word) => self.send(MessageType::ERROR, id, tx, format!("{word}\0").as_bytes()),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        kind: MessageType,
+        tx: u32,
+        payload: &[u8],
+    ) -> Result<Vec<u8>, &'static str> {
+        let done = || Ok(b"OK\0".to_vec());
+        let zero = payload.iter().position(|byte| *byte == 0).ok_or("EINVAL")?;
+        let (first, rest) = (&payload[..zero], &payload[zero + 1..]);
+        let first = std::str::from_utf8(first).map_err(|_| "EINVAL")?;
+        let path = absolute(first);
+        if tx != 0 && !self.transactions.contains_key(&tx) {
+            return Err("ENOENT");
+        }
+        let tree = match self.transactions.get(&tx) {
+            Some(transaction) => &transaction.tree,
+            None => &self.tree,
+        };
+        match kind {
+            MessageType::READ => {
+                if let Some(value) = tree.get(&path) {
+                    return Ok(value.clone());
+                }
+                let there = tree.keys().any(|key| below(key, &path));
+                if there { Ok(Vec::new()) } else { Err("ENOENT") }
+            }
+            MessageType::DIRECTORY => {
+                let mut names: Vec<&str> = tree
+                    .keys()
+                    .filter_map(|key| key.strip_prefix(&path)?.strip_prefix('/'))
+                    .map(|rest| rest.split('/').next().unwrap_or(""))
+                    .collect();
+                names.dedup();
+                if names.is_empty() && !tree.contains_key(&path) {
+                    return Err("ENOENT");
+                }
+                Ok(names
+                    .iter()
+                    .flat_map(|n| format!("{n}\0").into_bytes())
+                    .collect())
+            }
+            MessageType::WRITE | MessageType::MKDIR | MessageType::RM => {
+                if first.is_empty() {
+                    return Err("EINVAL");
+                }
+                if !path.starts_with("/local/domain/1/") {
+                    return Err("EACCES");
+                }
+                let value = rest.to_vec();
+                let tree = match self.transactions.get_mut(&tx) {
+                    Some(transaction) => {
+                        transaction.touched.push(path.clone());
+                        &mut transaction.tree
+                    }
+                    None => &mut self.tree,
+                };
+                match kind {
+                    MessageType::WRITE => drop(tree.insert(path.clone(), value)),
+                    MessageType::MKDIR => drop(tree.entry(path.clone()).or_default()),
+                    _ => tree.retain(|one, _| !below(one, &path)),
+                }
+                if tx == 0 {
+                    self.changed(&path);
+                }
+                done()
+            }
+            MessageType::WATCH | MessageType::UNWATCH => {
+                let token = rest.strip_suffix(&[0]).ok_or("EINVAL")?;
+                let watch = (first.to_owned(), String::from_utf8(token.to_vec()).unwrap());
+                if kind == MessageType::UNWATCH {
+                    let before = self.watches.len();
+                    self.watches.retain(|one| *one != watch);
+                    return if self.watches.len() < before {
+                        done()
+                    } else {
+                        Err("ENOENT")
+                    };
+                }
+                self.event(first, &watch.1);
+                self.watches.push(watch);
+                done()
+            }
+            MessageType::RESET_WATCHES if self.fault == Some(Fault::Old) => Err("EINVAL"),
+            MessageType::RESET_WATCHES => {
+                self.watches.clear();
+                self.transactions.clear();
+                done()
+            }
+            MessageType::TRANSACTION_START => {
+                let id = 1 + self.transactions.keys().max().unwrap_or(&0);
+                let transaction = Transaction {
+                    tree: self.tree.clone(),
+                    generation: self.generation,
+                    touched: Vec::new(),
+                };
+                self.transactions.insert(id, transaction);
+                Ok(format!("{id}\0").into_bytes())
+            }
+            MessageType::TRANSACTION_END => self.end(tx, first == "T"),
+            _ => Err("ENOSYS"),
+        }
+    }
+
+    fn end(&mut self, tx: u32, commit: bool) -> Result<Vec<u8>, &'static str> {
+        let transaction = self.transactions.remove(&tx).ok_or("ENOENT")?;
+        if let Some(Fault::Disturbed(left)) = &mut self.fault
+            && commit
+            && *left > 0
+        {
+            *left -= 1;
+            return Err("EAGAIN");
+        }
+        if commit && transaction.generation != self.generation {
+            return Err("EAGAIN");
+        }
+        if commit {
+            self.tree = transaction.tree;
+            for path in transaction.touched {
+                self.changed(&path);
+            }
+        }
+        Ok(b"OK\0".to_vec())
+    }
+
+    /// How many transactions are open.
+    pub(crate) fn open(&self) -> usize {
+        self.transactions.len()
+    }
+}

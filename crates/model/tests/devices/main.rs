@@ -1,0 +1,11 @@
+//! Store, xenbus and block device of the guest layer, with a xenstored and
+//! a block backend in domain 0 that map the guest's grants: honest ones and
+//! others.
+
+mod backend;
+mod block;
+mod daemon;
+mod wire;
+mod world;
+mod xenbus;
+mod xenstore;

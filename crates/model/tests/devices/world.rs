@@ -1,0 +1,153 @@
+//! A guest with a store and a disk, and domain 0 beside it.
+
+use std::cell::{RefCell, RefMut};
+
+use kexen_abi::PAGE_SIZE;
+use kexen_abi::event_channel::{EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_CLOSE, EvtchnBindInterdomain};
+use kexen_abi::grant_table::GTF_PERMIT_ACCESS;
+use kexen_abi::hypercall::Hypercall;
+use kexen_guest::block::Page;
+use kexen_guest::grants::Grants;
+use kexen_guest::hypercall;
+use kexen_guest::references::References;
+use kexen_guest::wait::{TimeOver, Wait};
+use kexen_guest::xenstore::Store;
+use kexen_model::{Arg, Build, Guest, Kind, Machine, Vcpu, Xen};
+use zerocopy::IntoBytes;
+
+use super::backend::Backend;
+use super::daemon::Daemon;
+
+pub(crate) const STORE_PAGE: u64 = 5;
+const RING_PAGE: u64 = 6;
+const HOLE: u64 = 0x1000;
+pub(crate) const FRONT: &str = "/local/domain/1/device/vbd/51712";
+pub(crate) const BACK: &str = "/local/domain/0/backend/vbd/1/51712";
+
+pub(crate) struct Peers {
+    pub(crate) daemon: Daemon,
+    pub(crate) backend: Backend,
+}
+
+pub(crate) struct World {
+    pub(crate) guest: Guest,
+    pub(crate) m: Vcpu,
+    pub(crate) grants: Grants,
+    pub(crate) port: u32,
+    peers: RefCell<Peers>,
+}
+
+/// Domain 0 binds to a guest's port.
+pub(crate) fn bind(dom0: &Guest, remote_port: u32) -> u32 {
+    let mut arg = EvtchnBindInterdomain {
+        remote_dom: 1,
+        remote_port,
+        ..EvtchnBindInterdomain::default()
+    };
+    let mut args = [
+        Arg::Value(EVTCHNOP_BIND_INTERDOMAIN),
+        Arg::InOut(arg.as_mut_bytes()),
+    ];
+    let result = dom0
+        .vcpu(0)
+        .hypercall(Hypercall::EVENT_CHANNEL_OP, &mut args);
+    assert_eq!(result, 0, "bind to port {remote_port}");
+    arg.local_port
+}
+
+pub(crate) fn unbind(dom0: &Guest, port: u32) {
+    let port = port.to_le_bytes();
+    let mut args = [Arg::Value(EVTCHNOP_CLOSE), Arg::In(&port)];
+    let result = dom0
+        .vcpu(0)
+        .hypercall(Hypercall::EVENT_CHANNEL_OP, &mut args);
+    assert_eq!(result, 0);
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let xen = Xen::default();
+        let build = |id| Build {
+            id,
+            pages: 64,
+            ..Build::default()
+        };
+        let dom0 = xen.domain(Kind::Pvh, build(0));
+        let guest = xen.domain(Kind::Pvh, build(1));
+        let m = guest.vcpu(0);
+        hypercall::map_grant_frame(&m, 0, HOLE).unwrap();
+        let table = HOLE * PAGE_SIZE;
+        // The toolstack's grant of the store's page: reference 1.
+        m.store32(table + 8 + 4, u32::try_from(STORE_PAGE).unwrap())
+            .unwrap();
+        m.store32(table + 8, u32::from(GTF_PERMIT_ACCESS)).unwrap();
+        let (port, _) = guest.store_and_console();
+        let mut daemon = Daemon::new(dom0.map_grant(1, 1, true).unwrap());
+        for (path, value) in [
+            ("/local/domain/1/domid", "1".to_owned()),
+            (&format!("{FRONT}/backend"), BACK.to_owned()),
+            (&format!("{FRONT}/backend-id"), "0".to_owned()),
+            (&format!("{FRONT}/state"), "1".to_owned()),
+            (&format!("{FRONT}/virtual-device"), "51712".to_owned()),
+            (&format!("{BACK}/frontend"), FRONT.to_owned()),
+            (&format!("{BACK}/state"), "2".to_owned()),
+        ] {
+            daemon.set(path, &value);
+        }
+        bind(&dom0, port);
+        let backend = Backend::new(dom0);
+        Self {
+            m,
+            guest,
+            port,
+            grants: Grants::new(table),
+            peers: RefCell::new(Peers { daemon, backend }),
+        }
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::new(STORE_PAGE * PAGE_SIZE, self.port)
+    }
+
+    pub(crate) fn references(&self) -> References {
+        References::new(self.grants)
+    }
+
+    pub(crate) fn peers(&self) -> RefMut<'_, Peers> {
+        self.peers.borrow_mut()
+    }
+
+    /// Time for the peers to have this many turns.
+    pub(crate) fn time(&self, turns: u32) -> Turns<'_> {
+        Turns { world: self, turns }
+    }
+
+    pub(crate) fn page(&self, number: u64) -> Page {
+        Page {
+            number,
+            address: number * PAGE_SIZE,
+            frame: u32::try_from(number).unwrap(),
+        }
+    }
+
+    pub(crate) fn ring_page(&self) -> Page {
+        self.page(RING_PAGE)
+    }
+}
+
+/// Whoever waits gives the peers a turn.
+pub(crate) struct Turns<'a> {
+    world: &'a World,
+    pub(crate) turns: u32,
+}
+
+impl Wait for Turns<'_> {
+    fn wait(&mut self, _: u32) -> Result<(), TimeOver> {
+        self.turns = self.turns.checked_sub(1).ok_or(TimeOver)?;
+        let mut peers = self.world.peers();
+        let Peers { daemon, backend } = &mut *peers;
+        backend.turn(daemon);
+        daemon.turn();
+        Ok(())
+    }
+}
