@@ -18,6 +18,7 @@
 //! | [`module`], [`kernel`] | the boot module; a kernel from file to memory |
 //! | [`loan`], [`report`] | guest memory as slices; lines for the console |
 //! | [`crash`] | the hand-off from a panic |
+//! | [`wait`] | waiting for another domain, with an end |
 //! | [`pci`] | the devices of an HVM guest |
 //! | [`exec`] | the hand-off of a kernel in full swing |
 //! | [`vcpus`], [`lapic`] | further vCPUs: started, parked, made as new |
@@ -41,6 +42,7 @@ pub mod pv_guest;
 pub mod pvh_guest;
 pub mod report;
 pub mod vcpus;
+pub mod wait;
 
 use kexen_abi::sched::SHUTDOWN_CRASH;
 use kexen_guest::hypercall;

@@ -2,7 +2,10 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use kexen_guest::{Machine, events, grants::Grants, hypercall::sched_yield, shared_info::Leave};
+use kexen_guest::{
+    Machine, events, grants::Grants, hypercall::sched_yield, references::References,
+    shared_info::Leave,
+};
 use kexen_handoff::{
     Ledger,
     ledger::{Claim, Holder, Kind},
@@ -31,6 +34,7 @@ pub(crate) struct Busy {
     m: &'static Xen,
     options: Options,
     held: Held,
+    report: Report,
     /// Where the times go in the next stage's command line.
     times_at: Option<u64>,
 }
@@ -39,13 +43,14 @@ impl Busy {
     /// Takes all claims that are asked for.
     pub(crate) fn new(
         guest: &mut PvhGuest,
-        _report: &Report,
+        report: &Report,
         options: &Options,
     ) -> Result<Self, String> {
         Ok(Self {
             m: guest.machine(),
             options: options.clone(),
             held: hold::all(guest, options)?,
+            report: *report,
             times_at: None,
         })
     }
@@ -78,6 +83,14 @@ impl Busy {
         let home = go(other, leave).map_err(text)?;
         go(home, Leave::Nothing).map_err(text)?;
         Ok(())
+    }
+
+    /// Reads all disks once more; how many there are.
+    pub(crate) fn disks(&mut self) -> Result<Option<usize>, String> {
+        match (&mut self.held.disks, &mut self.held.references) {
+            (Some(disks), Some(references)) => disks.work(references).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Has each device interrupt; the kinds, and how many events came.
@@ -134,6 +147,11 @@ impl Swing for Busy {
         if !self.options.omits("park") {
             vcpus::park(m).map_err(|error| alloc::vec![format!("{error}")])?;
         }
+        if let (Some(disks), Some(references)) = (&mut self.held.disks, &mut self.held.references)
+            && !self.options.omits("device")
+        {
+            disks.close(references, ledger)?;
+        }
         for interrupt in &self.held.interrupts {
             interrupt.stop(m);
         }
@@ -144,12 +162,17 @@ impl Swing for Busy {
         Ok(())
     }
 
-    fn resume(&mut self, m: &'static Xen, _ledger: &mut Ledger) {
+    fn resume(&mut self, m: &'static Xen, ledger: &mut Ledger) {
+        if let (Some(disks), Some(references)) = (&mut self.held.disks, &mut self.held.references)
+            && let Err(error) = disks.reopen(references, ledger)
+        {
+            self.report.line(m, format_args!("reopen: {error}"));
+        }
         vcpus::unpark(m);
     }
 
     fn grants(&self) -> Option<Grants> {
-        self.held.grants
+        self.held.references.as_ref().map(References::grants)
     }
 
     fn omit(&self, kind: Kind) -> bool {
@@ -165,6 +188,7 @@ impl Swing for Busy {
             | Kind::TimePage { .. } => "areas",
             Kind::Callback { .. } => "callback",
             Kind::Pirq { .. } => "pirqs",
+            Kind::Device { .. } => "device",
             _ => return false,
         };
         self.options.omits(name)

@@ -5,7 +5,15 @@ use alloc::{format, string::String, vec::Vec};
 
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{
-    Machine, events, grants::Grants, hypercall, pirqs, release::Area, shared_info::Place, vcpus,
+    Machine,
+    block::Page,
+    events,
+    grants::Grants,
+    hypercall, pirqs,
+    references::{Access, References},
+    release::Area,
+    shared_info::Place,
+    vcpus,
 };
 use kexen_handoff::ledger::{Claim, Holder, Kind, Ledger};
 use kexen_platform::{
@@ -14,6 +22,7 @@ use kexen_platform::{
 
 use crate::{
     devices::{self, Interrupt},
+    disks::Disks,
     options::Options,
     work::{self, MOST, PLACE},
 };
@@ -36,7 +45,8 @@ fn enter(ledger: &mut Ledger, kind: Kind, holder: Holder) {
 pub(crate) struct Held {
     pub(crate) vcpus: u32,
     pub(crate) place: Place,
-    pub(crate) grants: Option<Grants>,
+    pub(crate) references: Option<References>,
+    pub(crate) disks: Option<Disks>,
     /// Another page number outside the memory map, for moves.
     pub(crate) other: u32,
     /// Whether shared info is over RAM, as that of an operating system that
@@ -82,7 +92,8 @@ pub(crate) fn all(guest: &mut PvhGuest, options: &Options) -> Result<Held, Strin
     let mut held = Held {
         vcpus: if options.holds("vcpus") { count } else { 1 },
         place: Place::map(m, words, count, first).map_err(text)?,
-        grants: None,
+        references: None,
+        disks: None,
         other: room + 1,
         in_ram,
         interrupts: Vec::new(),
@@ -95,8 +106,8 @@ pub(crate) fn all(guest: &mut PvhGuest, options: &Options) -> Result<Held, Strin
     };
     enter(guest.ledger(), kind, Holder::Xen);
     PLACE.call_once(|| held.place);
-    if options.holds("grants") {
-        held.grants = Some(grants(guest, u64::from(room) + 2)?);
+    if options.holds("grants") || options.holds("device") {
+        held.references = Some(grants(guest, options, u64::from(room) + 2)?);
     }
     if options.holds("balloon") {
         balloon(guest)?;
@@ -156,28 +167,50 @@ pub(crate) fn all(guest: &mut PvhGuest, options: &Options) -> Result<Held, Strin
             Holder::Domain(0),
         );
     }
+    if options.holds("device") {
+        disks(guest, &mut held)?;
+    }
     hopeless(guest, m, options)?;
     Ok(held)
 }
 
 /// The grant table, and pages granted to the backend domain.
-fn grants(guest: &mut PvhGuest, gfn: u64) -> Result<Grants, String> {
+fn grants(guest: &mut PvhGuest, options: &Options, gfn: u64) -> Result<References, String> {
     let m = guest.machine();
     hypercall::map_grant_frame(m, 0, gfn).map_err(text)?;
     enter(guest.ledger(), Kind::GrantTable { gfn }, Holder::Xen);
-    let grants = Grants::new(gfn * PAGE_SIZE);
-    for (reference, page) in (Grants::FIRST..).zip(take(guest, PAGES)?) {
+    let mut references = References::new(Grants::new(gfn * PAGE_SIZE));
+    let count = if options.holds("grants") { PAGES } else { 0 };
+    for page in take(guest, count)? {
         let frame = u32::try_from(page).map_err(text)?;
-        if !grants.grant_access(m, reference, 0, frame).map_err(text)? {
-            return Err(format!("grant {reference} is not free"));
-        }
+        let reference = references.grant(m, 0, frame, Access::Write).map_err(text)?;
         enter(
             guest.ledger(),
             Kind::Grant { reference, page },
             Holder::Domain(0),
         );
     }
-    Ok(grants)
+    Ok(references)
+}
+
+/// Connects the block devices.
+fn disks(guest: &mut PvhGuest, held: &mut Held) -> Result<(), String> {
+    let m = guest.machine();
+    let Some(references) = &mut held.references else {
+        return Ok(());
+    };
+    let mut pages = take(guest, 16)?.into_iter();
+    let mut page = || {
+        let number = pages.next().ok_or("more disks than there are pages for")?;
+        Ok(Page {
+            number,
+            address: number * PAGE_SIZE,
+            frame: u32::try_from(number).map_err(text)?,
+        })
+    };
+    let disks = Disks::connect(m, held.place, references, &mut page, guest.ledger())?;
+    held.disks = Some(disks);
+    Ok(())
 }
 
 /// Pages given back to Xen, every other one, so that no two are together.

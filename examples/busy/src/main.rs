@@ -12,6 +12,7 @@
 //! | [`work`] | what every vCPU does all the time |
 //! | [`hold`] | the claims |
 //! | [`devices`] | interrupts of emulated devices as event channels |
+//! | [`disks`] | block devices, connected meanwhile |
 //! | [`handover`] | how all that stops |
 
 #![no_std]
@@ -20,6 +21,7 @@
 extern crate alloc;
 
 mod devices;
+mod disks;
 mod handover;
 mod hold;
 mod options;
@@ -31,7 +33,7 @@ use core::{convert::Infallible, sync::atomic::Ordering};
 use kexen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
 use kexen_guest::{Machine as _, hvm, hypercall};
 use kexen_platform::{
-    Boot, Xen, arch::machine, exec, give_up, guest::Guest, kernel, loan::offset_len, module,
+    Boot, Xen, arch::machine, crash, exec, give_up, guest::Guest, kernel, loan::offset_len, module,
     pvh_guest::PvhGuest, report::Report,
 };
 
@@ -172,6 +174,12 @@ fn attempt(
         "work",
         format!("readings {readings} wrong {wrong} timers {timers} ipis {ipis} damaged {damaged}"),
     );
+    if let Some(disks) = busy.disks()? {
+        say(m, report, "disks", disks);
+    }
+    if let Some(vcpu) = options.crash {
+        crash(guest, report, options, vcpu)?;
+    }
     for (kind, came) in busy.interrupts()? {
         say(m, report, kind, format!("{came} events"));
     }
@@ -198,4 +206,34 @@ fn attempt(
     say(m, report, "exec", &next.what);
     report.console().drain(m);
     exec::exec(guest, &mut busy, &next.ready(initrd, &line)).map_err(|e| text(&e))
+}
+
+/// Prepares a capture kernel from the boot module, and crashes on a vCPU with
+/// the heap locked and all other vCPUs stuck.
+fn crash(
+    guest: &mut PvhGuest,
+    report: &Report,
+    options: &Options,
+    vcpu: u32,
+) -> Result<(), String> {
+    let m = guest.machine();
+    let text = |error: &dyn core::fmt::Display| format!("{error}");
+    let (at, len) = module::find(guest, report, true).map_err(|e| text(&e))?;
+    let archive = module::read(m, at, len).map_err(|e| text(&e))?;
+    let entry = module::choose(&archive, options.entry.as_deref()).map_err(|e| text(&e))?;
+    let place = |range| {
+        let (offset, len) = offset_len(range);
+        (at + offset, len)
+    };
+    let files = crash::Files {
+        kernel: place(&entry.kernel),
+        initrd: entry.initrd.as_ref().map_or((0, 0), place),
+        command_line: entry.cmdline.as_deref().unwrap_or_default(),
+    };
+    let pages = guest.memory() / 4096 / 2;
+    let region = crash::prepare(guest, &files, pages).map_err(|e| text(&e))?;
+    say(m, report, "crash-region", crash::describe(region));
+    say(m, report, "crash", format!("on vCPU {vcpu}"));
+    report.console().drain(m);
+    work::crash_on(m, vcpu)
 }

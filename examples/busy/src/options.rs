@@ -8,6 +8,7 @@
 //! | `busy.moves=N` | moves of shared info there and back, meanwhile |
 //! | `busy.hops=N` | hand-offs to itself before the one to the next kernel |
 //! | `busy.entry=NAME` | the boot module's entry to hand over to |
+//! | `busy.crash=VCPU` | crashes on that vCPU, with a capture kernel prepared |
 //! | `busy.stop=WHAT` | what to do when it is blocked: `poweroff`, `crash` |
 
 use alloc::{
@@ -43,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) hops: u64,
     pub(crate) entry: Option<String>,
     pub(crate) crash_when_blocked: bool,
+    /// The vCPU to crash on, instead of a hand-off.
+    pub(crate) crash: Option<u32>,
     /// Times of the hand-off that led here, as text.
     pub(crate) times: Option<String>,
     /// What was left in memory for this stage to check.
@@ -71,6 +74,7 @@ impl Options {
             hops: 0,
             entry: None,
             crash_when_blocked: false,
+            crash: None,
             times: None,
             marker: None,
         };
@@ -99,6 +103,7 @@ impl Options {
                 "moves" => options.moves = number()?,
                 "hops" => options.hops = number()?,
                 "entry" => options.entry = Some(value.to_string()),
+                "crash" => options.crash = u32::try_from(number()?).ok(),
                 "times" => options.times = Some(value.to_string()),
                 "marker" => options.marker = Some(value.to_string()),
                 "stop" => {

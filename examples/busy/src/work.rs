@@ -151,12 +151,38 @@ impl Worker {
     }
 }
 
+/// The vCPU that is to crash, and one more; 0 for none.
+static CRASH: AtomicU32 = AtomicU32::new(0);
+
+/// Has a vCPU crash, and all others be stuck for good.
+pub(crate) fn crash_on(m: &'static Xen, vcpu: u32) -> ! {
+    CRASH.store(vcpu + 1, Ordering::Release);
+    stuck_or_crash(m, 0)
+}
+
+fn stuck_or_crash(m: &'static Xen, vcpu: u32) -> ! {
+    if CRASH.load(Ordering::Acquire) == vcpu + 1 {
+        // All others are to be stuck by now.
+        let start = m.tsc();
+        while m.tsc().wrapping_sub(start) < 1_000_000_000 {
+            core::hint::spin_loop();
+        }
+        kexen_platform::arch::heap::keep_locked();
+        panic!("a crash on purpose, on vCPU {vcpu}");
+    }
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
 /// The life of a vCPU but the first.
 pub(crate) fn run(m: &'static Xen, vcpu: u32) -> ! {
     let mut worker = Worker::new(m, vcpu);
     loop {
+        if CRASH.load(Ordering::Acquire) != 0 {
+            stuck_or_crash(m, vcpu);
+        }
         platform::checkpoint(m, vcpu);
         worker.round();
-        let _ = m.tsc();
     }
 }

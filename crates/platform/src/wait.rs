@@ -1,0 +1,69 @@
+//! Waiting for another domain by `SCHEDOP_poll`, with an end.
+//!
+//! Order of steps: take the port's event; if there was none, poll for it for
+//! a moment; look again. The list for Xen is a word of the scratch page; time
+//! is Xen's, by shared info, which the caller says how to reach.
+
+use kexen_guest::{
+    Machine, clock, events, hypercall,
+    shared_info::Place,
+    wait::{TimeOver, Wait},
+};
+
+use crate::arch::{Xen, machine};
+
+/// Nanoseconds of one poll: a lost event costs no more.
+const MOMENT: u64 = 20_000_000;
+/// Where the list is in the scratch page.
+const LIST: u64 = 512;
+
+/// A wait of vCPU 0 that ends at a time of Xen's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    m: &'static Xen,
+    place: Place,
+    until: u64,
+}
+
+impl Patience {
+    /// A wait that ends so many nanoseconds from now.
+    #[must_use]
+    pub fn new(m: &'static Xen, place: Place, nanoseconds: u64) -> Self {
+        let mut patience = Self { m, place, until: 0 };
+        patience.until = patience.now().saturating_add(nanoseconds);
+        patience
+    }
+
+    fn look<T>(&self, look: impl FnOnce(u64) -> T) -> Option<T> {
+        let m = self.m;
+        let relax = || hypercall::sched_yield(m).is_ok();
+        self.place.read(m, 0, &relax, look).ok()
+    }
+
+    fn now(&self) -> u64 {
+        let now = self.look(|at| clock::now(self.m, at));
+        now.and_then(Result::ok).unwrap_or(u64::MAX)
+    }
+}
+
+impl Wait for Patience {
+    fn wait(&mut self, port: u32) -> Result<(), TimeOver> {
+        let m = self.m;
+        if self.look(|at| events::take(m, at, port)) == Some(Ok(true)) {
+            return Ok(());
+        }
+        let now = self.now();
+        if now >= self.until {
+            return Err(TimeOver);
+        }
+        let list = machine::scratch() + LIST;
+        let end = self.until.min(now.saturating_add(MOMENT));
+        if m.write(list, &port.to_le_bytes()).is_err()
+            || hypercall::poll_until(m, list, 1, end).is_err()
+        {
+            return Err(TimeOver);
+        }
+        let _ = self.look(|at| events::take(m, at, port));
+        Ok(())
+    }
+}
