@@ -66,6 +66,9 @@ pub(crate) enum Expect {
     /// An error with all of these texts on one line, then `boot good` at the
     /// prompt, and the userspace of that entry.
     Retry(&'static [&'static str]),
+    /// A capture kernel comes up after a crash and reads the dead kernel's
+    /// memory.
+    Vmcore,
     /// A probe's answers, and those of its backend in dom0.
     Probe(Probe),
 }
@@ -394,25 +397,48 @@ fn probes() -> Vec<Case> {
     cases
 }
 
-/// A guest in full swing hands over.
+/// A guest in full swing hands over, with all it can hold.
 fn busy() -> Vec<Case> {
     let mut cases = Vec::new();
     for xen in Xen::ALL {
-        for (mode, vcpus) in [(Mode::Pvh, 4), (Mode::Hvm, 2)] {
-            let mut case = Case::new(xen, mode, format!("busy-{vcpus}cpu"));
-            case.image = Variant::Busy;
-            case.module = Module::Chain;
-            case.options = "busy.hold=all";
+        for (mode, vcpus) in [
+            (Mode::Pvh, 1),
+            (Mode::Pvh, 4),
+            (Mode::Pvh, 8),
+            (Mode::Hvm, 1),
+            (Mode::Hvm, 4),
+            (Mode::Hvm, 8),
+        ] {
+            let mut case = busy_case(xen, mode, format!("busy-{vcpus}cpu"));
             case.vcpus = vcpus;
-            if mode == Mode::Hvm {
-                case.linux = Linux::Debian(Flavour::Generic);
-                case.options = "busy.hold=all busy.moves=100";
-                case.emulated = true;
-            }
+            cases.push(case);
+        }
+        for (mode, vcpus, name, options) in [
+            (Mode::Pvh, 4, "ap", "busy.hold=all busy.crash=2"),
+            (Mode::Pvh, 2, "boot-vcpu", "busy.hold=all busy.crash=0"),
+            (Mode::Hvm, 2, "ap", "busy.hold=all busy.crash=1"),
+        ] {
+            let mut case = busy_case(xen, mode, format!("crash-{name}"));
+            case.vcpus = vcpus;
+            case.options = options;
+            case.memory = 512;
+            case.expect = Expect::Vmcore;
             cases.push(case);
         }
     }
     cases
+}
+
+fn busy_case(xen: Xen, mode: Mode, name: String) -> Case {
+    let mut case = Case::new(xen, mode, name);
+    case.image = Variant::Busy;
+    case.module = Module::Chain;
+    case.options = "busy.hold=all busy.moves=100";
+    if mode == Mode::Hvm {
+        case.linux = Linux::Debian(Flavour::Generic);
+        case.emulated = true;
+    }
+    case
 }
 
 #[cfg(test)]

@@ -140,7 +140,10 @@ impl Bench {
         let initrd = debian.test_initrd(BALLAST)?;
         let disks = !case.mode.is_dom0();
         let mut cmdline = case.mode.console().to_owned();
-        if disks {
+        if disks && case.expect == Expect::Vmcore {
+            // A capture kernel keeps to little memory and one vCPU.
+            cmdline.push_str(" lab.vmcore nr_cpus=1 reset_devices");
+        } else if disks {
             cmdline.push_str(" lab.disks");
         }
         let name = guest_name(case);
@@ -181,7 +184,7 @@ impl Bench {
             _ => (Vec::new(), None),
         };
         let timeout = match case.expect {
-            Expect::Userspace | Expect::Retry(_) => 240,
+            Expect::Userspace | Expect::Retry(_) | Expect::Vmcore => 240,
             Expect::Chain(_) => 600,
             Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) | Expect::Probe(_) => 120,
         };
@@ -334,12 +337,39 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
             );
             Ok(())
         }
+        Expect::Vmcore => vmcore(guest, run).with_context(whole),
         Expect::Probe(what) => probe::judge(what, guest, run),
         Expect::Retry(texts) => {
             ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());
             guest::check(guest, run, Some(release))
         }
     }
+}
+
+/// What the busy guest has in its memory, for the capture kernel to find:
+/// it works with this word (`examples/busy/src/work.rs`).
+const MARKER: &str = "kexen-busy: crash=on vCPU";
+
+/// The capture kernel found the dead kernel's memory, and its bytes.
+fn vmcore(guest: &Guest, run: &Run) -> Result<()> {
+    ensure!(
+        run.saw("kexen-busy: crash=on vCPU"),
+        "the guest did not crash"
+    );
+    ensure!(
+        run.said("done") == Some("ok") && run.end == End::Shutdown(0),
+        "the capture kernel's userspace did not come to its end"
+    );
+    let size: u64 = run.said("vmcore").unwrap_or("0").parse().unwrap_or(0);
+    let least = (guest.memory << 20) * 4 / 10;
+    ensure!(size > least, "/proc/vmcore has {size} bytes, not {least}");
+    ensure!(
+        run.said("vmcore-marker") == Some(MARKER),
+        "the dead kernel's memory is not what it was: {:?}",
+        run.said("vmcore-marker")
+    );
+    ensure!(run.said("problems") == Some("0"), "Linux reports problems");
+    Ok(())
 }
 
 /// Checks a chain: each Kexen but the first verified the memory that the one
