@@ -402,6 +402,9 @@ fn busy() -> Vec<Case> {
     let mut cases = Vec::new();
     for xen in Xen::ALL {
         for (mode, vcpus) in [
+            (Mode::Pv, 1),
+            (Mode::Pv, 4),
+            (Mode::Pv, 8),
             (Mode::Pvh, 1),
             (Mode::Pvh, 4),
             (Mode::Pvh, 8),
@@ -433,7 +436,11 @@ fn busy_case(xen: Xen, mode: Mode, name: String) -> Case {
     let mut case = Case::new(xen, mode, name);
     case.image = Variant::Busy;
     case.module = Module::Chain;
-    case.options = "busy.hold=all busy.moves=100";
+    case.options = match mode {
+        // A PV guest does not choose where shared info is.
+        Mode::Pv => "busy.hold=all",
+        _ => "busy.hold=all busy.moves=100",
+    };
     if mode == Mode::Hvm {
         case.linux = Linux::Debian(Flavour::Generic);
         case.emulated = true;

@@ -114,6 +114,19 @@ impl Place {
         Ok(Self { words, vcpus })
     }
 
+    /// Shared info that is mapped already, at `gfn` pages: of a PV guest, by
+    /// virtual address, where it does not move.
+    pub fn found<M: Machine + ?Sized>(
+        m: &M,
+        words: u64,
+        vcpus: u32,
+        gfn: u32,
+    ) -> Result<Self, PlaceError> {
+        m.fill(words, Self::bytes(vcpus), 0)?;
+        m.store32(words + PLACE, gfn)?;
+        Ok(Self { words, vcpus })
+    }
+
     /// Where it is now. For a vCPU that knows of no move.
     pub fn gfn<M: Machine + ?Sized>(&self, m: &M) -> Result<u32, Fault> {
         m.load32(self.words + PLACE)

@@ -5,14 +5,17 @@
 //! translated guest's can be made as new by an INIT of its local APIC
 //! (`vlapic_init_sipi_one`). Memory shared with others: none.
 
+use alloc::boxed::Box;
+
 use kexen_abi::{
     errno::Errno,
     hvm::HVM_PARAM_CALLBACK_IRQ,
     hypercall::Hypercall,
     vcpu::{
-        HVM_MODE_64B, VCPUOP_INITIALISE, VCPUOP_IS_UP, VCPUOP_REGISTER_VCPU_INFO,
-        VCPUOP_SET_SINGLESHOT_TIMER, VCPUOP_STOP_SINGLESHOT_TIMER, VCPUOP_UP, VcpuGuestContext,
-        VcpuHvmContext, VcpuHvmX86_64, VcpuRegisterVcpuInfo, VcpuSetSingleshotTimer,
+        HVM_MODE_64B, TrapInfo, VCPUOP_INITIALISE, VCPUOP_IS_UP, VCPUOP_REGISTER_VCPU_INFO,
+        VCPUOP_SET_SINGLESHOT_TIMER, VCPUOP_STOP_SINGLESHOT_TIMER, VCPUOP_UP, VGCF_IN_KERNEL,
+        VGCF_ONLINE, VcpuGuestContext, VcpuHvmContext, VcpuHvmX86_64, VcpuRegisterVcpuInfo,
+        VcpuSetSingleshotTimer,
     },
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -21,6 +24,29 @@ use crate::{HypercallError, Machine, hypercall::check, machine::Arg};
 
 /// More vCPUs than this are not looked for (`MAX_VIRT_CPUS` of a PV guest).
 const MOST: u32 = 8192;
+
+/// `FLAT_KERNEL_CS` of a 64-bit PV guest.
+const KERNEL_CS: u16 = 0xe033;
+/// `FLAT_KERNEL_SS`
+const KERNEL_SS: u64 = 0xe02b;
+
+/// The context of a PV vCPU that starts at `rip` with this stack, first
+/// argument and L4 table's frame, and with event upcalls masked.
+#[must_use]
+pub fn pv_context(rip: u64, rsp: u64, rdi: u64, root: u64) -> Box<VcpuGuestContext> {
+    let mut context = Box::new(VcpuGuestContext::new_zeroed());
+    context.flags = VGCF_IN_KERNEL | VGCF_ONLINE;
+    context.user_regs.general[14] = rdi;
+    context.user_regs.rip = rip;
+    context.user_regs.cs = KERNEL_CS;
+    context.user_regs.rflags = 1 << 9;
+    context.user_regs.rsp = rsp;
+    context.user_regs.segments[0] = KERNEL_SS;
+    context.kernel_ss = KERNEL_SS;
+    context.kernel_sp = rsp;
+    context.ctrlreg[3] = root << 12;
+    context
+}
 
 fn vcpu_op<M: Machine + ?Sized>(
     m: &M,
@@ -195,6 +221,26 @@ pub fn register_area<M: Machine + ?Sized>(
 pub fn set_callback_vector<M: Machine + ?Sized>(m: &M, vector: u8) -> Result<(), HypercallError> {
     let value = (2 << 56) | u64::from(vector);
     crate::hypercall::set_hvm_param(m, "callback vector", HVM_PARAM_CALLBACK_IRQ, value)
+}
+
+/// Has Xen enter a PV guest at this address for events, failures and system
+/// calls, and for the breakpoint trap. The opposite is
+/// [`crate::release::no_upcalls`].
+pub fn set_pv_callbacks<M: Machine + ?Sized>(m: &M, address: u64) -> Result<(), HypercallError> {
+    let mut args = [
+        Arg::Value(address),
+        Arg::Value(address),
+        Arg::Value(address),
+    ];
+    let result = m.hypercall(Hypercall::SET_CALLBACKS, &mut args);
+    check(Hypercall::SET_CALLBACKS, "set", result)?;
+    let mut table = [TrapInfo::new_zeroed(); 2];
+    table[0].vector = 3;
+    table[0].cs = KERNEL_CS;
+    table[0].address = address;
+    let mut args = [Arg::In(table.as_bytes())];
+    let result = m.hypercall(Hypercall::SET_TRAP_TABLE, &mut args);
+    check(Hypercall::SET_TRAP_TABLE, "set", result).map(drop)
 }
 
 /// No event upcalls any more: for HVM guests alone.

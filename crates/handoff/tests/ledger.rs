@@ -146,6 +146,7 @@ impl Scene {
             scratch: self.scratch,
             grants: self.grants,
             init: Some(&init),
+            refill: None,
             omit: &omit,
         };
         self.ledger.give_up(&self.m, &tools).unwrap();

@@ -13,10 +13,15 @@
 //! Until the release nothing has happened that cannot be undone.
 
 use alloc::{format, string::String, vec::Vec};
-use core::convert::Infallible;
+use core::{cell::RefCell, convert::Infallible};
 
 use kexen_abi::sched::SHUTDOWN_SOFT_RESET;
-use kexen_guest::{Machine, grants::Grants, hypercall};
+use kexen_guest::{
+    Machine,
+    abandon::{self, Page},
+    grants::Grants,
+    hypercall,
+};
 use kexen_handoff::{
     HandoffError, Ledger,
     ledger::{Kind, Tools},
@@ -109,7 +114,7 @@ pub fn exec<G: Guest>(
     };
     check(guest, swing)?;
     let mut line = 0;
-    let cell = core::cell::RefCell::new((&mut *swing, &mut times, &mut line));
+    let cell = RefCell::new((&mut *swing, &mut times, &mut line));
     guest.hand_off(
         kernel,
         &mut |guest: &mut G, outcome: Outcome| {
@@ -141,24 +146,16 @@ fn stop<G: Guest>(
     let m = guest.machine();
     check(guest, swing)?;
     let kept = guest.jump_gives_up();
+    // The ledger is looked at while the guest's memory changes.
+    let mut ledger = core::mem::take(guest.ledger());
+    let result = release(guest, swing, &mut ledger, times);
+    *guest.ledger() = ledger;
+    result?;
     let ledger = guest.ledger();
-    swing.quiesce(m, ledger).map_err(HandoffError::Blocked)?;
-    times.quiesced = m.tsc();
-    let init = |vcpu| vcpus::init(m, vcpu);
-    let tools = Tools {
-        scratch: machine::scratch(),
-        grants: swing.grants(),
-        init: Some(&init),
-        omit: &|kind| swing.omit(kind),
-    };
-    ledger.give_up(m, &tools)?;
-    if swing.soft_reset() {
-        hypercall::shutdown(m, SHUTDOWN_SOFT_RESET)?;
-        ledger.strike_soft_reset();
-    }
-    let omitted: Vec<Kind> = ledger.claims().iter().map(|claim| claim.kind).collect();
-    for kind in omitted {
-        if swing.omit(kind) {
+    let done: Vec<Kind> = ledger.claims().iter().map(|claim| claim.kind).collect();
+    for kind in done {
+        // A mapping goes with the page tables that have it.
+        if swing.omit(kind) || matches!(kind, Kind::SharedInfoMapping { .. }) {
             ledger.strike(kind);
         }
     }
@@ -169,4 +166,40 @@ fn stop<G: Guest>(
     } else {
         Err(HandoffError::Blocked(blockers))
     }
+}
+
+/// Gives up everything in the ledger that can be.
+fn release<G: Guest>(
+    guest: &mut G,
+    swing: &mut dyn Swing,
+    ledger: &mut Ledger,
+    times: &mut Times,
+) -> Result<(), HandoffError> {
+    let m = guest.machine();
+    swing.quiesce(m, ledger).map_err(HandoffError::Blocked)?;
+    times.quiesced = m.tsc();
+    let init = |vcpu| vcpus::init(m, vcpu);
+    let guest = RefCell::new(guest);
+    let refill = |number| {
+        let mut guest = guest.borrow_mut();
+        let page = Page {
+            number,
+            address: guest.address(number),
+        };
+        let mut memory = guest.memory_to_abandon();
+        abandon::refill(m, &mut memory, page, machine::scratch()).is_ok()
+    };
+    let tools = Tools {
+        scratch: machine::scratch(),
+        grants: swing.grants(),
+        init: (!m.is_pv()).then_some(&init),
+        refill: Some(&refill),
+        omit: &|kind| swing.omit(kind),
+    };
+    ledger.give_up(m, &tools)?;
+    if swing.soft_reset() {
+        hypercall::shutdown(m, SHUTDOWN_SOFT_RESET)?;
+        ledger.strike_soft_reset();
+    }
+    Ok(())
 }

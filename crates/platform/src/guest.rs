@@ -181,6 +181,9 @@ pub trait Guest: Sized {
     fn by_boot_params(&self) -> bool {
         false
     }
+    /// Starts a further vCPU in `main`. A PV vCPU that was started can never
+    /// be given back: it is a blocker from then on.
+    fn start_vcpu(&mut self, vcpu: u32, main: fn(&'static Xen, u32) -> !) -> Result<(), String>;
     /// The claims on it.
     fn ledger(&mut self) -> &mut Ledger;
     /// Claims that the jump itself gives up.
@@ -216,13 +219,10 @@ pub trait Guest: Sized {
     #[cfg(feature = "omission")]
     fn omit(&mut self, omit: Option<kexen_bootconfig::options::Omit>);
     /// Sets the grant table up; where its first frame is mapped.
-    #[cfg(feature = "probe")]
     fn grant_table(&mut self) -> Result<u64, String>;
     /// What names a page in a grant: a PV guest's mfn, the page otherwise.
-    #[cfg(feature = "probe")]
     fn frame(&self, page: u64) -> Result<u64, HandoffError>;
     /// Memory to abandon pages of.
-    #[cfg(feature = "probe")]
     fn memory_to_abandon(&mut self) -> kexen_guest::abandon::Memory<'_>;
     /// Maps a frame that has no page any more, to read it at this address,
     /// and the page that M2P names. In a PVH guest there is no way to.

@@ -23,14 +23,16 @@ use crate::{
         BUFFER, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, Stock,
         WhenStaged, copy, lists_for,
     },
+    vcpus,
 };
 
 /// Virtual address of pfn 0, as this image's notes ask.
 pub const VIRT_BASE: u64 = 0xffff_ffff_c000_0000;
 /// Where shared info is mapped while it is looked at.
 const SHARED_INFO: u64 = GLANCE + (1 << 32);
-/// Where a probe has the grant table.
-#[cfg(feature = "probe")]
+/// Where a busy kernel has it all the time.
+const SHARED_INFO_KEPT: u64 = GLANCE + (4 << 32);
+/// Where the grant table is mapped.
 const GRANT_TABLE: u64 = GLANCE + (2 << 32);
 /// Where a probe looks at a frame without a page.
 #[cfg(feature = "probe")]
@@ -150,6 +152,26 @@ impl PvGuest {
         Ok(guest)
     }
 
+    /// Maps shared info for the rest of this kernel's life; its address. The
+    /// mapping goes with the page tables, at the jump.
+    pub fn map_shared_info(&mut self) -> Result<u64, HandoffError> {
+        let mfn = self.start.info.shared_info / PAGE_SIZE;
+        self.space.reserve_tables(self.m, &mut self.stock.free, 4)?;
+        self.space
+            .map_frames(self.m, SHARED_INFO_KEPT, &[mfn], true)?;
+        let kind = Kind::SharedInfoMapping {
+            address: SHARED_INFO_KEPT,
+        };
+        self.ledger.enter(Claim::of(kind, Holder::Xen));
+        Ok(SHARED_INFO_KEPT)
+    }
+
+    /// Address of the store's ring, and its port.
+    pub fn store_ring(&self) -> Result<(u64, u32), HandoffError> {
+        let pfn = self.space.pfn(self.m, self.start.info.store_mfn)?;
+        Ok((self.space.address(pfn), self.start.info.store_evtchn))
+    }
+
     /// Maps shared info for `look`, entered in the ledger meanwhile.
     fn with_shared_info(
         &mut self,
@@ -267,6 +289,11 @@ impl Guest for PvGuest {
         self.space
             .reserve_tables(self.m, &mut self.stock.free, need)?;
         Ok(self.space.map_window(self.m, pages)?)
+    }
+
+    fn start_vcpu(&mut self, vcpu: u32, main: fn(&'static Xen, u32) -> !) -> Result<(), String> {
+        vcpus::start_pv(self.m, vcpu, self.space.root(), main)
+            .map_err(|error| alloc::format!("{error}"))
     }
 
     fn ledger(&mut self) -> &mut Ledger {
@@ -438,7 +465,6 @@ impl Guest for PvGuest {
         }
     }
 
-    #[cfg(feature = "probe")]
     fn grant_table(&mut self) -> Result<u64, String> {
         let error = |error: &dyn core::fmt::Display| alloc::format!("{error}");
         let mfn = kexen_guest::hypercall::setup_grant_table(self.m, arch::machine::scratch())
@@ -450,12 +476,10 @@ impl Guest for PvGuest {
         Ok(GRANT_TABLE)
     }
 
-    #[cfg(feature = "probe")]
     fn frame(&self, page: u64) -> Result<u64, HandoffError> {
         Ok(self.space.mfn(self.m, page)?)
     }
 
-    #[cfg(feature = "probe")]
     fn memory_to_abandon(&mut self) -> kexen_guest::abandon::Memory<'_> {
         kexen_guest::abandon::Memory::Pv(&mut self.space)
     }

@@ -26,6 +26,7 @@ use kexen_image::XenNotes;
 use crate::{
     arch::{Xen, jump, machine},
     guest::{Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged, copy, lists_for},
+    vcpus,
 };
 
 /// The guest, as the boot image sees it.
@@ -271,6 +272,10 @@ impl Guest for PvhGuest {
         self.hvm
     }
 
+    fn start_vcpu(&mut self, vcpu: u32, main: fn(&'static Xen, u32) -> !) -> Result<(), String> {
+        vcpus::start(self.m, vcpu, main).map_err(|error| alloc::format!("{error}"))
+    }
+
     fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
@@ -375,7 +380,6 @@ impl Guest for PvhGuest {
         // What can be left out so far are rules for PV.
     }
 
-    #[cfg(feature = "probe")]
     fn grant_table(&mut self) -> Result<u64, String> {
         // Beside the hole that is used for shared info.
         let gfn = self.start.hole() + 1;
@@ -383,12 +387,10 @@ impl Guest for PvhGuest {
         Ok(gfn * PAGE_SIZE)
     }
 
-    #[cfg(feature = "probe")]
     fn frame(&self, page: u64) -> Result<u64, HandoffError> {
         Ok(page)
     }
 
-    #[cfg(feature = "probe")]
     fn memory_to_abandon(&mut self) -> kexen_guest::abandon::Memory<'_> {
         kexen_guest::abandon::Memory::Pvh
     }

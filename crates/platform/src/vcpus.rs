@@ -9,17 +9,24 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use kexen_abi::errno::Errno;
 use kexen_guest::{
-    HypercallError, Machine,
+    Fault, HypercallError, Machine,
     hypercall::sched_yield,
     vcpus::{self, Context64},
 };
 use spin::Once;
 
-use crate::arch::{Xen, machine, vcpu};
+use crate::{
+    arch::{Xen, machine, vcpu},
+    lapic,
+};
 
 /// More vCPUs than these are not started.
 pub const MOST: usize = 128;
+
+/// Xen numbers local APICs so (`vlapic_init` in `arch/x86/hvm/vlapic.c`).
+const APIC_IDS_PER_VCPU: u32 = 2;
 
 /// What a vCPU is doing.
 const NEVER: u32 = 0;
@@ -47,12 +54,20 @@ static PARK: AtomicBool = AtomicBool::new(false);
 pub enum VcpuError {
     /// Xen refused a call.
     Hypercall(HypercallError),
+    /// The local APIC could not be reached.
+    Fault(Fault),
     /// There is no slot for this one, or it was started before.
     Taken(u32),
     /// It did not come up in time.
     Silent(u32),
     /// It did not come to its checkpoint in time.
     Unparked(u32),
+}
+
+impl From<Fault> for VcpuError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 impl From<HypercallError> for VcpuError {
@@ -65,6 +80,7 @@ impl core::fmt::Display for VcpuError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Hypercall(error) => error.fmt(f),
+            Self::Fault(fault) => fault.fmt(f),
             Self::Taken(n) => write!(f, "vCPU {n} was started before, or is beyond {MOST}"),
             Self::Silent(n) => write!(f, "vCPU {n} did not come up"),
             Self::Unparked(n) => write!(
@@ -82,19 +98,49 @@ pub fn start(
     number: u32,
     main: fn(&'static Xen, u32) -> !,
 ) -> Result<(), VcpuError> {
-    let index = usize::try_from(number).unwrap_or(usize::MAX);
-    let slot = SLOTS.get(index).ok_or(VcpuError::Taken(number))?;
-    if slot.main.is_completed() {
-        return Err(VcpuError::Taken(number));
-    }
-    slot.main.call_once(|| main);
+    let slot = claim(number, main)?;
     let context = Context64 {
         rip: vcpu::entry(m),
         rsp: vcpu::stack(),
         rdi: number.into(),
         cr3: vcpu::cr3(),
     };
-    vcpus::initialise(m, number, &context)?;
+    match vcpus::initialise(m, number, &context) {
+        // The firmware of an HVM guest has had it: as new, then.
+        Err(error) if error.errno == Errno::EEXIST => {
+            lapic::init(m, number * APIC_IDS_PER_VCPU)?;
+            vcpus::initialise(m, number, &context)?;
+        }
+        other => other?,
+    }
+    come_up(m, number, slot)
+}
+
+/// The same for a PV guest, on the page tables with this L4 frame. Nothing
+/// can take the vCPU's context back: it blocks every hand-off from then on.
+pub fn start_pv(
+    m: &'static Xen,
+    number: u32,
+    root: u64,
+    main: fn(&'static Xen, u32) -> !,
+) -> Result<(), VcpuError> {
+    let slot = claim(number, main)?;
+    let context = vcpus::pv_context(vcpu::entry(m), vcpu::stack(), number.into(), root);
+    vcpus::initialise_pv(m, number, &context)?;
+    come_up(m, number, slot)
+}
+
+fn claim(number: u32, main: fn(&'static Xen, u32) -> !) -> Result<&'static Slot, VcpuError> {
+    let index = usize::try_from(number).unwrap_or(usize::MAX);
+    let slot = SLOTS.get(index).ok_or(VcpuError::Taken(number))?;
+    if slot.main.is_completed() {
+        return Err(VcpuError::Taken(number));
+    }
+    slot.main.call_once(|| main);
+    Ok(slot)
+}
+
+fn come_up(m: &Xen, number: u32, slot: &Slot) -> Result<(), VcpuError> {
     vcpus::up(m, number)?;
     wait(m, || slot.state.load(Ordering::Acquire) == RUNS)
         .then_some(())
@@ -185,5 +231,5 @@ pub fn init(m: &Xen, number: u32) -> bool {
         return false;
     };
     let id = slot.apic_id.load(Ordering::Acquire);
-    id != u32::MAX && crate::lapic::init(m, id).is_ok()
+    id != u32::MAX && lapic::init(m, id).is_ok()
 }

@@ -10,13 +10,8 @@ use alloc::{
     vec::Vec,
 };
 
-use kexen_abi::{
-    PAGE_SIZE,
-    hvm::{HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN},
-};
 use kexen_guest::{
     block::{Block, Io, Page},
-    hypercall::hvm_param,
     references::References,
     shared_info::Place,
     xenbus::{self, Device},
@@ -58,21 +53,19 @@ pub(crate) struct Disks {
 
 impl Disks {
     /// Connects every block device that there is. `pages` gives one page after
-    /// the other.
+    /// the other; the store's ring is at this address, with this port.
     pub(crate) fn connect(
         m: &'static Xen,
         place: Place,
+        (page, port): (u64, u32),
         references: &mut References,
         pages: &mut dyn FnMut() -> Result<Page, String>,
         ledger: &mut Ledger,
     ) -> Result<Self, String> {
-        let page = hvm_param(m, "store page", HVM_PARAM_STORE_PFN).map_err(text)?;
-        let port = hvm_param(m, "store port", HVM_PARAM_STORE_EVTCHN).map_err(text)?;
-        let port = u32::try_from(port).map_err(text)?;
         let mut all = Self {
             m,
             place,
-            store: Store::new(page * PAGE_SIZE, port),
+            store: Store::new(page, port),
             disks: Vec::new(),
         };
         let mut wait = Patience::new(m, place, PATIENCE);

@@ -14,13 +14,12 @@ use kexen_platform::{
     Xen,
     arch::machine,
     exec::{Swing, Times},
-    guest::Guest,
-    pvh_guest::PvhGuest,
     report::Report,
     vcpus,
 };
 
 use crate::{
+    ground::Ground,
     hold::{self, Held},
     options::Options,
 };
@@ -41,8 +40,8 @@ pub(crate) struct Busy {
 
 impl Busy {
     /// Takes all claims that are asked for.
-    pub(crate) fn new(
-        guest: &mut PvhGuest,
+    pub(crate) fn new<G: Ground>(
+        guest: &mut G,
         report: &Report,
         options: &Options,
     ) -> Result<Self, String> {

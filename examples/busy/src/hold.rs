@@ -5,11 +5,9 @@ use alloc::{format, string::String, vec::Vec};
 
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{
-    Machine,
-    block::Page,
-    events,
+    Machine, abandon, events,
     grants::Grants,
-    hypercall, pirqs,
+    pirqs,
     references::{Access, References},
     release::Area,
     shared_info::Place,
@@ -17,12 +15,14 @@ use kexen_guest::{
 };
 use kexen_handoff::ledger::{Claim, Holder, Kind, Ledger};
 use kexen_platform::{
-    Xen, arch::machine, guest::Guest, pci, pvh_guest::PvhGuest, vcpus as platform,
+    Xen,
+    arch::{machine, vcpu as platform},
 };
 
 use crate::{
     devices::{self, Interrupt},
     disks::Disks,
+    ground::Ground,
     options::Options,
     work::{self, MOST, PLACE},
 };
@@ -56,69 +56,34 @@ pub(crate) struct Held {
     pub(crate) interrupts: Vec<Interrupt>,
 }
 
-/// Takes pages of free memory.
-fn take(guest: &mut PvhGuest, count: u64) -> Result<Vec<u64>, String> {
-    let low = guest.free().within(kexen_guest::Extent::new(0, 1 << 20));
-    let mut low = low;
-    let pages = low.take(count).ok_or("too few pages are free")?;
-    for run in pages.runs() {
-        guest.free().remove(*run);
-    }
-    Ok(pages.pages().collect())
-}
-
 /// Takes everything that `busy.hold` names.
-pub(crate) fn all(guest: &mut PvhGuest, options: &Options) -> Result<Held, String> {
+pub(crate) fn all<G: Ground>(guest: &mut G, options: &Options) -> Result<Held, String> {
     let m = guest.machine();
     let count = vcpus::count(m).map_err(text)?;
     let most = u32::try_from(MOST).unwrap_or(0);
     let count = count.min(most);
-    // Page numbers that nothing backs: the platform device's memory in an HVM
-    // guest, the end of the memory map in a PVH one.
-    let room = if guest.is_hvm() {
-        let (first, _) = pci::platform_pages(m).ok_or("there is no platform device")?;
-        first
-    } else {
-        guest.hole()
-    };
-    let room = u32::try_from(room).map_err(text)?;
-    let words = take(guest, 1)?[0] * PAGE_SIZE;
-    let in_ram = guest.is_hvm() && options.holds("shared-info");
-    let first = if in_ram {
-        u32::try_from(take(guest, 1)?[0]).map_err(text)?
-    } else {
-        room
-    };
+    let words = guest.take(1)?[0].address;
+    let (place, other, in_ram) = guest.place(words, count, options.holds("shared-info"))?;
+    // A PV vCPU can never be given back: only if it is asked for by name.
+    let several = options.holds(if m.is_pv() { "pv-vcpus" } else { "vcpus" });
     let mut held = Held {
-        vcpus: if options.holds("vcpus") { count } else { 1 },
-        place: Place::map(m, words, count, first).map_err(text)?,
+        vcpus: if several { count } else { 1 },
+        place,
         references: None,
         disks: None,
-        other: room + 1,
+        other,
         in_ram,
         interrupts: Vec::new(),
     };
-    let gfn = first.into();
-    let kind = if in_ram {
-        Kind::SharedInfoInRam { gfn }
-    } else {
-        Kind::SharedInfoPhysmap { gfn }
-    };
-    enter(guest.ledger(), kind, Holder::Xen);
     PLACE.call_once(|| held.place);
     if options.holds("grants") || options.holds("device") {
-        held.references = Some(grants(guest, options, u64::from(room) + 2)?);
+        held.references = Some(grants(guest, options)?);
     }
     if options.holds("balloon") {
         balloon(guest)?;
     }
-    if guest.is_hvm() && options.holds("callback") {
-        vcpus::set_callback_vector(m, VECTOR).map_err(text)?;
-        enter(
-            guest.ledger(),
-            Kind::Callback { vector: VECTOR },
-            Holder::Xen,
-        );
+    if options.holds("callback") {
+        callback(guest)?;
     }
     if guest.is_hvm() && pirqs::available(m).map_err(text)? {
         if options.holds("pirq-gsi") {
@@ -139,12 +104,12 @@ pub(crate) fn all(guest: &mut PvhGuest, options: &Options) -> Result<Held, Strin
         );
     }
     for vcpu in 1..held.vcpus {
-        platform::start(m, vcpu, work::run).map_err(text)?;
+        guest.start_vcpu(vcpu, work::run)?;
         enter(
             guest.ledger(),
             Kind::Vcpu {
                 vcpu,
-                by_init: true,
+                by_init: !m.is_pv(),
             },
             Holder::Xen,
         );
@@ -175,66 +140,86 @@ pub(crate) fn all(guest: &mut PvhGuest, options: &Options) -> Result<Held, Strin
 }
 
 /// The grant table, and pages granted to the backend domain.
-fn grants(guest: &mut PvhGuest, options: &Options, gfn: u64) -> Result<References, String> {
+fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, String> {
     let m = guest.machine();
-    hypercall::map_grant_frame(m, 0, gfn).map_err(text)?;
-    enter(guest.ledger(), Kind::GrantTable { gfn }, Holder::Xen);
-    let mut references = References::new(Grants::new(gfn * PAGE_SIZE));
+    let mut references = References::new(Grants::new(guest.grants()?));
     let count = if options.holds("grants") { PAGES } else { 0 };
-    for page in take(guest, count)? {
-        let frame = u32::try_from(page).map_err(text)?;
-        let reference = references.grant(m, 0, frame, Access::Write).map_err(text)?;
-        enter(
-            guest.ledger(),
-            Kind::Grant { reference, page },
-            Holder::Domain(0),
-        );
+    for page in guest.take(count)? {
+        let reference = references
+            .grant(m, 0, page.frame, Access::Write)
+            .map_err(text)?;
+        let kind = Kind::Grant {
+            reference,
+            page: page.number,
+        };
+        enter(guest.ledger(), kind, Holder::Domain(0));
     }
     Ok(references)
 }
 
 /// Connects the block devices.
-fn disks(guest: &mut PvhGuest, held: &mut Held) -> Result<(), String> {
+fn disks<G: Ground>(guest: &mut G, held: &mut Held) -> Result<(), String> {
     let m = guest.machine();
     let Some(references) = &mut held.references else {
         return Ok(());
     };
-    let mut pages = take(guest, 16)?.into_iter();
+    let mut pages = guest.take(16)?.into_iter();
     let mut page = || {
-        let number = pages.next().ok_or("more disks than there are pages for")?;
-        Ok(Page {
-            number,
-            address: number * PAGE_SIZE,
-            frame: u32::try_from(number).map_err(text)?,
-        })
+        pages
+            .next()
+            .ok_or_else(|| String::from("more disks than there are pages for"))
     };
-    let disks = Disks::connect(m, held.place, references, &mut page, guest.ledger())?;
+    let store = guest.store()?;
+    let disks = Disks::connect(m, held.place, store, references, &mut page, guest.ledger())?;
     held.disks = Some(disks);
     Ok(())
 }
 
 /// Pages given back to Xen, every other one, so that no two are together.
-fn balloon(guest: &mut PvhGuest) -> Result<(), String> {
+fn balloon<G: Ground>(guest: &mut G) -> Result<(), String> {
     let m = guest.machine();
-    let list = machine::scratch();
-    for page in take(guest, 2 * PAGES)?.into_iter().step_by(2) {
-        m.write64(list, page).map_err(text)?;
-        if !hypercall::decrease_reservation(m, list).map_err(text)? {
-            return Err(format!("Xen does not take page {page:#x}"));
-        }
-        enter(guest.ledger(), Kind::Hole { page }, Holder::Xen);
+    for page in guest.take(2 * PAGES)?.into_iter().step_by(2) {
+        let page = abandon::Page {
+            number: page.number,
+            address: page.address,
+        };
+        let mut memory = guest.memory_to_abandon();
+        abandon::release(m, &mut memory, page, machine::scratch()).map_err(text)?;
+        enter(
+            guest.ledger(),
+            Kind::Hole { page: page.number },
+            Holder::Xen,
+        );
     }
     Ok(())
 }
 
+/// Where Xen would call this kernel: by a vector in an HVM guest, by addresses
+/// in a PV one. In a PVH guest nothing could take it back.
+fn callback<G: Ground>(guest: &mut G) -> Result<(), String> {
+    let m = guest.machine();
+    let kind = if m.is_pv() {
+        vcpus::set_pv_callbacks(m, platform::entry(m)).map_err(text)?;
+        Kind::Upcalls
+    } else if guest.is_hvm() {
+        vcpus::set_callback_vector(m, VECTOR).map_err(text)?;
+        Kind::Callback { vector: VECTOR }
+    } else {
+        return Ok(());
+    };
+    enter(guest.ledger(), kind, Holder::Xen);
+    Ok(())
+}
+
 /// Runstate and time areas: by page where Xen has that, by address elsewhere.
-fn areas(guest: &mut PvhGuest, m: &'static Xen, vcpu: u32) -> Result<(), String> {
-    let page = take(guest, 1)?[0];
-    let at = page * PAGE_SIZE;
+fn areas<G: Ground>(guest: &mut G, m: &'static Xen, vcpu: u32) -> Result<(), String> {
+    let held = guest.take(1)?[0];
+    let (page, at) = (held.number, held.address);
     m.fill(at, PAGE_SIZE, 0).map_err(text)?;
-    let by_page = vcpus::register_area(m, vcpu, Area::RunstatePage, at).is_ok();
+    let frame = u64::from(held.frame) * PAGE_SIZE;
+    let by_page = vcpus::register_area(m, vcpu, Area::RunstatePage, frame).is_ok();
     let (runstate, time) = if by_page {
-        vcpus::register_area(m, vcpu, Area::TimePage, at + 2048).map_err(text)?;
+        vcpus::register_area(m, vcpu, Area::TimePage, frame + 2048).map_err(text)?;
         (
             Kind::RunstatePage { vcpu, page },
             Kind::TimePage { vcpu, page },
@@ -256,15 +241,15 @@ fn areas(guest: &mut PvhGuest, m: &'static Xen, vcpu: u32) -> Result<(), String>
 }
 
 /// What nothing gives up, if it is asked for: the hand-off must refuse.
-fn hopeless(guest: &mut PvhGuest, m: &'static Xen, options: &Options) -> Result<(), String> {
+fn hopeless<G: Ground>(guest: &mut G, m: &'static Xen, options: &Options) -> Result<(), String> {
     if options.holds("vcpu-info") {
-        let page = take(guest, 1)?[0];
-        vcpus::register_vcpu_info(m, 0, page, 0).map_err(text)?;
-        enter(
-            guest.ledger(),
-            Kind::VcpuInfo { vcpu: 0, page },
-            Holder::Xen,
-        );
+        let held = guest.take(1)?[0];
+        vcpus::register_vcpu_info(m, 0, held.frame.into(), 0).map_err(text)?;
+        let kind = Kind::VcpuInfo {
+            vcpu: 0,
+            page: held.number,
+        };
+        enter(guest.ledger(), kind, Holder::Xen);
     }
     if options.holds("vector") {
         vcpus::set_callback_vector(m, VECTOR).map_err(text)?;

@@ -11,6 +11,7 @@
 //! | [`options`] | the command line |
 //! | [`work`] | what every vCPU does all the time |
 //! | [`hold`] | the claims |
+//! | [`ground`] | what differs between types of guest |
 //! | [`devices`] | interrupts of emulated devices as event channels |
 //! | [`disks`] | block devices, connected meanwhile |
 //! | [`handover`] | how all that stops |
@@ -22,6 +23,7 @@ extern crate alloc;
 
 mod devices;
 mod disks;
+mod ground;
 mod handover;
 mod hold;
 mod options;
@@ -31,12 +33,19 @@ use alloc::{format, string::String};
 use core::{convert::Infallible, sync::atomic::Ordering};
 
 use kexen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
-use kexen_guest::{Machine as _, hvm, hypercall};
+use kexen_guest::{Machine as _, hvm, hypercall, pv};
 use kexen_platform::{
-    Boot, Xen, arch::machine, crash, exec, give_up, guest::Guest, kernel, loan::offset_len, module,
-    pvh_guest::PvhGuest, report::Report,
+    Boot, Xen,
+    arch::machine,
+    crash, exec, give_up, kernel,
+    loan::offset_len,
+    module,
+    pv_guest::{self, PvGuest},
+    pvh_guest::PvhGuest,
+    report::Report,
 };
 
+use ground::Ground;
 use handover::Busy;
 use options::Options;
 use work::{SEEN, Worker};
@@ -61,13 +70,19 @@ fn start(boot: Boot) -> ! {
                 Err(error) => format!("{error}"),
             }
         }
-        Boot::Pv(..) => String::from("this guest's type is not supported yet"),
+        Boot::Pv(m, info) => {
+            let start = pv::Start::read(m, info, pv_guest::VIRT_BASE);
+            match start.map_err(Into::into).and_then(|s| PvGuest::new(m, s)) {
+                Ok(mut guest) => run(&mut guest, entered),
+                Err(error) => format!("{error}"),
+            }
+        }
     };
     give_up(m, format_args!("{why}"))
 }
 
 /// Runs to the hand-off, or to the end.
-fn run(guest: &mut PvhGuest, entered: u64) -> ! {
+fn run<G: Ground>(guest: &mut G, entered: u64) -> ! {
     let m = guest.machine();
     let report = Report::new(guest.console());
     report.keep_for_panic();
@@ -136,8 +151,8 @@ fn totals() -> (u64, u64, u64, u64, u64) {
     )
 }
 
-fn attempt(
-    guest: &mut PvhGuest,
+fn attempt<G: Ground>(
+    guest: &mut G,
     report: &Report,
     options: &Options,
     entered: u64,
@@ -210,8 +225,8 @@ fn attempt(
 
 /// Prepares a capture kernel from the boot module, and crashes on a vCPU with
 /// the heap locked and all other vCPUs stuck.
-fn crash(
-    guest: &mut PvhGuest,
+fn crash<G: Ground>(
+    guest: &mut G,
     report: &Report,
     options: &Options,
     vcpu: u32,
@@ -230,8 +245,7 @@ fn crash(
         initrd: entry.initrd.as_ref().map_or((0, 0), place),
         command_line: entry.cmdline.as_deref().unwrap_or_default(),
     };
-    let pages = guest.memory() / 4096 / 2;
-    let region = crash::prepare(guest, &files, pages).map_err(|e| text(&e))?;
+    let region = guest.capture(&files)?;
     say(m, report, "crash-region", crash::describe(region));
     say(m, report, "crash", format!("on vCPU {vcpu}"));
     report.console().drain(m);

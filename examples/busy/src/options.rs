@@ -32,7 +32,7 @@ pub(crate) const ALL: &[&str] = &[
     "foreign",
 ];
 /// What cannot be given up: not part of `all`.
-const HOPELESS: &[&str] = &["vcpu-info", "fifo", "vector"];
+const HOPELESS: &[&str] = &["vcpu-info", "vector", "pv-vcpus"];
 
 /// The words.
 #[derive(Clone, Debug)]

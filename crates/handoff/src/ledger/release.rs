@@ -30,6 +30,9 @@ pub struct Tools<'a> {
     /// Makes a vCPU that is down as new (INIT by the local APIC); whether it
     /// did. In PVH and HVM guests alone.
     pub init: Option<&'a dyn Fn(u32) -> bool>,
+    /// Gives a hole its memory back where that is more than one call: in a PV
+    /// guest, whose p2m list is its own. Whether it could.
+    pub refill: Option<&'a dyn Fn(u64) -> bool>,
     /// Kinds that are left in the ledger, for an omission test.
     pub omit: &'a dyn Fn(Kind) -> bool,
 }
@@ -156,6 +159,9 @@ fn give_up_one<M: Machine + ?Sized>(
             return Ok(init(vcpu));
         }
         Kind::Hole { page } => {
+            if let Some(refill) = tools.refill {
+                return Ok(refill(page));
+            }
             m.write64(tools.scratch, page)?;
             return Ok(hypercall::populate_physmap(m, tools.scratch)?);
         }
