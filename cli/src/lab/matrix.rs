@@ -66,6 +66,11 @@ pub(crate) enum Expect {
     /// An error with all of these texts on one line, then `boot good` at the
     /// prompt, and the userspace of that entry.
     Retry(&'static [&'static str]),
+    /// This many hand-offs of the busy guest to itself, nothing left each time
+    /// and memory as it was, then as [`Self::Userspace`].
+    Hops(u32),
+    /// 1,000 moves of shared info without a wrong reading, then the same.
+    Steady,
     /// A capture kernel comes up after a crash and reads the dead kernel's
     /// memory.
     Vmcore,
@@ -146,6 +151,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(omissions());
     cases.extend(probes());
     cases.extend(busy());
+    cases.extend(busy_alone());
     // One dom0 for each Xen; small guests first, so that trouble shows early.
     cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
     cases
@@ -431,6 +437,175 @@ fn busy() -> Vec<Case> {
     }
     cases
 }
+
+/// How many hand-offs of the busy guest to itself in a row.
+const HOPS: u32 = 200;
+
+/// The busy guest to itself; what stands in its way; what is forgotten.
+fn busy_alone() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |xen, mode, name: &str, options, expect| {
+        let mut case = busy_case(xen, mode, name.to_owned());
+        case.options = options;
+        case.expect = expect;
+        case.vcpus = 4;
+        cases.push(case);
+    };
+    const BLOCKED: &str = "kexen-busy: error=claims are outstanding";
+    use Mode::{Hvm, Pvh};
+    use Xen::{V4_17, V4_20};
+    add(
+        V4_17,
+        Pvh,
+        "busy-chain",
+        "busy.hold=all busy.hops=200 busy.work=20",
+        Expect::Hops(HOPS),
+    );
+    add(
+        V4_20,
+        Pvh,
+        "busy-1000-moves",
+        "busy.hold=all busy.moves=1000",
+        Expect::Steady,
+    );
+    add(
+        V4_17,
+        Hvm,
+        "busy-1000-moves",
+        "busy.hold=all busy.moves=1000",
+        Expect::Steady,
+    );
+    for (xen, mode, name, options, texts) in BLOCKERS {
+        add(xen, mode, name, options, Expect::Ends(texts, 3));
+    }
+    for (xen, mode, name, options, texts) in FORGOTTEN {
+        add(xen, mode, name, options, Expect::Ends(texts, 3));
+    }
+    debug_assert!(BLOCKERS.iter().all(|case| case.4.contains(&BLOCKED)));
+    cases
+}
+
+type Refusal = (
+    Xen,
+    Mode,
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+);
+
+/// What the hand-off refuses, with the claim, its holder and what to do.
+const BLOCKERS: [Refusal; 5] = [
+    (
+        Xen::V4_17,
+        Mode::Pvh,
+        "blocked-vcpu-info",
+        "busy.hold=all,vcpu-info busy.stop=crash",
+        &[
+            "kexen-busy: error=claims are outstanding",
+            "Xen writes vcpu_info of vCPU 0",
+            "soft reset",
+        ],
+    ),
+    (
+        Xen::V4_20,
+        Mode::Pvh,
+        "blocked-vector",
+        "busy.hold=all,vector busy.stop=crash",
+        &[
+            "kexen-busy: error=claims are outstanding",
+            "event upcalls by vector 0xf3",
+            "never unset",
+        ],
+    ),
+    (
+        Xen::V4_17,
+        Mode::Pv,
+        "blocked-vcpus",
+        "busy.hold=all,pv-vcpus busy.stop=crash",
+        &[
+            "kexen-busy: error=claims are outstanding",
+            "vCPU 1, which was brought up",
+            "cannot be replaced",
+        ],
+    ),
+    (
+        Xen::V4_20,
+        Mode::Pv,
+        "blocked-vcpu-info",
+        "busy.hold=all,vcpu-info busy.stop=crash",
+        &[
+            "kexen-busy: error=claims are outstanding",
+            "Xen writes vcpu_info of vCPU 0",
+        ],
+    ),
+    (
+        Xen::V4_17,
+        Mode::Hvm,
+        "blocked-vcpu-info",
+        "busy.hold=all,vcpu-info busy.stop=crash",
+        &[
+            "kexen-busy: error=claims are outstanding",
+            "Xen writes vcpu_info of vCPU 0",
+            "soft reset",
+        ],
+    ),
+];
+
+/// What the next kernel finds when one part is left out.
+const FORGOTTEN: [Refusal; 7] = [
+    (
+        Xen::V4_17,
+        Mode::Pvh,
+        "forgot-ports",
+        "busy.hold=all busy.hops=1 busy.omit=ports busy.stop=crash",
+        &["kexen-busy: error=", "left of another kernel: port"],
+    ),
+    (
+        Xen::V4_17,
+        Mode::Pvh,
+        "forgot-balloon",
+        "busy.hold=all busy.hops=1 busy.omit=balloon busy.stop=crash",
+        &["kexen-busy: error=16 pages of free memory are holes"],
+    ),
+    (
+        Xen::V4_20,
+        Mode::Pvh,
+        "forgot-areas",
+        "busy.hold=all busy.hops=1 busy.omit=areas busy.stop=crash",
+        &[
+            "kexen-busy: error=",
+            "pages of free memory are holes, or somebody else's to write",
+        ],
+    ),
+    (
+        Xen::V4_17,
+        Mode::Pvh,
+        "forgot-grants",
+        "busy.hold=all busy.hops=1 busy.omit=grants busy.stop=crash",
+        &["kexen-busy: error=16 entries of the grant table are another kernel's"],
+    ),
+    (
+        Xen::V4_17,
+        Mode::Pvh,
+        "forgot-shared-info",
+        "busy.hold=all,early-shared-info busy.hops=1 busy.omit=shared-info busy.stop=crash",
+        &["kexen-busy: error=1 pages of free memory are holes, or somebody else's to write"],
+    ),
+    (
+        Xen::V4_20,
+        Mode::Pvh,
+        "forgot-shared-info",
+        "busy.hold=all,early-shared-info busy.hops=1 busy.omit=shared-info busy.stop=crash",
+        &["kexen-busy: error=1 pages of free memory are holes, or somebody else's to write"],
+    ),
+    (
+        Xen::V4_17,
+        Mode::Pvh,
+        "careless-moves",
+        "busy.hold=all busy.moves=1000 busy.omit=move busy.stop=crash",
+        &["kexen-busy: error=", "wrong readings of the clock"],
+    ),
+];
 
 fn busy_case(xen: Xen, mode: Mode, name: String) -> Case {
     let mut case = Case::new(xen, mode, name);

@@ -185,7 +185,8 @@ impl Bench {
         };
         let timeout = match case.expect {
             Expect::Userspace | Expect::Retry(_) | Expect::Vmcore => 240,
-            Expect::Chain(_) => 600,
+            Expect::Chain(_) | Expect::Hops(_) => 900,
+            Expect::Steady => 240,
             Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) | Expect::Probe(_) => 120,
         };
         let guest = Guest {
@@ -337,6 +338,24 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
             );
             Ok(())
         }
+        Expect::Hops(hops) => {
+            guest::check(guest, run, Some(release))?;
+            hops_of_busy(run, hops).with_context(whole)
+        }
+        Expect::Steady => {
+            guest::check(guest, run, Some(release))?;
+            ensure!(
+                line_with(run, &["kexen-busy: moves=1000"]),
+                "no 1000 moves{}",
+                whole()
+            );
+            ensure!(
+                line_with(run, &["kexen-busy: work=", " wrong 0 ", " damaged 0"]),
+                "the clock was read wrongly{}",
+                whole()
+            );
+            Ok(())
+        }
         Expect::Vmcore => vmcore(guest, run).with_context(whole),
         Expect::Probe(what) => probe::judge(what, guest, run),
         Expect::Retry(texts) => {
@@ -391,6 +410,20 @@ fn chain(run: &Run, hops: u32) -> Result<()> {
     );
     let (first, last) = (free.first(), free.last());
     ensure!(first == last, "free pages went from {first:?} to {last:?}");
+    Ok(())
+}
+
+/// Checks hand-offs of the busy guest to itself: each stage but the first found
+/// nothing left and its memory as it was.
+fn hops_of_busy(run: &Run, hops: u32) -> Result<()> {
+    let count = |text: &str| {
+        let lines = run.lines.iter();
+        lines.filter(|line| line.text.contains(text)).count()
+    };
+    let (stages, whole) = (count("kexen-busy: started="), count("kexen-busy: memory="));
+    let hops = hops as usize;
+    ensure!(stages == hops + 1, "{stages} stages, not {}", hops + 1);
+    ensure!(whole == hops, "memory was whole {whole} times, not {hops}");
     Ok(())
 }
 

@@ -9,12 +9,12 @@ use kexen_abi::{
     DOMID_SELF,
     event_channel::{
         EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_SEND,
-        EvtchnAllocUnbound, EvtchnBindIpi, EvtchnBindVirq,
+        EVTCHNOP_STATUS, EvtchnAllocUnbound, EvtchnBindIpi, EvtchnBindVirq, EvtchnStatus,
     },
     hypercall::Hypercall,
     shared_info as si,
 };
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
     HypercallError, Machine,
@@ -65,6 +65,15 @@ pub fn alloc_unbound<M: Machine + ?Sized>(m: &M, remote: u16) -> Result<u32, Hyp
         arg.as_mut_bytes(),
     )?;
     Ok(arg.port)
+}
+
+/// What a port is bound to.
+pub fn status<M: Machine + ?Sized>(m: &M, port: u32) -> Result<EvtchnStatus, HypercallError> {
+    let mut arg = EvtchnStatus::new_zeroed();
+    arg.dom = DOMID_SELF;
+    arg.port = port;
+    open(m, "status", EVTCHNOP_STATUS, arg.as_mut_bytes())?;
+    Ok(arg)
 }
 
 /// Takes the event of a port: whether it was pending, and it is so no more.

@@ -17,7 +17,7 @@ use core::{cell::RefCell, convert::Infallible};
 
 use kexen_abi::sched::SHUTDOWN_SOFT_RESET;
 use kexen_guest::{
-    Machine,
+    Extents, Machine,
     abandon::{self, Page},
     grants::Grants,
     hypercall,
@@ -64,6 +64,12 @@ pub trait Swing {
     fn omit(&self, kind: Kind) -> bool {
         let _ = kind;
         false
+    }
+
+    /// Runs when the next kernel is written: `free` is memory that neither it
+    /// nor this kernel uses.
+    fn staged(&mut self, m: &'static Xen, free: &Extents) {
+        let _ = (m, free);
     }
 
     /// Runs right before the last instructions, when nothing can fail any
@@ -122,6 +128,7 @@ pub fn exec<G: Guest>(
             let (swing, times, line) = &mut *borrowed;
             **line = outcome.command_line_at;
             times.staged = m.tsc();
+            swing.staged(m, guest.free());
             let result = stop(guest, *swing, times);
             if result.is_err() {
                 let ledger = guest.ledger();

@@ -3,6 +3,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
+use crate::options::Options;
 use kexen_abi::{
     PAGE_SIZE,
     hvm::{HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN},
@@ -27,7 +28,12 @@ pub(crate) trait Ground: Guest {
     fn take(&mut self, count: u64) -> Result<Vec<Page>, String>;
     /// Maps shared info: where it is for all vCPUs, another page number to
     /// move it to, and whether it is over RAM.
-    fn place(&mut self, words: u64, vcpus: u32, early: bool) -> Result<(Place, u32, bool), String>;
+    fn place(
+        &mut self,
+        words: u64,
+        vcpus: u32,
+        options: &Options,
+    ) -> Result<(Place, u32, bool), String>;
     /// Sets the grant table up: its address.
     fn grants(&mut self) -> Result<u64, String>;
     /// Address of the store's ring, and its port.
@@ -55,10 +61,16 @@ impl Ground for PvhGuest {
         pages.pages().map(page).collect()
     }
 
-    fn place(&mut self, words: u64, vcpus: u32, early: bool) -> Result<(Place, u32, bool), String> {
+    fn place(
+        &mut self,
+        words: u64,
+        vcpus: u32,
+        options: &Options,
+    ) -> Result<(Place, u32, bool), String> {
         let room = u32::try_from(room(self)?).map_err(text)?;
         // An operating system needs the clock before it knows of PCI.
-        let in_ram = Self::is_hvm(self) && early;
+        let in_ram = Self::is_hvm(self) && options.holds("shared-info")
+            || options.holds("early-shared-info");
         let gfn = if in_ram { self.take(1)?[0].frame } else { room };
         let place = Place::map(self.machine(), words, vcpus, gfn).map_err(text)?;
         let gfn = gfn.into();
@@ -123,7 +135,7 @@ impl Ground for PvGuest {
         pages.pages().map(page).collect()
     }
 
-    fn place(&mut self, words: u64, vcpus: u32, _: bool) -> Result<(Place, u32, bool), String> {
+    fn place(&mut self, words: u64, vcpus: u32, _: &Options) -> Result<(Place, u32, bool), String> {
         let address = self.map_shared_info().map_err(text)?;
         let at = u32::try_from(address / PAGE_SIZE).map_err(text)?;
         let place = Place::found(self.machine(), words, vcpus, at).map_err(text)?;

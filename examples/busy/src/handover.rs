@@ -3,7 +3,7 @@
 use alloc::{format, string::String, vec::Vec};
 
 use kexen_guest::{
-    Machine, events, grants::Grants, hypercall::sched_yield, references::References,
+    Extents, Machine, events, grants::Grants, hypercall::sched_yield, references::References,
     shared_info::Leave,
 };
 use kexen_handoff::{
@@ -21,11 +21,13 @@ use kexen_platform::{
 use crate::{
     ground::Ground,
     hold::{self, Held},
+    leftovers::{self, Marked},
     options::Options,
 };
 
-/// Characters of the command line that the times of a hand-off take.
-const TIMES: &str = "busy.times=00000000000000000,00000000000000000,00000000000000000,00000000000000000,00000000000000000";
+/// The words of the next stage's command line that are known last: their
+/// room.
+const LAST_WORDS: usize = "busy.marker=".len() + 27 + " busy.times=".len() + 5 * 18 - 1;
 
 /// The busy guest, as the hand-off sees it.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct Busy {
     options: Options,
     held: Held,
     report: Report,
+    /// What is left in free memory for the next stage to check.
+    marked: Marked,
     /// Where the times go in the next stage's command line.
     times_at: Option<u64>,
 }
@@ -50,6 +54,7 @@ impl Busy {
             options: options.clone(),
             held: hold::all(guest, options)?,
             report: *report,
+            marked: Marked { pages: 0, sum: 0 },
             times_at: None,
         })
     }
@@ -137,7 +142,7 @@ impl Busy {
         }
         let line = words.join(" ");
         self.times_at = u64::try_from(line.len() + 1).ok();
-        format!("{line} {TIMES}")
+        format!("{line} {}", " ".repeat(LAST_WORDS))
     }
 }
 
@@ -174,6 +179,10 @@ impl Swing for Busy {
         self.held.references.as_ref().map(References::grants)
     }
 
+    fn soft_reset(&self) -> bool {
+        self.options.soft_reset
+    }
+
     fn omit(&self, kind: Kind) -> bool {
         let name = match kind {
             Kind::SharedInfoPhysmap { .. } | Kind::SharedInfoInRam { .. } => "shared-info",
@@ -193,12 +202,19 @@ impl Swing for Busy {
         self.options.omits(name)
     }
 
+    fn staged(&mut self, m: &'static Xen, free: &Extents) {
+        if self.times_at.is_some() && !m.is_pv() {
+            self.marked = leftovers::mark(m, self.options.hops, free);
+        }
+    }
+
     fn at_jump(&mut self, m: &'static Xen, times: &Times, command_line_at: u64) {
         let Some(offset) = self.times_at else {
             return;
         };
         let line = format!(
-            "busy.times={:017},{:017},{:017},{:017},{:017}",
+            "busy.marker={} busy.times={:017},{:017},{:017},{:017},{:017}",
+            self.marked.text(),
             times.start,
             times.staged,
             times.quiesced,

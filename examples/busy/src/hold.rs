@@ -63,7 +63,7 @@ pub(crate) fn all<G: Ground>(guest: &mut G, options: &Options) -> Result<Held, S
     let most = u32::try_from(MOST).unwrap_or(0);
     let count = count.min(most);
     let words = guest.take(1)?[0].address;
-    let (place, other, in_ram) = guest.place(words, count, options.holds("shared-info"))?;
+    let (place, other, in_ram) = guest.place(words, count, options)?;
     // A PV vCPU can never be given back: only if it is asked for by name.
     let several = options.holds(if m.is_pv() { "pv-vcpus" } else { "vcpus" });
     let mut held = Held {
@@ -144,10 +144,18 @@ fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, Str
     let m = guest.machine();
     let mut references = References::new(Grants::new(guest.grants()?));
     let count = if options.holds("grants") { PAGES } else { 0 };
-    for page in guest.take(count)? {
+    let pages = guest.take(count)?;
+    let first = pages.first().map_or(0, |page| page.number);
+    for page in pages {
         let reference = references
             .grant(m, 0, page.frame, Access::Write)
             .map_err(text)?;
+        if page.number == first && reference != Grants::FIRST {
+            return Err(format!(
+                "{} entries of the grant table are another kernel's",
+                reference - Grants::FIRST
+            ));
+        }
         let kind = Kind::Grant {
             reference,
             page: page.number,

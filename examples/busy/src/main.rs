@@ -11,6 +11,7 @@
 //! | [`options`] | the command line |
 //! | [`work`] | what every vCPU does all the time |
 //! | [`hold`] | the claims |
+//! | [`leftovers`] | what the kernel before should not have left |
 //! | [`ground`] | what differs between types of guest |
 //! | [`devices`] | interrupts of emulated devices as event channels |
 //! | [`disks`] | block devices, connected meanwhile |
@@ -26,6 +27,7 @@ mod disks;
 mod ground;
 mod handover;
 mod hold;
+mod leftovers;
 mod options;
 mod work;
 
@@ -163,6 +165,27 @@ fn attempt<G: Ground>(
     if let Some(times) = &options.times {
         say(m, report, "times", format!("{times},{entered}"));
     }
+    if !m.is_pv() {
+        let left = leftovers::find(m);
+        if let Some(first) = left.first() {
+            return Err(format!(
+                "{} things are left of another kernel: {first}",
+                left.len()
+            ));
+        }
+    }
+    if let Some(marker) = &options.marker {
+        let found = leftovers::count(m, options.hops + 1, guest.free()).text();
+        if found != *marker {
+            return Err(format!(
+                "memory has changed: {marker} pages and sum, now {found}"
+            ));
+        }
+        say(m, report, "memory", found);
+    }
+    if !m.is_pv() && (options.times.is_some() || options.hops > 0) {
+        leftovers::steady(m, guest.free())?;
+    }
     let mut busy = Busy::new(guest, report, options)?;
     say(m, report, "vcpus", busy.vcpus());
     for claim in guest.ledger().claims() {
@@ -189,6 +212,11 @@ fn attempt<G: Ground>(
         "work",
         format!("readings {readings} wrong {wrong} timers {timers} ipis {ipis} damaged {damaged}"),
     );
+    if wrong > 0 || damaged > 0 {
+        return Err(format!(
+            "{wrong} wrong readings of the clock, {damaged} damaged blocks of memory"
+        ));
+    }
     if let Some(disks) = busy.disks()? {
         say(m, report, "disks", disks);
     }

@@ -8,6 +8,7 @@
 //! | `busy.moves=N` | moves of shared info there and back, meanwhile |
 //! | `busy.hops=N` | hand-offs to itself before the one to the next kernel |
 //! | `busy.entry=NAME` | the boot module's entry to hand over to |
+//! | `busy.soft-reset` | has the toolstack undo what nothing else can (HVM) |
 //! | `busy.crash=VCPU` | crashes on that vCPU, with a capture kernel prepared |
 //! | `busy.stop=WHAT` | what to do when it is blocked: `poweroff`, `crash` |
 
@@ -31,8 +32,9 @@ pub(crate) const ALL: &[&str] = &[
     "pirq-msi",
     "foreign",
 ];
-/// What cannot be given up: not part of `all`.
-const HOPELESS: &[&str] = &["vcpu-info", "vector", "pv-vcpus"];
+/// What is not part of `all`: what cannot be given up, and shared info over RAM
+/// in a PVH guest, which has no need for that.
+const BY_NAME: &[&str] = &["vcpu-info", "vector", "pv-vcpus", "early-shared-info"];
 
 /// The words.
 #[derive(Clone, Debug)]
@@ -44,6 +46,7 @@ pub(crate) struct Options {
     pub(crate) hops: u64,
     pub(crate) entry: Option<String>,
     pub(crate) crash_when_blocked: bool,
+    pub(crate) soft_reset: bool,
     /// The vCPU to crash on, instead of a hand-off.
     pub(crate) crash: Option<u32>,
     /// Times of the hand-off that led here, as text.
@@ -74,6 +77,7 @@ impl Options {
             hops: 0,
             entry: None,
             crash_when_blocked: false,
+            soft_reset: false,
             crash: None,
             times: None,
             marker: None,
@@ -97,12 +101,14 @@ impl Options {
                     .collect()
             };
             match key {
-                "hold" => options.hold = list(&[ALL, HOPELESS, &["all"]])?,
+                "hold" => options.hold = list(&[ALL, BY_NAME, &["all"]])?,
                 "omit" => options.omit = list(&[ALL, &["park", "move", "init", "pirqs"]])?,
                 "work" => options.work_ms = number()?,
                 "moves" => options.moves = number()?,
                 "hops" => options.hops = number()?,
                 "entry" => options.entry = Some(value.to_string()),
+                "soft-reset" => options.soft_reset = true,
+                "soft-reset" => options.soft_reset = true,
                 "crash" => options.crash = u32::try_from(number()?).ok(),
                 "times" => options.times = Some(value.to_string()),
                 "marker" => options.marker = Some(value.to_string()),
