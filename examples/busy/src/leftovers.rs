@@ -14,7 +14,7 @@ use kexen_abi::{
     hvm::{HVM_PARAM_CALLBACK_IRQ, HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_STORE_EVTCHN},
 };
 use kexen_guest::{Extent, Extents, Machine, events, hypercall, vcpus};
-use kexen_platform::Xen;
+use kexen_platform::{Xen, arch::machine};
 
 /// Ports that are looked at.
 const PORTS: u32 = 128;
@@ -116,20 +116,16 @@ pub(crate) fn find(m: &Xen) -> Vec<String> {
 /// The stage of the words that a kernel fills its own memory with, to see
 /// whether somebody else writes there.
 const OWN: u64 = u64::MAX / 2;
-/// How long it looks, in ticks and in turns of the processor.
-const LOOK: u64 = 100_000_000;
+/// How often it gives the processor up meanwhile.
 const TURNS: u32 = 40;
 
 /// Whether all free memory is memory, and this kernel's alone: what is written
 /// there stays. Xen writes areas of vCPUs whenever one gets a processor.
 pub(crate) fn steady(m: &Xen, free: &Extents) -> Result<(), String> {
     let before = mark(m, OWN, free);
-    let start = m.tsc();
     for _ in 0..TURNS {
-        let _ = hypercall::sched_yield(m);
-        while m.tsc().wrapping_sub(start) < LOOK {
-            core::hint::spin_loop();
-        }
+        // No ports, and a time that is over: a short block.
+        let _ = hypercall::poll_until(m, machine::scratch(), 0, 1);
     }
     let after = count(m, OWN, free);
     if before == after {

@@ -108,7 +108,6 @@ impl Options {
                 "hops" => options.hops = number()?,
                 "entry" => options.entry = Some(value.to_string()),
                 "soft-reset" => options.soft_reset = true,
-                "soft-reset" => options.soft_reset = true,
                 "crash" => options.crash = u32::try_from(number()?).ok(),
                 "times" => options.times = Some(value.to_string()),
                 "marker" => options.marker = Some(value.to_string()),
