@@ -3,15 +3,26 @@
 //! Order of steps of a crash: the first vCPU that comes wins, others stop;
 //! its registers go into the note; all other vCPUs are made as new by one INIT
 //! through the local APIC, whatever they were doing and whichever lock they
-//! hold; jump. No allocation, no lock, no wait, and one trap to Xen.
+//! hold; ports, PIRQs and the callback that were in the ledger when the
+//! hand-off was prepared are given up, since the capture kernel would be
+//! refused its own; jump, on vCPU 0 whichever vCPU it was. No allocation, no lock, no wait.
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use kexen_guest::{Extent, Machine};
-use kexen_handoff::crash::{
-    Capture, Prepared, Source,
-    elfcore::{self, Range},
+use kexen_abi::PAGE_SIZE;
+use kexen_guest::{
+    Extent, HypercallError, Machine, release,
+    vcpus::{self, Context64, no_callback},
+};
+use kexen_handoff::{
+    Ledger,
+    crash::{
+        Capture, Prepared, Source,
+        elfcore::{self, Range},
+    },
+    ledger::Kind,
+    pvh::state::TRAMPOLINE_DATA,
 };
 use kexen_image::Kernel;
 
@@ -26,6 +37,12 @@ use crate::{
 
 static TRAMPOLINE: AtomicU64 = AtomicU64::new(0);
 static NOTE: AtomicU64 = AtomicU64::new(0);
+/// What is given up: a word of [`PORT`] and so on and a number; 0 ends it.
+static CLAIMS: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+const PORT: u64 = 1 << 32;
+const PIRQ: u64 = 2 << 32;
+const CALLBACK: u64 = 3 << 32;
+
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// A capture kernel in guest memory.
@@ -82,9 +99,60 @@ pub fn prepare(guest: &mut PvhGuest, files: &Files<'_>, pages: u64) -> Result<Ex
         initrd: files.initrd.0,
     };
     let ready = prepared.stage(m, source, jump::linux_code())?;
+    note_claims(guest.ledger());
     NOTE.store(ready.note, Ordering::Release);
     TRAMPOLINE.store(ready.trampoline, Ordering::Release);
     Ok(region)
+}
+
+/// Notes which ports, PIRQs and callback of the ledger a crash has to give up.
+/// To be called again when they have changed.
+pub fn note_claims(ledger: &Ledger) {
+    let mut words = Vec::new();
+    for claim in ledger.claims() {
+        match claim.kind {
+            Kind::EventChannel { port } => words.push(PORT | u64::from(port)),
+            Kind::Pirq { pirq, port } => {
+                words.extend(port.map(|port| PORT | u64::from(port)));
+                words.push(PIRQ | u64::from(pirq));
+            }
+            Kind::Callback { .. } => words.push(CALLBACK),
+            _ => {}
+        }
+    }
+    words.resize(CLAIMS.len(), 0);
+    for (slot, word) in CLAIMS.iter().zip(words) {
+        slot.store(word, Ordering::Release);
+    }
+}
+
+/// Has vCPU 0, which is as new, go through the trampoline: a kernel that boots
+/// on another one gets no interrupts by PIRQ (Xen asks for the upcall vector
+/// of vCPU 0 alone, `is_hvm_pv_evtchn_domain`) and its ports are bound to a
+/// vCPU that does not run.
+fn on_vcpu_0(m: &Xen, trampoline: u64) -> Result<(), HypercallError> {
+    let context = Context64 {
+        rip: trampoline,
+        rsp: trampoline + TRAMPOLINE_DATA,
+        rdi: trampoline,
+        cr3: trampoline + PAGE_SIZE,
+    };
+    vcpus::initialise(m, 0, &context)?;
+    vcpus::up(m, 0)
+}
+
+fn give_up_claims(m: &Xen) {
+    for slot in &CLAIMS {
+        let word = slot.load(Ordering::Acquire);
+        let number = u32::try_from(word & 0xffff_ffff).unwrap_or(0);
+        // What is refused now is not there any more.
+        let _ = match word & !0xffff_ffff {
+            PORT => release::close_port(m, number),
+            PIRQ => release::unmap_pirq(m, number),
+            CALLBACK => no_callback(m),
+            _ => break,
+        };
+    }
 }
 
 /// What a person reads of it.
@@ -108,6 +176,12 @@ pub fn take(m: &Xen) {
     let note = elfcore::note(vcpu::apic_id() / 2, &registers);
     let _ = m.write(NOTE.load(Ordering::Acquire), &note);
     if lapic::init_others(m).is_ok() {
+        give_up_claims(m);
+        let own = vcpu::apic_id() / 2;
+        if own != 0 && on_vcpu_0(m, trampoline).is_ok() {
+            let _ = release::vcpu_down(m, own);
+            machine::halt()
+        }
         jump::run(trampoline);
     }
 }
