@@ -90,6 +90,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
                 memory,
                 vcpus: 1,
                 disks: false,
+                extra: String::new(),
                 files: Vec::new(),
                 replies: Vec::new(),
                 afterwards: String::new(),

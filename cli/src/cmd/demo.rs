@@ -154,6 +154,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             memory: memory_of(mode, args.memory),
             vcpus: args.vcpus,
             disks,
+            extra: String::new(),
             files: Vec::new(),
             replies: Vec::new(),
             afterwards: String::new(),

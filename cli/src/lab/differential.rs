@@ -182,6 +182,7 @@ impl Real {
             memory: MEMORY,
             vcpus: 1,
             disks: false,
+            extra: String::new(),
             files: Vec::new(),
             replies: Vec::new(),
             afterwards: String::new(),

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use super::artefacts::{Xen, noise};
 use super::console::{Line, Lines};
 use super::dom0_image;
-use super::guest::{Console, Guest, Run, watch};
+use super::guest::{Console, Guest, Mode, Run, watch};
 use super::qemu::{Machine, Qemu, run_dir};
 use crate::host::cache;
 use crate::ui;
@@ -257,6 +257,9 @@ fn cpu_time(list: &str, name: &str) -> Option<f64> {
         .ok()
 }
 
+/// Where dom0's init has laid out firmware for device models.
+const FIRMWARE: &str = "/lib/kexen-firmware";
+
 /// xl's configuration of a guest.
 fn config(guest: &Guest, kernel: &str, module: Option<&str>, disks: bool) -> String {
     let mut text = format!(
@@ -272,11 +275,20 @@ fn config(guest: &Guest, kernel: &str, module: Option<&str>, disks: bool) -> Str
         guest.cmdline, guest.memory, guest.vcpus
     ));
     if disks {
-        text.push_str(
-            "disk = [ \"format=raw,vdev=xvda,access=ro,target=/dev/loop0\",\n         \
+        // The device model shows an HVM guest these as IDE disks too, which
+        // it can only where they may be written.
+        let access = if guest.mode == Mode::Hvm { "rw" } else { "ro" };
+        text.push_str(&format!(
+            "disk = [ \"format=raw,vdev=xvda,access={access},target=/dev/loop0\",\n         \
              \"format=raw,vdev=xvdb,access=rw,target=/dev/loop1\" ]\n",
-        );
+        ));
     }
+    if guest.mode == Mode::Hvm {
+        text.push_str(&format!(
+            "vga = \"none\"\ndevice_model_args_hvm = [ \"-L\", \"{FIRMWARE}\" ]\n"
+        ));
+    }
+    text.push_str(&guest.extra);
     // Kept after its end, so that the reason can be read.
     for event in ["on_poweroff", "on_reboot", "on_crash"] {
         text.push_str(&format!("{event} = \"preserve\"\n"));

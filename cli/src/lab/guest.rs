@@ -15,6 +15,8 @@ pub(crate) enum Mode {
     Pv,
     /// A PVH domain, started by xl.
     Pvh,
+    /// An HVM domain, started by xl: with firmware and emulated devices.
+    Hvm,
     /// The first domain, paravirtualised, started by Xen itself.
     Dom0Pv,
     /// The first domain as PVH (Xen 4.20 and later).
@@ -27,6 +29,7 @@ impl Mode {
         match self {
             Self::Pv => "pv",
             Self::Pvh => "pvh",
+            Self::Hvm => "hvm",
             Self::Dom0Pv => "dom0-pv",
             Self::Dom0Pvh => "dom0-pvh",
         }
@@ -42,7 +45,7 @@ impl Mode {
     pub(crate) const fn console(self) -> &'static str {
         match self {
             Self::Pv | Self::Dom0Pv => "console=hvc0 earlyprintk=xen",
-            Self::Pvh | Self::Dom0Pvh => "console=hvc0",
+            Self::Pvh | Self::Hvm | Self::Dom0Pvh => "console=hvc0",
         }
     }
 
@@ -51,6 +54,7 @@ impl Mode {
         match self {
             Self::Pv | Self::Dom0Pv => "xen/PV",
             Self::Pvh | Self::Dom0Pvh => "xen/PVH",
+            Self::Hvm => "xen/HVM",
         }
     }
 }
@@ -84,6 +88,8 @@ pub(crate) struct Guest {
     pub(crate) vcpus: u32,
     /// Whether it gets the two test disks.
     pub(crate) disks: bool,
+    /// More lines of its configuration for xl.
+    pub(crate) extra: String,
     /// Files that dom0 finds by these names in `/lab/img`.
     pub(crate) files: Vec<(String, PathBuf)>,
     /// What its console is answered, in this order: text to wait for, answer.
@@ -295,7 +301,7 @@ pub(crate) fn check(guest: &Guest, run: &Run, release: Option<&str>) -> Result<(
     // Linux's own use, and what a dom0 sets aside: 64 MiB of bounce buffers
     // in a PV one; Xen leaves a PVH one without the memory under the PCI hole.
     let least = match guest.mode {
-        Mode::Pv | Mode::Pvh => given * 7 / 10,
+        Mode::Pv | Mode::Pvh | Mode::Hvm => given * 7 / 10,
         Mode::Dom0Pv => (given * 7 / 10).saturating_sub(64 << 10),
         Mode::Dom0Pvh => given / 2,
     };
@@ -351,6 +357,7 @@ mod tests {
             memory: 256,
             vcpus: 1,
             disks: false,
+            extra: String::new(),
             files: Vec::new(),
             replies: vec![("prompt".into(), Reply::Type("retry".into()))],
             afterwards: String::new(),

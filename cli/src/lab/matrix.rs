@@ -47,6 +47,15 @@ pub(crate) enum Module {
     BadThenGood,
 }
 
+/// Who starts the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The toolstack starts Kexen, and Kexen the kernel.
+    Kexen,
+    /// The toolstack, without Kexen.
+    Toolstack,
+}
+
 /// What a run must come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
@@ -83,6 +92,8 @@ pub(crate) struct Case {
     pub(crate) linux: Linux,
     /// The boot module.
     pub(crate) module: Module,
+    /// Who starts the kernel.
+    pub(crate) start: Start,
     /// Which boot image.
     pub(crate) image: Variant,
     /// What the toolstack's command line tells Kexen.
@@ -119,6 +130,7 @@ impl Case {
                 Flavour::Cloud
             }),
             module: Module::Good,
+            start: Start::Kexen,
             image: Variant::Normal,
             options: "",
             memory: 256,
@@ -139,6 +151,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(bad_input());
     cases.extend(omissions());
     cases.extend(probes());
+    cases.extend(hvm());
     // One dom0 for each Xen; small guests first, so that trouble shows early.
     cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
     cases
@@ -388,6 +401,20 @@ fn probes() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// HVM guests as the toolstack starts them: what the lab makes of such a
+/// guest, before anything else runs in one.
+fn hvm() -> Vec<Case> {
+    Xen::ALL
+        .into_iter()
+        .map(|xen| {
+            let mut case = Case::new(xen, Mode::Hvm, "toolstack");
+            case.linux = Linux::Debian(Flavour::Generic);
+            case.start = Start::Toolstack;
+            case
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::artefacts::{Flavour, Kernel, Xen};
 use super::build::{self, Variant};
 use super::dom0::Dom0;
 use super::guest::{self, End, Guest, Reply, Run};
-use super::matrix::{Case, Expect, Linux, Module};
+use super::matrix::{Case, Expect, Linux, Module, Start};
 use super::probe::{self, Probe};
 use super::{bare, payload, repack};
 
@@ -113,6 +113,7 @@ impl Bench {
             memory: case.memory,
             vcpus: case.vcpus,
             disks: false,
+            extra: String::new(),
             files: vec![(probe::BACKEND.to_owned(), backend)],
             replies: probe::replies(what, &name),
             afterwards: probe::afterwards(&name),
@@ -141,7 +142,7 @@ impl Bench {
             cmdline.push_str(" lab.disks");
         }
         let name = guest_name(case);
-        let (start, module, words) = if self.control {
+        let (start, module, words) = if self.control || case.start == Start::Toolstack {
             (kernel, initrd, cmdline)
         } else {
             let image = self.image(case.image)?;
@@ -187,6 +188,7 @@ impl Bench {
             memory: case.memory,
             vcpus: case.vcpus,
             disks,
+            extra: String::new(),
             files: Vec::new(),
             replies,
             afterwards: String::new(),
