@@ -87,6 +87,8 @@ pub(crate) fn run_guest(xen: Xen, guest: &Guest) -> Result<Run> {
         created,
         lines,
         end,
+        toolstack: String::new(),
+        emulated: Vec::new(),
         disks: None,
         cpu_seconds: None,
         log: dir.join("serial.log"),

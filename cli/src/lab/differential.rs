@@ -182,6 +182,8 @@ impl Real {
             memory: MEMORY,
             vcpus: 1,
             disks: false,
+            devices: &[],
+            asked: "",
             extra: String::new(),
             files: Vec::new(),
             replies: Vec::new(),

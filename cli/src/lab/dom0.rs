@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use super::artefacts::{Xen, noise};
 use super::console::{Line, Lines};
 use super::dom0_image;
-use super::guest::{Console, Guest, Mode, Run, watch};
+use super::guest::{Console, Device, Guest, Mode, Run, watch};
 use super::qemu::{Machine, Qemu, run_dir};
 use crate::host::cache;
 use crate::ui;
@@ -189,6 +189,15 @@ impl Dom0 {
         } else {
             None
         };
+        let mut emulated = Vec::new();
+        for device in guest.devices.iter().filter(|device| device.is_disk()) {
+            // Each with other bytes than the rest.
+            let mut bytes = noise(2 << 20);
+            bytes.iter_mut().for_each(|byte| *byte ^= *device as u8);
+            let file = format!("disk/{name}-{}", device.name());
+            fs::write(self.share.join(file), &bytes)?;
+            emulated.push((*device, cache::sha256(&bytes)));
+        }
         let config = config(guest, &kernel, module.as_deref(), disks.is_some());
         fs::write(self.share.join(format!("{name}.cfg")), config)?;
         let mut script = String::new();
@@ -201,11 +210,13 @@ impl Dom0 {
         let created = Instant::now();
         let create = self.ask(&script)?;
         let log = self.share.join(format!("log/guest-{name}.log"));
+        let xl = self.share.join(format!("log/xl-{name}.log"));
         let mut console = DomU {
             name: name.clone(),
             requests: vec![("xl create", create)],
             log: Tail::new(log.clone()),
-            xl: self.share.join(format!("log/xl-{name}.log")),
+            xl: xl.clone(),
+            reset: None,
             dom0: self,
         };
         let watched = watch(&mut console, guest, created);
@@ -219,6 +230,8 @@ impl Dom0 {
             created,
             lines,
             end,
+            toolstack: fs::read_to_string(xl).unwrap_or_default(),
+            emulated,
             disks,
             cpu_seconds,
             log,
@@ -260,6 +273,11 @@ fn cpu_time(list: &str, name: &str) -> Option<f64> {
 /// Where dom0's init has laid out firmware for device models.
 const FIRMWARE: &str = "/lib/kexen-firmware";
 
+/// The file of an emulated disk, as dom0 sees it.
+fn emulated(name: &str, device: Device) -> String {
+    format!("/lab/disk/{name}-{}", device.name())
+}
+
 /// xl's configuration of a guest.
 fn config(guest: &Guest, kernel: &str, module: Option<&str>, disks: bool) -> String {
     let mut text = format!(
@@ -284,8 +302,12 @@ fn config(guest: &Guest, kernel: &str, module: Option<&str>, disks: bool) -> Str
         ));
     }
     if guest.mode == Mode::Hvm {
+        let mut options = vec!["-L".to_owned(), FIRMWARE.to_owned()];
+        for device in guest.devices {
+            options.extend(device.options(&emulated(&guest.name, *device)));
+        }
         text.push_str(&format!(
-            "vga = \"none\"\ndevice_model_args_hvm = [ \"-L\", \"{FIRMWARE}\" ]\n"
+            "vga = \"none\"\ndevice_model_args_hvm = {options:?}\n"
         ));
     }
     text.push_str(&guest.extra);
@@ -372,7 +394,15 @@ struct DomU<'a> {
     requests: Vec<(&'static str, u32)>,
     log: Tail,
     xl: PathBuf,
+    /// When the guest was seen to wait for a soft reset.
+    reset: Option<Instant>,
 }
+
+/// The reason code of a guest that wants to be reset with its memory kept.
+pub(crate) const SOFT_RESET: u32 = 5;
+
+/// How long xl may take to do so; after that the guest is lost.
+const RESETTING: Duration = Duration::from_secs(20);
 
 impl Console for DomU<'_> {
     fn poll(&mut self) -> Result<Vec<Line>> {
@@ -411,15 +441,23 @@ impl Console for DomU<'_> {
     }
 
     fn shutdown(&mut self) -> Result<Option<u32>> {
-        Ok(fs::read_to_string(&self.xl)
+        let code = fs::read_to_string(&self.xl)
             .ok()
             .as_deref()
-            .and_then(reason))
+            .and_then(reason);
+        if code != Some(SOFT_RESET) {
+            self.reset = None;
+            return Ok(code);
+        }
+        let since = self.reset.get_or_insert_with(Instant::now);
+        Ok(code.filter(|_| since.elapsed() > RESETTING))
     }
 }
 
-/// The reason code in xl's log of a domain.
+/// The reason code in xl's log of a domain. After a soft reset xl waits for
+/// its end anew.
 fn reason(log: &str) -> Option<u32> {
+    let log = log.rsplit("Waiting for domain").next()?;
     let (_, rest) = log.split_once("reason code ")?;
     rest.split_whitespace().next()?.parse().ok()
 }
@@ -434,6 +472,8 @@ mod tests {
                    Domain 1 has shut down, reason code 3 0x3\n\
                    Action for shutdown reason code 3 is preserve\n";
         assert_eq!(reason(log), Some(3));
+        let again = format!("{log}Waiting for domain g (domid 1) to die [pid 78]\n");
+        assert_eq!(reason(&again), None);
         assert_eq!(reason("Waiting for domain g (domid 1) to die"), None);
     }
 

@@ -6,7 +6,7 @@ use kexen_image::Compression;
 
 use super::artefacts::{Flavour, Xen};
 use super::build::Variant;
-use super::guest::Mode;
+use super::guest::{Device, Mode};
 use super::probe::Probe;
 
 /// A kernel to hand over to.
@@ -72,6 +72,11 @@ pub(crate) enum Expect {
     /// All of these texts on one line, then the end, with whatever code and
     /// without a word from a userspace.
     Lost(&'static [&'static str]),
+    /// The test userspace hands over by Linux's own kexec; the toolstack resets
+    /// the domain under it, and a second userspace finds all as it should be.
+    Reset,
+    /// The same, but the toolstack loses the domain.
+    Gone,
     /// An error with all of these texts on one line, then `boot good` at the
     /// prompt, and the userspace of that entry.
     Retry(&'static [&'static str]),
@@ -102,6 +107,10 @@ pub(crate) struct Case {
     pub(crate) memory: u64,
     /// Virtual processors.
     pub(crate) vcpus: u32,
+    /// Emulated devices of an HVM guest.
+    pub(crate) devices: &'static [Device],
+    /// What the test userspace is asked for: words of its command line.
+    pub(crate) asked: &'static str,
     /// What must come of it.
     pub(crate) expect: Expect,
 }
@@ -135,6 +144,8 @@ impl Case {
             options: "",
             memory: 256,
             vcpus: 1,
+            devices: &[],
+            asked: "",
             expect: Expect::Userspace,
         }
     }
@@ -152,6 +163,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(omissions());
     cases.extend(probes());
     cases.extend(hvm());
+    cases.extend(peers());
     // One dom0 for each Xen; small guests first, so that trouble shows early.
     cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
     cases
@@ -406,15 +418,38 @@ fn probes() -> Vec<Case> {
 /// HVM guests as the toolstack starts them: what the lab makes of such a
 /// guest, before anything else runs in one.
 fn hvm() -> Vec<Case> {
-    Xen::ALL
-        .into_iter()
-        .map(|xen| {
-            let mut case = Case::new(xen, Mode::Hvm, "toolstack");
+    let mut cases = Vec::new();
+    for xen in Xen::ALL {
+        let mut case = Case::new(xen, Mode::Hvm, "toolstack");
+        case.linux = Linux::Debian(Flavour::Generic);
+        case.start = Start::Toolstack;
+        case.vcpus = 2;
+        case.asked = "lab.memory lab.cpus";
+        cases.push(case.clone());
+        case.name = "toolstack-emulated".to_owned();
+        case.asked = "lab.emulated xen_emul_unplug=unnecessary";
+        case.devices = Device::ALL;
+        cases.push(case);
+    }
+    cases
+}
+
+/// What a hand-off without Kexen comes to: Linux's own kexec, by which every
+/// guest but a PV one asks the toolstack for a soft reset.
+fn peers() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for xen in Xen::ALL {
+        for (mode, expect) in [(Mode::Pvh, Expect::Gone), (Mode::Hvm, Expect::Reset)] {
+            let mut case = Case::new(xen, mode, "peer-kexec");
             case.linux = Linux::Debian(Flavour::Generic);
             case.start = Start::Toolstack;
-            case
-        })
-        .collect()
+            case.asked = "lab.kexec";
+            case.memory = 384;
+            case.expect = expect;
+            cases.push(case);
+        }
+    }
+    cases
 }
 
 #[cfg(test)]

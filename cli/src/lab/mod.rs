@@ -10,6 +10,7 @@ pub(crate) mod differential;
 pub(crate) mod dom0;
 pub(crate) mod dom0_image;
 pub(crate) mod guest;
+mod initrd;
 pub(crate) mod matrix;
 pub(crate) mod modules;
 pub(crate) mod payload;

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::artefacts::{Flavour, Kernel, Xen};
 use super::build::{self, Variant};
-use super::dom0::Dom0;
-use super::guest::{self, End, Guest, Reply, Run};
+use super::dom0::{Dom0, SOFT_RESET};
+use super::guest::{self, End, Guest, Mode, Reply, Run};
 use super::matrix::{Case, Expect, Linux, Module, Start};
 use super::probe::{self, Probe};
 use super::{bare, payload, repack};
@@ -113,6 +113,8 @@ impl Bench {
             memory: case.memory,
             vcpus: case.vcpus,
             disks: false,
+            devices: &[],
+            asked: "",
             extra: String::new(),
             files: vec![(probe::BACKEND.to_owned(), backend)],
             replies: probe::replies(what, &name),
@@ -135,11 +137,20 @@ impl Bench {
             Linux::Repacked(compression) => repack::kernel(compression)?,
             Linux::Elf => repack::elf()?,
         };
-        let initrd = debian.test_initrd(BALLAST)?;
+        // The device model hands over what xl starts byte by byte, at
+        // seconds for each MiB.
+        let ballast = match case.mode {
+            Mode::Hvm => 0,
+            _ => BALLAST,
+        };
+        let initrd = debian.test_initrd(ballast, case.asked)?;
         let disks = !case.mode.is_dom0();
         let mut cmdline = case.mode.console().to_owned();
         if disks {
             cmdline.push_str(" lab.disks");
+        }
+        if !case.asked.is_empty() {
+            cmdline.push_str(&format!(" {}", case.asked));
         }
         let name = guest_name(case);
         let (start, module, words) = if self.control || case.start == Start::Toolstack {
@@ -175,7 +186,7 @@ impl Bench {
             _ => (Vec::new(), None),
         };
         let timeout = match case.expect {
-            Expect::Userspace | Expect::Retry(_) => 240,
+            Expect::Userspace | Expect::Retry(_) | Expect::Reset | Expect::Gone => 240,
             Expect::Chain(_) => 600,
             Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) | Expect::Probe(_) => 120,
         };
@@ -188,6 +199,8 @@ impl Bench {
             memory: case.memory,
             vcpus: case.vcpus,
             disks,
+            devices: case.devices,
+            asked: case.asked,
             extra: String::new(),
             files: Vec::new(),
             replies,
@@ -317,12 +330,59 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
             );
             Ok(())
         }
+        Expect::Reset => {
+            handed_over(run).with_context(whole)?;
+            let second = userspaces(run);
+            ensure!(second == 2, "{second} userspaces, not 2{}", whole());
+            guest::check(guest, run, Some(release))
+        }
+        Expect::Gone => {
+            handed_over(run).with_context(whole)?;
+            let first = userspaces(run);
+            ensure!(first == 1, "{first} userspaces, not 1{}", whole());
+            ensure!(
+                run.end == End::Shutdown(SOFT_RESET) && run.cpu_seconds.is_none(),
+                "the domain is still there ({:?}){}",
+                run.end,
+                whole()
+            );
+            Ok(())
+        }
         Expect::Probe(what) => probe::judge(what, guest, run),
         Expect::Retry(texts) => {
             ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());
             guest::check(guest, run, Some(release))
         }
     }
+}
+
+/// How many userspaces a run came to.
+fn userspaces(run: &Run) -> usize {
+    run.lines
+        .iter()
+        .filter(|line| line.text.contains("kexen-lab: userspace=reached"))
+        .count()
+}
+
+/// Whether Linux's own kexec did its part, and the toolstack saw that.
+fn handed_over(run: &Run) -> Result<()> {
+    let loaded = run.said("kexec-load");
+    ensure!(loaded == Some("0"), "kexec -l came to {loaded:?}");
+    ensure!(
+        line_with(run, &["kexec_core: Starting new kernel"]),
+        "kexec -e started nothing"
+    );
+    for text in [
+        "has shut down, reason code 5",
+        "Action for shutdown reason code 5 is soft-reset",
+    ] {
+        ensure!(
+            run.toolstack.contains(text),
+            "xl did not say `{text}`, but:\n{}",
+            run.toolstack
+        );
+    }
+    Ok(())
 }
 
 /// Checks a chain: each Kexen but the first verified the memory that the one
