@@ -89,6 +89,7 @@ pub(crate) fn run_guest(xen: Xen, guest: &Guest) -> Result<Run> {
         end,
         toolstack: String::new(),
         emulated: Vec::new(),
+        core: None,
         disks: None,
         cpu_seconds: None,
         log: dir.join("serial.log"),

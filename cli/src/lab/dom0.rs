@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::artefacts::{Xen, noise};
-use super::console::{Line, Lines};
+use super::console::{Line, Lines, lab_pair};
 use super::dom0_image;
 use super::guest::{Console, Device, Guest, Mode, Run, watch};
 use super::qemu::{Machine, Qemu, run_dir};
@@ -189,14 +189,14 @@ impl Dom0 {
         } else {
             None
         };
-        let mut emulated = Vec::new();
+        let mut emulated_disks = Vec::new();
         for device in guest.devices.iter().filter(|device| device.is_disk()) {
             // Each with other bytes than the rest.
             let mut bytes = noise(2 << 20);
             bytes.iter_mut().for_each(|byte| *byte ^= *device as u8);
             let file = format!("disk/{name}-{}", device.name());
             fs::write(self.share.join(file), &bytes)?;
-            emulated.push((*device, cache::sha256(&bytes)));
+            emulated_disks.push((*device, cache::sha256(&bytes)));
         }
         let config = config(guest, &kernel, module.as_deref(), disks.is_some());
         fs::write(self.share.join(format!("{name}.cfg")), config)?;
@@ -204,6 +204,13 @@ impl Dom0 {
         if disks.is_some() {
             script.push_str(&format!(
                 "losetup /dev/loop0 /lab/disk/{name}-a && losetup /dev/loop1 /lab/disk/{name}-b || exit\n"
+            ));
+        }
+        for (device, _) in &emulated_disks {
+            let file = emulated(name, *device);
+            script.push_str(&format!(
+                "cp /lab/disk/{name}-{} {file} || exit\n",
+                device.name()
             ));
         }
         script.push_str(&format!("xl create /lab/{name}.cfg\n"));
@@ -225,13 +232,22 @@ impl Dom0 {
         let clean = self.clean_up(guest);
         let (lines, end) = watched.with_context(|| format!("guest {name}"))?;
         let cpu_seconds = clean?;
+        let core = match &disks {
+            Some(disks) if run_said(&lines, "vmcore-copy") => {
+                let file = log.with_file_name(format!("{name}.vmcore"));
+                fs::write(&file, fs::read(&disks.write)?.split_off(CORE))?;
+                Some(file)
+            }
+            _ => None,
+        };
         let disks = disks.map(|disks| disks.sums()).transpose()?;
         Ok(Run {
             created,
             lines,
             end,
             toolstack: fs::read_to_string(xl).unwrap_or_default(),
-            emulated,
+            emulated: emulated_disks,
+            core,
             disks,
             cpu_seconds,
             log,
@@ -245,6 +261,9 @@ impl Dom0 {
         script += &format!("xl list {name} 2>/dev/null\nxl destroy {name} 2>/dev/null\n");
         if disks {
             script.push_str("losetup -d /dev/loop0; losetup -d /dev/loop1\n");
+        }
+        for device in guest.devices.iter().filter(|device| device.is_disk()) {
+            script.push_str(&format!("rm -f {}\n", emulated(name, *device)));
         }
         script.push_str("sync\ntrue\n");
         Ok(cpu_time(&self.run(&script)?, name))
@@ -273,9 +292,11 @@ fn cpu_time(list: &str, name: &str) -> Option<f64> {
 /// Where dom0's init has laid out firmware for device models.
 const FIRMWARE: &str = "/lib/kexen-firmware";
 
-/// The file of an emulated disk, as dom0 sees it.
+/// The file of an emulated disk, in dom0's own memory: Linux cannot read one
+/// in the shared folder straight into another domain's pages, as the device
+/// model does.
 fn emulated(name: &str, device: Device) -> String {
-    format!("/lab/disk/{name}-{}", device.name())
+    format!("/tmp/{name}-{}", device.name())
 }
 
 /// xl's configuration of a guest.
@@ -328,6 +349,17 @@ struct Disks {
 /// How much the guest writes (see `lab/guest/init`).
 const WRITTEN: usize = 1 << 20;
 
+/// Where it puts the start of another kernel's memory, 8 MiB of it.
+const CORE: usize = 2 << 20;
+
+/// Whether a guest's test userspace said something of this.
+fn run_said(lines: &[Line], key: &str) -> bool {
+    lines
+        .iter()
+        .filter_map(|line| lab_pair(&line.text))
+        .any(|(found, _)| found == key)
+}
+
 impl Disks {
     fn make(share: &Path, name: &str) -> Result<Self> {
         let disks = Self {
@@ -335,7 +367,7 @@ impl Disks {
             write: share.join(format!("disk/{name}-b")),
         };
         fs::write(&disks.read, noise(4 << 20))?;
-        fs::write(&disks.write, vec![0; 4 << 20])?;
+        fs::write(&disks.write, vec![0; CORE + (8 << 20)])?;
         Ok(disks)
     }
 

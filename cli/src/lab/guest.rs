@@ -202,6 +202,8 @@ pub(crate) struct Run {
     pub(crate) toolstack: String,
     /// Hashes of the emulated disks' files.
     pub(crate) emulated: Vec<(Device, String)>,
+    /// The start of another kernel's memory, where a capture kernel copied it.
+    pub(crate) core: Option<PathBuf>,
     /// Hashes of the disks after the run: the one read, the one written.
     pub(crate) disks: Option<(String, String)>,
     /// CPU time of the domain by the toolstack's count, in seconds.
@@ -534,6 +536,7 @@ mod tests {
             end: End::Shutdown(0),
             toolstack: String::new(),
             emulated: Vec::new(),
+            core: None,
             disks: None,
             cpu_seconds: None,
             log: PathBuf::new(),

@@ -75,7 +75,10 @@ pub(crate) enum Expect {
     /// The test userspace hands over by Linux's own kexec; the toolstack resets
     /// the domain under it, and a second userspace finds all as it should be.
     Reset,
-    /// The same, but the toolstack loses the domain.
+    /// The test userspace crashes its kernel; the one loaded for that finds the
+    /// first one's memory as a core file.
+    Captured,
+    /// As a reset, but the toolstack loses the domain.
     Gone,
     /// An error with all of these texts on one line, then `boot good` at the
     /// prompt, and the userspace of that entry.
@@ -448,6 +451,13 @@ fn peers() -> Vec<Case> {
             case.expect = expect;
             cases.push(case);
         }
+        let mut case = Case::new(xen, Mode::Hvm, "peer-kdump");
+        case.linux = Linux::Debian(Flavour::Generic);
+        case.start = Start::Toolstack;
+        case.asked = "lab.kdump lab.marker=kexen-marker-7391 crashkernel=160M";
+        case.memory = 512;
+        case.expect = Expect::Captured;
+        cases.push(case);
     }
     cases
 }

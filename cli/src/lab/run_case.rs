@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,6 +15,7 @@ use super::guest::{self, End, Guest, Mode, Reply, Run};
 use super::matrix::{Case, Expect, Linux, Module, Start};
 use super::probe::{self, Probe};
 use super::{bare, payload, repack};
+use crate::host::command;
 
 /// What Kexen's prompt says, and a line that it answers.
 const PROMPT: &str = "kexen> ";
@@ -187,6 +189,7 @@ impl Bench {
         };
         let timeout = match case.expect {
             Expect::Userspace | Expect::Retry(_) | Expect::Reset | Expect::Gone => 240,
+            Expect::Captured => 300,
             Expect::Chain(_) => 600,
             Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) | Expect::Probe(_) => 120,
         };
@@ -336,6 +339,11 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
             ensure!(second == 2, "{second} userspaces, not 2{}", whole());
             guest::check(guest, run, Some(release))
         }
+        Expect::Captured => {
+            ensure!(userspaces(run) == 2, "no second userspace{}", whole());
+            ensure!(run.end == End::Shutdown(0), "{:?}{}", run.end, whole());
+            captured(run).with_context(whole)
+        }
         Expect::Gone => {
             handed_over(run).with_context(whole)?;
             let first = userspaces(run);
@@ -381,6 +389,27 @@ fn handed_over(run: &Run) -> Result<()> {
             "xl did not say `{text}`, but:\n{}",
             run.toolstack
         );
+    }
+    Ok(())
+}
+
+/// Checks what a capture kernel said and copied of the first one's memory.
+fn captured(run: &Run) -> Result<()> {
+    let number = |key: &str| run.said(key)?.parse::<u64>().ok();
+    let size = number("vmcore-size").context("no /proc/vmcore")?;
+    ensure!(size > 64 << 20, "/proc/vmcore has {size} bytes");
+    let marker = number("vmcore-marker");
+    ensure!(marker > Some(0), "the marker is not in /proc/vmcore");
+    let core = run.core.as_ref().context("no core file was copied")?;
+    let text = command::text(Command::new("readelf").arg("-hln").arg(core))?;
+    for part in [
+        "CORE (Core file)",
+        "Advanced Micro Devices X86-64",
+        "LOAD ",
+        "NT_PRSTATUS",
+        "VMCOREINFO",
+    ] {
+        ensure!(text.contains(part), "readelf finds no `{part}` in:\n{text}");
     }
     Ok(())
 }
