@@ -455,7 +455,7 @@ fn peers() -> Vec<Case> {
         case.linux = Linux::Debian(Flavour::Generic);
         case.start = Start::Toolstack;
         case.asked = "lab.kdump lab.marker=kexen-marker-7391 crashkernel=160M";
-        case.memory = 512;
+        case.memory = 384;
         case.expect = Expect::Captured;
         cases.push(case);
     }
