@@ -544,4 +544,47 @@ mod tests {
         let error = check(&guest(), &run, None).unwrap_err().to_string();
         assert!(error.contains("no userspace"), "{error}");
     }
+
+    /// What comes of the answers of a userspace that was asked for all.
+    fn asked(answers: &str) -> Result<()> {
+        let at = Instant::now();
+        let lines = answers.split(',').map(|answer| Line {
+            at,
+            text: format!("kexen-lab: {answer}"),
+        });
+        let run = Run {
+            created: at,
+            lines: lines.collect(),
+            end: End::Shutdown(0),
+            toolstack: String::new(),
+            emulated: vec![(Device::Ide, "5eed".to_owned())],
+            core: None,
+            disks: None,
+            cpu_seconds: None,
+            log: PathBuf::new(),
+        };
+        let mut guest = guest();
+        guest.asked = "lab.memory lab.cpus";
+        guest.devices = &[Device::Ide, Device::E1000e];
+        check_asked(&guest, &run)
+    }
+
+    #[test]
+    fn each_answer_is_checked() {
+        const GOOD: &str = "memory-kib=100,memory-tested=60000,memory-errors=0,cpu-timer-0=20,\
+                            disk-ide=5eed,irq-ide=8 IO-APIC 14-edge,irq-e1000e=3 xen-pirq -msi-x";
+        asked(GOOD).unwrap();
+        for (from, to) in [
+            ("errors=0", "errors=1"),
+            ("tested=60000", "tested=6000"),
+            ("timer-0=20", "timer-0=2"),
+            ("timer-0=", "timer-1="),
+            ("5eed", "5eee"),
+            ("irq-ide=8", "irq-ide=0"),
+            ("-msi-x", "-ioapic-level"),
+            ("irq-e1000e", "irq-e1000"),
+        ] {
+            asked(&GOOD.replace(from, to)).unwrap_err();
+        }
+    }
 }
