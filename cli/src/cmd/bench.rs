@@ -62,7 +62,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let model = bench_model::measure()?;
     let image = build::image(Variant::Normal)?;
     let kernel = Kernel::debian(Flavour::Cloud)?;
-    let initrd = kernel.test_initrd(BALLAST)?;
+    let initrd = kernel.test_initrd(BALLAST, "")?;
     let scratch = tempfile::tempdir()?;
     let most = args
         .memory
@@ -91,7 +91,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
                 vcpus: 1,
                 disks: false,
                 plain: false,
-                emulated: false,
+                devices: &[],
+                asked: "",
                 extra: String::new(),
                 files: Vec::new(),
                 replies: Vec::new(),

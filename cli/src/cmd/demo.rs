@@ -126,7 +126,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             .map_or(Ok(debian.image.clone()), artefacts::given)?;
         let initrd = match &args.initrd {
             Some(file) => artefacts::given(file)?,
-            None => debian.test_initrd(0)?,
+            None => debian.test_initrd(0, "")?,
         };
         let disks = !mode.is_dom0() && args.initrd.is_none();
         let mut cmdline = String::from(mode.console());
@@ -155,7 +155,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             vcpus: args.vcpus,
             disks,
             plain: false,
-            emulated: false,
+            devices: &[],
+            asked: "",
             extra: String::new(),
             files: Vec::new(),
             replies: Vec::new(),

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &LabArgs) -> Result<()> {
     let share = dir.join("share");
     fs::create_dir_all(&share)?;
     let kernel = Kernel::debian(Flavour::Cloud)?;
-    let initrd = kernel.test_initrd(0)?;
+    let initrd = kernel.test_initrd(0, "")?;
     fs::copy(&kernel.image, share.join("vmlinuz"))?;
     fs::copy(&initrd, share.join("initrd.cpio"))?;
     payload::write(

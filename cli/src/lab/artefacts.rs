@@ -1,8 +1,7 @@
-//! What the lab is made of, fetched or built once: Xen, Debian's kernels, and
-//! the test userspace. dom0's image has its own file.
+//! What the lab is made of, fetched or built once: Xen and Debian's kernels.
+//! dom0's image and the test userspace have their own files.
 
-use std::fs::{self, File};
-use std::io::BufWriter;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -94,7 +93,19 @@ impl Flavour {
 }
 
 /// Modules that a guest's test userspace loads.
-const GUEST_MODULES: &[&str] = &["xen-blkfront", "xen-netfront"];
+pub(super) const GUEST_MODULES: &[&str] = &["xen-blkfront", "xen-netfront"];
+
+/// Modules that a guest's test userspace loads for emulated devices. They are
+/// in the generic kernel only.
+pub(super) const EMULATED_MODULES: &[&str] = &[
+    "sd_mod",
+    "ata_piix",
+    "ahci",
+    "e1000",
+    "e1000e",
+    "8139cp",
+    "af_packet",
+];
 
 /// Modules that dom0 loads.
 const DOM0_MODULES: &[&str] = &[
@@ -125,7 +136,9 @@ impl Kernel {
     /// Debian 12's kernel of that flavour.
     pub(crate) fn debian(flavour: Flavour) -> Result<Self> {
         let meta = flavour.meta_package();
-        let recipe = format!("kernel 1\n{meta}\nbookworm\n{GUEST_MODULES:?}\n{DOM0_MODULES:?}\n");
+        let recipe = format!(
+            "kernel 1\n{meta}\nbookworm\n{GUEST_MODULES:?}\n{EMULATED_MODULES:?}\n{DOM0_MODULES:?}\n"
+        );
         let name = format!("kernel-{}", flavour.name());
         let dir = cache::get(&name, "Debian's kernel", &recipe, |dir| {
             let apt = Apt::new(Suite::Bookworm)?;
@@ -139,7 +152,8 @@ impl Kernel {
             )?;
             let all = root.path().join("lib/modules").join(&release);
             fs::create_dir(dir.join("modules"))?;
-            for module in modules::closure(&all, &[GUEST_MODULES, DOM0_MODULES].concat())? {
+            let wanted = [GUEST_MODULES, EMULATED_MODULES, DOM0_MODULES].concat();
+            for module in modules::closure(&all, &wanted)? {
                 let name = module.file_name().context("a module without a name")?;
                 fs::copy(&module, dir.join("modules").join(name))?;
             }
@@ -159,7 +173,7 @@ impl Kernel {
         Ok(fs::read_to_string(self.dir.join("manifest.txt"))?)
     }
 
-    fn add_modules<W: std::io::Write>(
+    pub(super) fn add_modules<W: std::io::Write>(
         &self,
         archive: &mut Archive<W>,
         folder: &str,
@@ -187,43 +201,6 @@ impl Kernel {
         archive: &mut Archive<W>,
     ) -> Result<()> {
         self.add_modules(archive, "lib/kexen", DOM0_MODULES)
-    }
-
-    /// The test userspace for this kernel, as an initrd with `ballast` bytes
-    /// of incompressible filler that the guest checks.
-    pub(crate) fn test_initrd(&self, ballast: usize) -> Result<PathBuf> {
-        let init = include_str!("../../../lab/guest/init");
-        let recipe = format!(
-            "initrd 1\nbusybox-static\n{ballast}\n{init}\n{}",
-            self.identity()?
-        );
-        let name = format!("initrd-{}-{}m", self.release, ballast >> 20);
-        let dir = cache::get(&name, "the guests' test userspace", &recipe, |dir| {
-            let root = tempfile::tempdir_in(dir)?;
-            let file = Apt::new(Suite::Bookworm)?.unpack("busybox-static", root.path())?;
-            let out = BufWriter::new(File::create(dir.join("initrd.cpio"))?);
-            let mut archive = Archive::new(out);
-            archive.directory("bin")?;
-            archive.file(
-                "bin/busybox",
-                0o755,
-                &fs::read(root.path().join("bin/busybox"))?,
-            )?;
-            archive.file("init", 0o755, init.as_bytes())?;
-            // The kernel opens this before init has mounted /dev.
-            archive.directory("dev")?;
-            self.add_modules(&mut archive, "modules", GUEST_MODULES)?;
-            if ballast > 0 {
-                let bytes = noise(ballast);
-                let sum = format!("{}  ballast\n", cache::sha256(&bytes));
-                archive.file("ballast", 0o644, &bytes)?;
-                archive.file("ballast.sha256", 0o644, sum.as_bytes())?;
-            }
-            archive.finish()?;
-            fs::write(dir.join("packages.txt"), file + "\n")?;
-            Ok(())
-        })?;
-        Ok(dir.join("initrd.cpio"))
     }
 }
 

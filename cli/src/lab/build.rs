@@ -103,15 +103,26 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
 /// What the backend runs on: dom0's Linux.
 const DOM0_TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds the backend that a probe needs in dom0, with no library that dom0
-/// would have to have.
+/// Builds the backend that a probe needs in dom0.
 pub(crate) fn backend() -> Result<PathBuf> {
-    let name = "kexen-lab-backend";
-    let step = ui::step("building the lab's backend");
+    program("kexen-lab-backend", "building the lab's backend")
+}
+
+/// Builds the memory test of the test userspace.
+pub(crate) fn memtest() -> Result<PathBuf> {
+    program("kexen-lab-memtest", "building the lab's memory test")
+}
+
+/// Builds a program with no library that dom0 or a guest would have to have.
+fn program(name: &str, what: &str) -> Result<PathBuf> {
+    let step = ui::step(what);
     command::run(
         workspace::cargo()
             .args(["build", "--release", "-p", name, "--target", DOM0_TARGET])
-            .env("RUSTFLAGS", "-C target-feature=+crt-static"),
+            .env(
+                "RUSTFLAGS",
+                "-C target-feature=+crt-static -C strip=symbols",
+            ),
     )?;
     let built = workspace::target()
         .join(DOM0_TARGET)

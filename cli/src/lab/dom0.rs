@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::artefacts::{Xen, noise};
-use super::console::{Line, Lines};
+use super::console::{Line, Lines, lab_pair};
 use super::dom0_image;
-use super::guest::{Console, Guest, Mode, Run, watch};
+use super::guest::{Console, Device, Guest, Mode, Run, watch};
 use super::qemu::{Machine, Qemu, run_dir};
 use crate::host::cache;
 use crate::ui;
@@ -189,6 +189,15 @@ impl Dom0 {
         } else {
             None
         };
+        let mut emulated_disks = Vec::new();
+        for device in guest.devices.iter().filter(|device| device.is_disk()) {
+            // Each with other bytes than the rest.
+            let mut bytes = noise(2 << 20);
+            bytes.iter_mut().for_each(|byte| *byte ^= *device as u8);
+            let file = format!("disk/{name}-{}", device.name());
+            fs::write(self.share.join(file), &bytes)?;
+            emulated_disks.push((*device, cache::sha256(&bytes)));
+        }
         let bytes = match &guest.module {
             Some(module) => fs::metadata(module)?.len(),
             None => 0,
@@ -202,15 +211,24 @@ impl Dom0 {
                 "losetup /dev/loop0 /lab/disk/{name}-a && losetup /dev/loop1 /lab/disk/{name}-b || exit\n"
             ));
         }
+        for (device, _) in &emulated_disks {
+            let file = emulated(name, *device);
+            script.push_str(&format!(
+                "cp /lab/disk/{name}-{} {file} || exit\n",
+                device.name()
+            ));
+        }
         script.push_str(&format!("xl create /lab/{name}.cfg\n"));
         let created = Instant::now();
         let create = self.ask(&script)?;
         let log = self.share.join(format!("log/guest-{name}.log"));
+        let xl = self.share.join(format!("log/xl-{name}.log"));
         let mut console = DomU {
             name: name.clone(),
             requests: vec![("xl create", create)],
             log: Tail::new(log.clone()),
-            xl: self.share.join(format!("log/xl-{name}.log")),
+            xl: xl.clone(),
+            reset: None,
             dom0: self,
         };
         let watched = watch(&mut console, guest, created);
@@ -219,11 +237,22 @@ impl Dom0 {
         let clean = self.clean_up(guest);
         let (lines, end) = watched.with_context(|| format!("guest {name}"))?;
         let cpu_seconds = clean?;
+        let core = match &disks {
+            Some(disks) if run_said(&lines, "vmcore-copy") => {
+                let file = log.with_file_name(format!("{name}.vmcore"));
+                fs::write(&file, fs::read(&disks.write)?.split_off(CORE))?;
+                Some(file)
+            }
+            _ => None,
+        };
         let disks = disks.map(|disks| disks.sums()).transpose()?;
         Ok(Run {
             created,
             lines,
             end,
+            toolstack: fs::read_to_string(xl).unwrap_or_default(),
+            emulated: emulated_disks,
+            core,
             disks,
             cpu_seconds,
             log,
@@ -237,6 +266,9 @@ impl Dom0 {
         script += &format!("xl list {name} 2>/dev/null\nxl destroy {name} 2>/dev/null\n");
         if disks {
             script.push_str("losetup -d /dev/loop0; losetup -d /dev/loop1\n");
+        }
+        for device in guest.devices.iter().filter(|device| device.is_disk()) {
+            script.push_str(&format!("rm -f {}\n", emulated(name, *device)));
         }
         script.push_str("sync\ntrue\n");
         Ok(cpu_time(&self.run(&script)?, name))
@@ -264,6 +296,15 @@ fn cpu_time(list: &str, name: &str) -> Option<f64> {
 
 /// Where the device model puts the boot module of an HVM guest.
 const HVM_MODULE: u64 = 128 << 20;
+/// Where dom0's init has laid out firmware for device models.
+const FIRMWARE: &str = "/lib/kexen-firmware";
+
+/// The file of an emulated disk, in dom0's own memory: Linux cannot read one
+/// in the shared folder straight into another domain's pages, as the device
+/// model does.
+fn emulated(name: &str, device: Device) -> String {
+    format!("/tmp/{name}-{}", device.name())
+}
 
 /// xl's configuration of a guest.
 fn config(guest: &Guest, kernel: &str, module: Option<(&str, u64)>, disks: bool) -> String {
@@ -274,8 +315,12 @@ fn config(guest: &Guest, kernel: &str, module: Option<(&str, u64)>, disks: bool)
     );
     let mut cmdline = guest.cmdline.clone();
     let mut model: Vec<String> = Vec::new();
-    if guest.emulated {
-        model.extend(["-device", "e1000", "-device", "e1000e"].map(str::to_owned));
+    if guest.mode == Mode::Hvm {
+        model.extend(["-L".to_owned(), FIRMWARE.to_owned()]);
+        for device in guest.devices {
+            model.extend(device.options(&emulated(&guest.name, *device)));
+        }
+        text.push_str("vga = \"none\"\n");
     }
     match module {
         // The firmware reads an initrd byte by byte, minutes long: the device
@@ -298,15 +343,13 @@ fn config(guest: &Guest, kernel: &str, module: Option<(&str, u64)>, disks: bool)
         cmdline, guest.memory, guest.vcpus
     ));
     if disks {
-        // The device model has no read-only IDE disks, and these are such too.
-        let first = if guest.mode == Mode::Hvm { "rw" } else { "ro" };
+        // The device model shows an HVM guest these as IDE disks too, which
+        // it can only where they may be written.
+        let access = if guest.mode == Mode::Hvm { "rw" } else { "ro" };
         text.push_str(&format!(
-            "disk = [ \"format=raw,vdev=xvda,access={first},target=/dev/loop0\",\n         \
+            "disk = [ \"format=raw,vdev=xvda,access={access},target=/dev/loop0\",\n         \
              \"format=raw,vdev=xvdb,access=rw,target=/dev/loop1\" ]\n",
         ));
-    }
-    if guest.mode == Mode::Hvm {
-        text.push_str("vga = \"none\"\n");
     }
     text.push_str(&guest.extra);
     // Kept after its end, so that the reason can be read.
@@ -326,6 +369,17 @@ struct Disks {
 /// How much the guest writes (see `lab/guest/init`).
 const WRITTEN: usize = 1 << 20;
 
+/// Where it puts the start of another kernel's memory, 8 MiB of it.
+const CORE: usize = 2 << 20;
+
+/// Whether a guest's test userspace said something of this.
+fn run_said(lines: &[Line], key: &str) -> bool {
+    lines
+        .iter()
+        .filter_map(|line| lab_pair(&line.text))
+        .any(|(found, _)| found == key)
+}
+
 impl Disks {
     fn make(share: &Path, name: &str) -> Result<Self> {
         let disks = Self {
@@ -333,7 +387,7 @@ impl Disks {
             write: share.join(format!("disk/{name}-b")),
         };
         fs::write(&disks.read, noise(4 << 20))?;
-        fs::write(&disks.write, vec![0; 4 << 20])?;
+        fs::write(&disks.write, vec![0; CORE + (8 << 20)])?;
         Ok(disks)
     }
 
@@ -392,7 +446,15 @@ struct DomU<'a> {
     requests: Vec<(&'static str, u32)>,
     log: Tail,
     xl: PathBuf,
+    /// When the guest was seen to wait for a soft reset.
+    reset: Option<Instant>,
 }
+
+/// The reason code of a guest that wants to be reset with its memory kept.
+pub(crate) const SOFT_RESET: u32 = 5;
+
+/// How long xl may take to do so; after that the guest is lost.
+const RESETTING: Duration = Duration::from_secs(20);
 
 impl Console for DomU<'_> {
     fn poll(&mut self) -> Result<Vec<Line>> {
@@ -431,15 +493,23 @@ impl Console for DomU<'_> {
     }
 
     fn shutdown(&mut self) -> Result<Option<u32>> {
-        Ok(fs::read_to_string(&self.xl)
+        let code = fs::read_to_string(&self.xl)
             .ok()
             .as_deref()
-            .and_then(reason))
+            .and_then(reason);
+        if code != Some(SOFT_RESET) {
+            self.reset = None;
+            return Ok(code);
+        }
+        let since = self.reset.get_or_insert_with(Instant::now);
+        Ok(code.filter(|_| since.elapsed() > RESETTING))
     }
 }
 
-/// The reason code in xl's log of a domain.
+/// The reason code in xl's log of a domain. After a soft reset xl waits for
+/// its end anew.
 fn reason(log: &str) -> Option<u32> {
+    let log = log.rsplit("Waiting for domain").next()?;
     let (_, rest) = log.split_once("reason code ")?;
     rest.split_whitespace().next()?.parse().ok()
 }
@@ -454,6 +524,8 @@ mod tests {
                    Domain 1 has shut down, reason code 3 0x3\n\
                    Action for shutdown reason code 3 is preserve\n";
         assert_eq!(reason(log), Some(3));
+        let again = format!("{log}Waiting for domain g (domid 1) to die [pid 78]\n");
+        assert_eq!(reason(&again), None);
         assert_eq!(reason("Waiting for domain g (domid 1) to die"), None);
     }
 

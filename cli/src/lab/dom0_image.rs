@@ -25,6 +25,12 @@ const LEFT_OUT: &[&str] = &[
     "usr/share/i18n/",
     "usr/lib/x86_64-linux-gnu/gconv/",
     "usr/lib/modules/",
+    "usr/lib/udev/",
+    "usr/share/perl/",
+    "usr/share/perl5/",
+    "usr/share/iso-codes/",
+    "usr/share/xml/",
+    "usr/share/icons/",
     "var/lib/apt/",
     "var/lib/dpkg/",
     "var/cache/",
@@ -38,10 +44,9 @@ pub(crate) fn get(xen: Xen) -> Result<(Kernel, PathBuf)> {
     let kernel = Kernel::debian(Flavour::Generic)?;
     let version = xen.version();
     let suite = xen.suite();
-    let packages = format!(
-        "xen-utils-{version},xen-utils-common,xenstore-utils,kmod,mount,\
-         qemu-system-xen,seabios,ipxe-qemu"
-    );
+    // The device model of HVM guests brings its firmware with it.
+    let packages =
+        format!("xen-utils-{version},xen-utils-common,xenstore-utils,kmod,mount,qemu-system-xen");
     let init = INIT.replace("@XEN_BIN@", &format!("/usr/lib/xen-{version}/bin"));
     let recipe = format!(
         "dom0 1\n{packages}\n{}\n{LEFT_OUT:?}\n{init}\n{BLOCK}\n{POWEROFF}\n{}",

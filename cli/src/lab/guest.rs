@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::console::{Line, lab_pair};
 
@@ -69,6 +69,78 @@ pub(crate) enum Reply {
     Dom0(String),
 }
 
+/// An emulated device that an HVM guest gets besides the usual ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// A disk at the PIIX's IDE controller.
+    Ide,
+    /// A disk at an AHCI controller.
+    Ahci,
+    /// A network card with a pin interrupt.
+    E1000,
+    /// A network card with message-signalled interrupts.
+    E1000e,
+    /// A network card with a pin interrupt.
+    Rtl8139,
+}
+
+impl Device {
+    /// All of them.
+    pub(crate) const ALL: &'static [Self] = &[
+        Self::Ide,
+        Self::Ahci,
+        Self::E1000,
+        Self::E1000e,
+        Self::Rtl8139,
+    ];
+
+    /// What the test userspace calls it: a network card by Linux's driver.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ide => "ide",
+            Self::Ahci => "ahci",
+            Self::E1000 => "e1000",
+            Self::E1000e => "e1000e",
+            Self::Rtl8139 => "8139cp",
+        }
+    }
+
+    /// Whether it is a disk: then it has a file.
+    pub(crate) const fn is_disk(self) -> bool {
+        matches!(self, Self::Ide | Self::Ahci)
+    }
+
+    /// The device model's options, for the disk in `file`.
+    pub(crate) fn options(self, file: &str) -> Vec<String> {
+        let name = self.name();
+        let drive = format!("file={file},if=none,id={name},format=raw");
+        let disk = |bus| format!("ide-hd,drive={name},model=lab-{name},bus={bus}");
+        // No ROM to boot from the network: it would only cost time.
+        let card = |model| vec!["-device".to_owned(), format!("{model},romfile=")];
+        let mut options: Vec<&str> = Vec::new();
+        let (ide, ahci) = (disk("ide.1"), disk("lab.0"));
+        match self {
+            Self::Ide => options.extend(["-drive", &drive, "-device", &ide]),
+            Self::Ahci => {
+                options.extend(["-device", "ahci,id=lab", "-drive", &drive, "-device", &ahci]);
+            }
+            Self::E1000 | Self::E1000e => return card(name),
+            Self::Rtl8139 => return card("rtl8139"),
+        }
+        options.into_iter().map(str::to_owned).collect()
+    }
+
+    /// What its line in `/proc/interrupts` must have one of.
+    const fn interrupts(self) -> &'static [&'static str] {
+        match self {
+            // Straight from the I/O APIC, or through an event channel.
+            Self::Ide => &["IO-APIC", "ioapic-edge"],
+            Self::E1000 | Self::Rtl8139 => &["fasteoi", "ioapic-level"],
+            Self::Ahci | Self::E1000e => &["PCI-MSI", "-msi"],
+        }
+    }
+}
+
 /// A guest to run once.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
@@ -88,11 +160,13 @@ pub(crate) struct Guest {
     pub(crate) vcpus: u32,
     /// Whether it gets the two test disks.
     pub(crate) disks: bool,
-    /// Whether it has emulated network cards, by line and by message.
-    pub(crate) emulated: bool,
     /// Whether the toolstack starts a Linux, not Kexen.
     pub(crate) plain: bool,
-    /// More lines of xl's configuration.
+    /// Emulated devices of an HVM guest.
+    pub(crate) devices: &'static [Device],
+    /// What the test userspace is asked for: words of its command line.
+    pub(crate) asked: &'static str,
+    /// More lines of its configuration for xl.
     pub(crate) extra: String,
     /// Files that dom0 finds by these names in `/lab/img`.
     pub(crate) files: Vec<(String, PathBuf)>,
@@ -126,6 +200,12 @@ pub(crate) struct Run {
     pub(crate) lines: Vec<Line>,
     /// How it ended.
     pub(crate) end: End,
+    /// What xl said of the domain.
+    pub(crate) toolstack: String,
+    /// Hashes of the emulated disks' files.
+    pub(crate) emulated: Vec<(Device, String)>,
+    /// The start of another kernel's memory, where a capture kernel copied it.
+    pub(crate) core: Option<PathBuf>,
     /// Hashes of the disks after the run: the one read, the one written.
     pub(crate) disks: Option<(String, String)>,
     /// CPU time of the domain by the toolstack's count, in seconds.
@@ -297,6 +377,9 @@ pub(crate) fn check(guest: &Guest, run: &Run, release: Option<&str>) -> Result<(
             return fail(format!("{key} is `{said}`, not `{value}`"));
         }
     }
+    if let Err(error) = check_asked(guest, run) {
+        return fail(error.to_string());
+    }
     if run.said("initrd") == Some("damaged") {
         return fail("the initrd did not come through whole".to_owned());
     }
@@ -313,6 +396,54 @@ pub(crate) fn check(guest: &Guest, run: &Run, release: Option<&str>) -> Result<(
         return fail(format!(
             "{memory} KiB of memory where {given} KiB were given"
         ));
+    }
+    Ok(())
+}
+
+/// How often a processor's timer must have ticked while it was kept busy.
+const TICKS: u64 = 10;
+
+/// What the test userspace found out when it was asked for more.
+fn check_asked(guest: &Guest, run: &Run) -> Result<()> {
+    let asked = |word: &str| guest.asked.split(' ').any(|found| found == word);
+    let number = |key: &str| -> Result<u64> {
+        let said = run.said(key).unwrap_or("nothing");
+        let first = said.split(' ').next().unwrap_or_default();
+        first
+            .parse()
+            .with_context(|| format!("{key} is `{said}`, not a number"))
+    };
+    if asked("lab.memory") {
+        ensure!(
+            number("memory-errors")? == 0,
+            "memory does not keep what is written to it"
+        );
+        let (tested, all) = (number("memory-tested")?, number("memory-kib")? << 10);
+        ensure!(
+            tested >= all / 2,
+            "{tested} bytes of memory tested, of {all}"
+        );
+    }
+    if asked("lab.cpus") {
+        for cpu in 0..guest.vcpus {
+            let ticks = number(&format!("cpu-timer-{cpu}"))?;
+            ensure!(ticks >= TICKS, "processor {cpu}: {ticks} timer interrupts");
+        }
+    }
+    for (device, sum) in &run.emulated {
+        let key = format!("disk-{}", device.name());
+        let said = run.said(&key).unwrap_or("nothing");
+        ensure!(said == sum, "{key} is `{said}`, not `{sum}`");
+    }
+    for device in guest.devices {
+        let key = format!("irq-{}", device.name());
+        ensure!(number(&key)? > 0, "no interrupts of {device:?}");
+        let said = run.said(&key).unwrap_or_default();
+        let kinds = device.interrupts();
+        ensure!(
+            kinds.iter().any(|kind| said.contains(kind)),
+            "{key} is `{said}`, which is none of {kinds:?}"
+        );
     }
     Ok(())
 }
@@ -362,7 +493,8 @@ mod tests {
             vcpus: 1,
             disks: false,
             plain: false,
-            emulated: false,
+            devices: &[],
+            asked: "",
             extra: String::new(),
             files: Vec::new(),
             replies: vec![("prompt".into(), Reply::Type("retry".into()))],
@@ -405,11 +537,57 @@ mod tests {
             created: Instant::now(),
             lines: Vec::new(),
             end: End::Shutdown(0),
+            toolstack: String::new(),
+            emulated: Vec::new(),
+            core: None,
             disks: None,
             cpu_seconds: None,
             log: PathBuf::new(),
         };
         let error = check(&guest(), &run, None).unwrap_err().to_string();
         assert!(error.contains("no userspace"), "{error}");
+    }
+
+    /// What comes of the answers of a userspace that was asked for all.
+    fn asked(answers: &str) -> Result<()> {
+        let at = Instant::now();
+        let lines = answers.split(',').map(|answer| Line {
+            at,
+            text: format!("kexen-lab: {answer}"),
+        });
+        let run = Run {
+            created: at,
+            lines: lines.collect(),
+            end: End::Shutdown(0),
+            toolstack: String::new(),
+            emulated: vec![(Device::Ide, "5eed".to_owned())],
+            core: None,
+            disks: None,
+            cpu_seconds: None,
+            log: PathBuf::new(),
+        };
+        let mut guest = guest();
+        guest.asked = "lab.memory lab.cpus";
+        guest.devices = &[Device::Ide, Device::E1000e];
+        check_asked(&guest, &run)
+    }
+
+    #[test]
+    fn each_answer_is_checked() {
+        const GOOD: &str = "memory-kib=100,memory-tested=60000,memory-errors=0,cpu-timer-0=20,\
+                            disk-ide=5eed,irq-ide=8 IO-APIC 14-edge,irq-e1000e=3 xen-pirq -msi-x";
+        asked(GOOD).unwrap();
+        for (from, to) in [
+            ("errors=0", "errors=1"),
+            ("tested=60000", "tested=6000"),
+            ("timer-0=20", "timer-0=2"),
+            ("timer-0=", "timer-1="),
+            ("5eed", "5eee"),
+            ("irq-ide=8", "irq-ide=0"),
+            ("-msi-x", "-ioapic-level"),
+            ("irq-e1000e", "irq-e1000"),
+        ] {
+            asked(&GOOD.replace(from, to)).unwrap_err();
+        }
     }
 }

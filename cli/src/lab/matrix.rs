@@ -6,7 +6,7 @@ use kexen_image::Compression;
 
 use super::artefacts::{Flavour, Xen};
 use super::build::Variant;
-use super::guest::Mode;
+use super::guest::{Device, Mode};
 use super::probe::Probe;
 
 /// A kernel to hand over to.
@@ -47,6 +47,15 @@ pub(crate) enum Module {
     BadThenGood,
 }
 
+/// Who starts the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The toolstack starts Kexen, and Kexen the kernel.
+    Kexen,
+    /// The toolstack, without Kexen.
+    Toolstack,
+}
+
 /// What a run must come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
@@ -63,6 +72,14 @@ pub(crate) enum Expect {
     /// All of these texts on one line, then the end, with whatever code and
     /// without a word from a userspace.
     Lost(&'static [&'static str]),
+    /// The test userspace hands over by Linux's own kexec; the toolstack resets
+    /// the domain under it, and a second userspace finds all as it should be.
+    Reset,
+    /// The test userspace crashes its kernel; the one loaded for that finds the
+    /// first one's memory as a core file.
+    Captured,
+    /// As a reset, but the toolstack loses the domain.
+    Gone,
     /// An error with all of these texts on one line, then `boot good` at the
     /// prompt, and the userspace of that entry.
     Retry(&'static [&'static str]),
@@ -91,6 +108,8 @@ pub(crate) struct Case {
     pub(crate) linux: Linux,
     /// The boot module.
     pub(crate) module: Module,
+    /// Who starts the kernel.
+    pub(crate) start: Start,
     /// Which boot image.
     pub(crate) image: Variant,
     /// What the toolstack's command line tells Kexen.
@@ -99,8 +118,10 @@ pub(crate) struct Case {
     pub(crate) memory: u64,
     /// Virtual processors.
     pub(crate) vcpus: u32,
-    /// Whether it has emulated network cards, by line and by message (HVM).
-    pub(crate) emulated: bool,
+    /// Emulated devices of an HVM guest.
+    pub(crate) devices: &'static [Device],
+    /// What the test userspace is asked for: words of its command line.
+    pub(crate) asked: &'static str,
     /// What must come of it.
     pub(crate) expect: Expect,
 }
@@ -129,11 +150,13 @@ impl Case {
                 Flavour::Cloud
             }),
             module: Module::Good,
+            start: Start::Kexen,
             image: Variant::Normal,
             options: "",
             memory: 256,
             vcpus: 1,
-            emulated: false,
+            devices: &[],
+            asked: "",
             expect: Expect::Userspace,
         }
     }
@@ -152,6 +175,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(probes());
     cases.extend(busy());
     cases.extend(busy_alone());
+    cases.extend(hvm());
+    cases.extend(peers());
     // One dom0 for each Xen; small guests first, so that trouble shows early.
     cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
     cases
@@ -431,6 +456,7 @@ fn busy() -> Vec<Case> {
             case.vcpus = vcpus;
             case.options = options;
             case.memory = 512;
+            case.asked = "lab.vmcore lab.marker=crash=on nr_cpus=1 reset_devices";
             case.expect = Expect::Vmcore;
             cases.push(case);
         }
@@ -449,6 +475,7 @@ fn busy_alone() -> Vec<Case> {
         case.options = options;
         case.expect = expect;
         case.vcpus = 4;
+        case.asked = "";
         cases.push(case);
     };
     const BLOCKED: &str = "kexen-busy: error=claims are outstanding";
@@ -618,9 +645,56 @@ fn busy_case(xen: Xen, mode: Mode, name: String) -> Case {
     };
     if mode == Mode::Hvm {
         case.linux = Linux::Debian(Flavour::Generic);
-        case.emulated = true;
+        case.devices = Device::ALL;
+        case.asked = "lab.memory lab.cpus lab.emulated xen_emul_unplug=unnecessary";
+    } else {
+        case.asked = "lab.memory lab.cpus";
     }
     case
+}
+
+/// HVM guests as the toolstack starts them: what the lab makes of such a
+/// guest, before anything else runs in one.
+fn hvm() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for xen in Xen::ALL {
+        let mut case = Case::new(xen, Mode::Hvm, "toolstack");
+        case.linux = Linux::Debian(Flavour::Generic);
+        case.start = Start::Toolstack;
+        case.vcpus = 2;
+        case.asked = "lab.memory lab.cpus";
+        cases.push(case.clone());
+        case.name = "toolstack-emulated".to_owned();
+        case.asked = "lab.emulated xen_emul_unplug=unnecessary";
+        case.devices = Device::ALL;
+        cases.push(case);
+    }
+    cases
+}
+
+/// What a hand-off without Kexen comes to: Linux's own kexec, by which every
+/// guest but a PV one asks the toolstack for a soft reset.
+fn peers() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for xen in Xen::ALL {
+        for (mode, expect) in [(Mode::Pvh, Expect::Gone), (Mode::Hvm, Expect::Reset)] {
+            let mut case = Case::new(xen, mode, "peer-kexec");
+            case.linux = Linux::Debian(Flavour::Generic);
+            case.start = Start::Toolstack;
+            case.asked = "lab.kexec";
+            case.memory = 384;
+            case.expect = expect;
+            cases.push(case);
+        }
+        let mut case = Case::new(xen, Mode::Hvm, "peer-kdump");
+        case.linux = Linux::Debian(Flavour::Generic);
+        case.start = Start::Toolstack;
+        case.asked = "lab.kdump lab.marker=kexen-marker-7391 crashkernel=160M";
+        case.memory = 384;
+        case.expect = Expect::Captured;
+        cases.push(case);
+    }
+    cases
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub(crate) mod dom0;
 pub(crate) mod dom0_image;
 pub(crate) mod guest;
 mod hvm_file;
+mod initrd;
 pub(crate) mod matrix;
 pub(crate) mod modules;
 pub(crate) mod payload;

@@ -1,0 +1,94 @@
+//! A memory test: it runs in a guest's test userspace and shows that nearly
+//! all memory that the guest calls free keeps what is written to it.
+//!
+//! Every word gets a pattern of its own, so that two addresses of one word
+//! are noticed, then that pattern's complement. Each is read back twice with
+//! a pause between: somebody else's writes have time to land. The lines are
+//! those of the test userspace, `kexen-lab: KEY=VALUE`.
+
+use std::error::Error;
+use std::fs;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+/// What is left to everybody else, in KiB.
+const MARGIN: u64 = 24 << 10;
+
+/// Between the two times of reading.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A word's pattern: no two words have the same.
+fn pattern(index: usize, flip: u64) -> u64 {
+    (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ flip
+}
+
+/// How many words are not as they should be.
+fn errors(words: &[u64], flip: u64) -> usize {
+    words
+        .iter()
+        .enumerate()
+        .filter(|&(index, &word)| word != pattern(index, flip))
+        .count()
+}
+
+/// `MemAvailable` of `/proc/meminfo`, in KiB.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn test() -> Result<(), Box<dyn Error>> {
+    let free = available(&fs::read_to_string("/proc/meminfo")?).ok_or("no MemAvailable")?;
+    let length = usize::try_from(free.saturating_sub(MARGIN) << 10)? / size_of::<u64>();
+    let mut words: Vec<u64> = Vec::new();
+    words.try_reserve_exact(length)?;
+    words.resize(length, 0);
+    let mut wrong = 0;
+    for flip in [0, u64::MAX] {
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = pattern(index, flip);
+        }
+        // The compiler may not know that nothing happens in between.
+        let words = std::hint::black_box(&words);
+        wrong += errors(words, flip);
+        thread::sleep(PAUSE);
+        wrong += errors(std::hint::black_box(words), flip);
+    }
+    println!("kexen-lab: memory-tested={}", length * size_of::<u64>());
+    println!("kexen-lab: memory-errors={wrong}");
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match test() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("kexen-lab: memory-problem={error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_word_is_an_error() {
+        let mut words: Vec<u64> = (0..100).map(|index| pattern(index, 0)).collect();
+        assert_eq!(errors(&words, 0), 0);
+        words[50] ^= 1 << 40;
+        words.swap(3, 4);
+        assert_eq!(errors(&words, 0), 3);
+    }
+
+    #[test]
+    fn meminfo_is_read() {
+        let text = "MemTotal:  9 kB\nMemAvailable:     1234 kB\n";
+        assert_eq!(available(text), Some(1234));
+        assert_eq!(available("MemTotal: 9 kB\n"), None);
+    }
+}
