@@ -1,8 +1,11 @@
 //! Shared info: left in RAM over a kexec, and moved while others read it.
 
 use kexen_abi::PAGE_SIZE;
+use kexen_abi::shared_info::{VCPU_INFO_BYTES, VCPU_TIME};
 use kexen_guest::Machine;
+use kexen_guest::clock::{self, ClockError};
 use kexen_guest::hypercall::{map_shared_info, remove_from_physmap};
+use kexen_guest::shared_info::{Leave, Place};
 use kexen_model::check::{NewKernel, Violation};
 use kexen_model::{Build, Guest, Kind, Vcpu, Xen, explore};
 
@@ -129,4 +132,73 @@ fn moved_under_a_reader_some_order_reads_all_ones() {
 fn moved_while_the_reader_is_parked_no_order_does() {
     let schedules = explore::some(7, 2000, || move_under_reader(true));
     assert_eq!(schedules, 2000);
+}
+
+/// How often shared info goes there and back in one schedule.
+const ROUNDS: u32 = 3;
+
+/// Moves shared info there and back under two vCPUs that read the clock all
+/// the time, by the guest layer's own [`Place`]. Without `gate` the readers
+/// are not waited for.
+fn moves_of_the_guest_layer(gate: bool) {
+    const READERS: u32 = 2;
+    let (guest, m) = guest(1 + READERS as usize);
+    let (words, list) = (7 * PAGE_SIZE, 9 * PAGE_SIZE);
+    let (in_ram, hole) = (u32::try_from(IN_RAM).unwrap(), u32::try_from(HOLE).unwrap());
+    let place = Place::map(&m, words, 1 + READERS, in_ram).unwrap();
+    for vcpu in 0..=READERS {
+        guest.xen_schedules(usize::try_from(vcpu).unwrap());
+    }
+    explore::switchable(guest.xen());
+    let relax = || {
+        shuttle::thread::yield_now();
+        true
+    };
+    let mut all: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+    for vcpu in 1..=READERS {
+        let m = guest.vcpu(usize::try_from(vcpu).unwrap());
+        all.push(Box::new(move || {
+            for _ in 0..2 {
+                let info = u64::from(vcpu) * VCPU_INFO_BYTES;
+                let look = |at| clock::time_info(&m, at + info + VCPU_TIME);
+                let read = place.read(&m, vcpu, &relax, look).unwrap();
+                assert!(
+                    !matches!(read, Err(ClockError::Unbacked(_))),
+                    "the clock read as all ones"
+                );
+                assert!(read.unwrap().system_time > 0);
+            }
+        }));
+    }
+    all.push(Box::new(move || {
+        for _ in 0..ROUNDS {
+            let go = |to, leave| {
+                if gate {
+                    place.move_to(&m, to, leave, &relax)
+                } else {
+                    place.move_now(&m, to, leave)
+                }
+            };
+            assert_eq!(go(hole, Leave::Ram(list)).unwrap(), in_ram);
+            assert_eq!(go(in_ram, Leave::Nothing).unwrap(), hole);
+        }
+    }));
+    explore::together(all);
+}
+
+#[test]
+fn the_guest_layers_moves_hold_readers_off_in_every_order_tried() {
+    assert_eq!(
+        explore::some(11, 3000, || moves_of_the_guest_layer(true)),
+        3000
+    );
+}
+
+#[test]
+fn without_the_gate_some_order_reads_all_ones() {
+    let found =
+        std::panic::catch_unwind(|| explore::some(11, 3000, || moves_of_the_guest_layer(false)));
+    let panic = found.expect_err("no order was found in which a reader meets the hole");
+    let text = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+    assert_eq!(text, "the clock read as all ones");
 }
