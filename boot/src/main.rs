@@ -26,51 +26,19 @@ mod probe;
 mod prompt;
 mod stats;
 
-use kexen_guest::{hvm, pv};
-use kexen_platform::{
-    Boot,
-    arch::machine,
-    give_up,
-    pv_guest::{self, PvGuest},
-    pvh_guest::PvhGuest,
-};
+use kexen_platform::{Boot, Kernel, guest::Guest};
 
 kexen_platform::entry!(start);
 
-/// Takes stock of the guest, whatever its type, and goes on.
+/// The boot image, in a guest of any type.
+struct Kexen;
+
+impl Kernel for Kexen {
+    fn run<G: Guest>(guest: &mut G) -> ! {
+        flow::run(guest)
+    }
+}
+
 fn start(boot: Boot) -> ! {
-    let m = boot.machine();
-    let why = match boot {
-        Boot::Pv(m, start_info) => {
-            let start = pv::Start::read(m, start_info, pv_guest::VIRT_BASE);
-            match start
-                .map_err(Into::into)
-                .and_then(|start| PvGuest::new(m, start))
-            {
-                Ok(mut guest) => flow::run(&mut guest),
-                Err(error) => error,
-            }
-        }
-        Boot::Pvh(m, start_info) => {
-            let start = hvm::Start::read(m, start_info, machine::scratch());
-            match start
-                .map_err(Into::into)
-                .and_then(|start| PvhGuest::new(m, start))
-            {
-                Ok(mut guest) => flow::run(&mut guest),
-                Err(error) => error,
-            }
-        }
-        Boot::Hvm(m, info) => {
-            let start = hvm::Start::from_boot_params(m, info);
-            match start
-                .map_err(Into::into)
-                .and_then(|start| PvhGuest::hvm(m, start))
-            {
-                Ok(mut guest) => flow::run(&mut guest),
-                Err(error) => error,
-            }
-        }
-    };
-    give_up(m, format_args!("start of day: {why}"))
+    boot.run::<Kexen>()
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use super::differential::{self, Part};
 use crate::host::{command, tools, workspace};
 use crate::lab::artefacts::Xen;
-use crate::lab::build::PACKAGE;
+use crate::lab::build::{BARE_METAL, PACKAGE};
 use crate::lab::matrix::{self, Case, Expect, Linux};
 use crate::lab::run_case::Bench;
 use crate::ui;
@@ -94,13 +94,15 @@ fn checks() -> Vec<Check> {
     let mut bare = vec!["clippy"];
     bare.extend(PACKAGE);
     let deny = ["--", "-D", "warnings"];
-    let plain = [bare.as_slice(), &deny].concat();
+    let mut all = vec!["clippy"];
+    all.extend(BARE_METAL);
+    let plain = [all.as_slice(), &deny].concat();
     let omission = [bare.as_slice(), &["--features", "omission"], &deny].concat();
     let probe = [bare.as_slice(), &["--features", "probe"], &deny].concat();
     let mut docs = check("docs", "cargo doc", &["doc", "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
     let mut bare = vec!["doc", "--no-deps", "--document-private-items"];
-    bare.extend(PACKAGE);
+    bare.extend(BARE_METAL);
     let mut bare_docs = check("docs", "bare metal", &bare);
     bare_docs.command.env("RUSTDOCFLAGS", "-D warnings");
     vec![

@@ -21,6 +21,8 @@ pub(crate) enum Variant {
     Probe,
     /// The example of a kernel in full swing.
     Busy,
+    /// The smallest example of a kernel that hands over.
+    Example,
 }
 
 /// The boot image's files.
@@ -38,6 +40,20 @@ pub(crate) struct Image {
 
 /// Cargo's arguments that choose the boot image's package and target.
 pub(crate) const PACKAGE: [&str; 4] = ["-p", "kexen-boot", "--target", tools::TARGET];
+
+/// The same for all that runs on bare metal.
+pub(crate) const BARE_METAL: [&str; 10] = [
+    "-p",
+    "kexen-boot",
+    "-p",
+    "kexen-platform",
+    "-p",
+    "kexen-busy",
+    "-p",
+    "kexen-example",
+    "--target",
+    tools::TARGET,
+];
 
 /// Builds the boot image. `KEXEN_IMAGE` names one that is there already, for
 /// showing or testing what somebody else has built.
@@ -61,9 +77,11 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
         Variant::Omission => ("kexen-omission-x86_64", "kexen-boot", &["omission"]),
         Variant::Probe => ("kexen-probe-x86_64", "kexen-boot", &["probe"]),
         Variant::Busy => ("kexen-busy-x86_64", "kexen-busy", &[]),
+        Variant::Example => ("kexen-example-x86_64", "kexen-example", &[]),
     };
     let step = ui::step(match variant {
         Variant::Busy => "building the busy guest",
+        Variant::Example => "building the example kernel",
         _ => "building Kexen's boot image",
     });
     command::run(

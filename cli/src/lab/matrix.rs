@@ -476,6 +476,10 @@ fn busy_alone() -> Vec<Case> {
         case.expect = expect;
         case.vcpus = 4;
         case.asked = "";
+        if name == "example" {
+            case.image = Variant::Example;
+            case.module = Module::Good;
+        }
         cases.push(case);
     };
     const BLOCKED: &str = "kexen-busy: error=claims are outstanding";
@@ -502,6 +506,9 @@ fn busy_alone() -> Vec<Case> {
         "busy.hold=all busy.moves=1000",
         Expect::Steady,
     );
+    for (xen, mode) in [(V4_17, Mode::Pv), (V4_20, Pvh), (V4_20, Hvm)] {
+        add(xen, mode, "example", "", Expect::Userspace);
+    }
     for (xen, mode, name, options, texts) in BLOCKERS {
         add(xen, mode, name, options, Expect::Ends(texts, 3));
     }

@@ -45,11 +45,13 @@ pub mod vcpus;
 pub mod wait;
 
 use kexen_abi::sched::SHUTDOWN_CRASH;
-use kexen_guest::hypercall;
+use kexen_guest::{hvm, hypercall, pv};
 
 pub use arch::Xen;
 
 use arch::machine;
+use pv_guest::PvGuest;
+use pvh_guest::PvhGuest;
 
 /// How this kernel was started, and the machine it runs on.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +71,52 @@ impl Boot {
         match self {
             Self::Pv(m, _) | Self::Pvh(m, _) | Self::Hvm(m, _) => m,
         }
+    }
+}
+
+/// A kernel that runs in a guest of any type.
+pub trait Kernel {
+    /// Runs to a hand-off, or to the guest's end.
+    fn run<G: guest::Guest>(guest: &mut G) -> !;
+}
+
+impl Boot {
+    /// Takes stock of the guest and runs a kernel in it. If the start of day
+    /// is none, the guest ends, with the reason on Xen's console.
+    pub fn run<K: Kernel>(self) -> ! {
+        let error = match self {
+            Self::Pv(m, at) => {
+                let start = pv::Start::read(m, at, pv_guest::VIRT_BASE);
+                match start
+                    .map_err(Into::into)
+                    .and_then(|start| PvGuest::new(m, start))
+                {
+                    Ok(mut guest) => K::run(&mut guest),
+                    Err(error) => error,
+                }
+            }
+            Self::Pvh(m, at) => {
+                let start = hvm::Start::read(m, at, machine::scratch());
+                match start
+                    .map_err(Into::into)
+                    .and_then(|start| PvhGuest::new(m, start))
+                {
+                    Ok(mut guest) => K::run(&mut guest),
+                    Err(error) => error,
+                }
+            }
+            Self::Hvm(m, at) => {
+                let start = hvm::Start::from_boot_params(m, at);
+                match start
+                    .map_err(Into::into)
+                    .and_then(|start| PvhGuest::hvm(m, start))
+                {
+                    Ok(mut guest) => K::run(&mut guest),
+                    Err(error) => error,
+                }
+            }
+        };
+        give_up(self.machine(), format_args!("start of day: {error}"))
     }
 }
 
