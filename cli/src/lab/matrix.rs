@@ -7,7 +7,7 @@ use kexen_image::Compression;
 use super::artefacts::{Flavour, Xen};
 use super::build::Variant;
 use super::guest::{Device, Mode};
-use super::probe::Probe;
+use super::probe::{Backend, Probe};
 
 /// A kernel to hand over to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,11 @@ pub(crate) enum Expect {
     /// An error with all of these texts on one line, then the prompt, which
     /// answers.
     Prompt(&'static [&'static str]),
+    /// A refusal with all of these texts on one line, with the guest going on
+    /// as before; then the end with a crash code, as it was told.
+    Refuses(&'static [&'static str]),
+    /// The test userspace is reached, and does not find all as it should be.
+    Fails(&'static [&'static str]),
     /// An error with all of these texts on one line, then the end with this
     /// reason code.
     Ends(&'static [&'static str], u32),
@@ -122,6 +127,8 @@ pub(crate) struct Case {
     pub(crate) devices: &'static [Device],
     /// What the test userspace is asked for: words of its command line.
     pub(crate) asked: &'static str,
+    /// The backend that has the busy guest's grants mapped.
+    pub(crate) backend: Option<Backend>,
     /// What must come of it.
     pub(crate) expect: Expect,
 }
@@ -157,6 +164,7 @@ impl Case {
             vcpus: 1,
             devices: &[],
             asked: "",
+            backend: None,
             expect: Expect::Userspace,
         }
     }
@@ -175,6 +183,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(probes());
     cases.extend(busy());
     cases.extend(busy_alone());
+    cases.extend(backends());
     cases.extend(hvm());
     cases.extend(peers());
     // One dom0 for each Xen; small guests first, so that trouble shows early.
@@ -510,12 +519,82 @@ fn busy_alone() -> Vec<Case> {
         add(xen, mode, "example", "", Expect::Userspace);
     }
     for (xen, mode, name, options, texts) in BLOCKERS {
-        add(xen, mode, name, options, Expect::Ends(texts, 3));
+        add(xen, mode, name, options, Expect::Refuses(texts));
     }
     for (xen, mode, name, options, texts) in FORGOTTEN {
         add(xen, mode, name, options, Expect::Ends(texts, 3));
     }
     debug_assert!(BLOCKERS.iter().all(|case| case.4.contains(&BLOCKED)));
+    cases
+}
+
+/// Backends that have the busy guest's grants mapped when it hands over.
+fn backends() -> Vec<Case> {
+    const KEPT: &[&str] = &[
+        "kexen-busy: error=claims are outstanding",
+        "domain 0 writes grant 32256",
+        "have the backend unmap it, or abandon its page",
+    ];
+    let mut cases = Vec::new();
+    for (xen, name, options, backend, expect) in [
+        (
+            Xen::V4_17,
+            "backend-keeps",
+            "busy.hold=all busy.backend busy.stop=crash",
+            Backend::Keeps,
+            Expect::Refuses(KEPT),
+        ),
+        (
+            Xen::V4_20,
+            "backend-keeps-on",
+            "busy.hold=all busy.backend busy.patience=2000 busy.stop=crash",
+            Backend::Keeps,
+            Expect::Refuses(KEPT),
+        ),
+        (
+            Xen::V4_17,
+            "backend-late",
+            "busy.hold=all busy.backend busy.patience=30000",
+            Backend::Late,
+            Expect::Userspace,
+        ),
+        (
+            Xen::V4_20,
+            "backend-dies",
+            "busy.hold=all busy.backend busy.patience=30000",
+            Backend::Dies,
+            Expect::Userspace,
+        ),
+        (
+            Xen::V4_17,
+            "backend-abandoned",
+            "busy.hold=all busy.backend busy.abandon",
+            Backend::Keeps,
+            Expect::Userspace,
+        ),
+        (
+            Xen::V4_20,
+            "backend-abandoned",
+            "busy.hold=all busy.backend busy.abandon",
+            Backend::Keeps,
+            Expect::Userspace,
+        ),
+        (
+            Xen::V4_17,
+            "backend-forgotten",
+            "busy.hold=all busy.backend busy.omit=grants",
+            Backend::Keeps,
+            Expect::Fails(&["memory does not keep"]),
+        ),
+    ] {
+        let mut case = busy_case(xen, Mode::Pvh, name.to_owned());
+        case.options = options;
+        case.vcpus = 2;
+        case.backend = Some(backend);
+        case.expect = expect;
+        case.asked = "lab.memory";
+        cases.push(case);
+    }
     cases
 }
 

@@ -60,16 +60,50 @@ pub(crate) fn afterwards(name: &str) -> String {
     )
 }
 
-/// What dom0 does when the guest asks for it.
-pub(crate) fn replies(probe: Probe, name: &str) -> Vec<(String, Reply)> {
+/// Has dom0 start a backend that maps and writes what the guest says.
+fn start_script(name: &str) -> String {
     let backend = format!("/run/backend-{name}");
     // Run from dom0's own memory: the shared folder is not for that.
-    let start = format!(
+    format!(
         "cp /lab/img/{BACKEND} {backend} && chmod 755 {backend} && dmesg --clear || exit\n\
          rm -f /run/stop-{name}\n\
          setsid {backend} write $(xl domid {name}) $value /run/stop-{name} \
          > /lab/log/backend-{name}.log 2>&1 &\n"
-    );
+    )
+}
+
+/// How a backend of the busy guest behaves, once it has mapped all grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// It never lets go.
+    Keeps,
+    /// It lets go some seconds after the hand-off has begun.
+    Late,
+    /// It is killed when the hand-off has begun.
+    Dies,
+}
+
+/// What dom0 does for the busy guest.
+pub(crate) fn busy_replies(backend: Backend, name: &str) -> Vec<(String, Reply)> {
+    let mut replies = vec![("refs=", start_script(name))];
+    match backend {
+        Backend::Keeps => {}
+        Backend::Late => replies.push(("exec=", format!("sleep 3\ntouch /run/stop-{name}\n"))),
+        Backend::Dies => replies.push((
+            "exec=",
+            format!("sleep 1\npkill -9 -f backend-{name} || killall -9 backend-{name}\ntrue\n"),
+        )),
+    }
+    replies
+        .into_iter()
+        .map(|(key, script)| (format!("kexen-busy: {key}"), Reply::Dom0(script)))
+        .collect()
+}
+
+/// What dom0 does when the guest asks for it.
+pub(crate) fn replies(probe: Probe, name: &str) -> Vec<(String, Reply)> {
+    let backend = format!("/run/backend-{name}");
+    let start = start_script(name);
     let go_on = format!(
         "tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty) || exit\n\
          printf 'done\\n' > \"$tty\"\n"

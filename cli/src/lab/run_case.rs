@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::artefacts::{Flavour, Kernel, Xen};
 use super::build::{self, Image, Variant};
@@ -100,12 +100,16 @@ impl Bench {
         Ok(run)
     }
 
-    /// A probe as a guest: it starts nothing, and needs the backend.
-    fn probed(&mut self, case: &Case, what: Probe) -> Result<Guest> {
-        let backend = match &self.backend {
+    fn backend(&mut self) -> Result<PathBuf> {
+        Ok(match &self.backend {
             Some(backend) => backend.clone(),
             None => self.backend.insert(build::backend()?).clone(),
-        };
+        })
+    }
+
+    /// A probe as a guest: it starts nothing, and needs the backend.
+    fn probed(&mut self, case: &Case, what: Probe) -> Result<Guest> {
+        let backend = self.backend()?;
         let name = guest_name(case);
         Ok(Guest {
             mode: case.mode,
@@ -193,8 +197,21 @@ impl Bench {
             }
             _ => (Vec::new(), None),
         };
+        let mut files = Vec::new();
+        let mut afterwards = String::new();
+        let mut replies = replies;
+        if let Some(backend) = case.backend {
+            files.push((probe::BACKEND.to_owned(), self.backend()?));
+            replies = probe::busy_replies(backend, &name);
+            afterwards = probe::afterwards(&name);
+        }
         let timeout = match case.expect {
-            Expect::Userspace | Expect::Retry(_) | Expect::Reset | Expect::Gone => 240,
+            Expect::Userspace
+            | Expect::Retry(_)
+            | Expect::Reset
+            | Expect::Gone
+            | Expect::Refuses(_)
+            | Expect::Fails(_) => 240,
             Expect::Captured | Expect::Vmcore | Expect::Steady => 300,
             Expect::Chain(_) | Expect::Hops(_) => 900,
             Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) | Expect::Probe(_) => 120,
@@ -212,9 +229,9 @@ impl Bench {
             devices: case.devices,
             asked: case.asked,
             extra: extra(case),
-            files: Vec::new(),
+            files,
             replies,
-            afterwards: String::new(),
+            afterwards,
             until,
             timeout: Duration::from_secs(timeout),
         };
@@ -346,6 +363,32 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
                 "it did not end ({:?}){}",
                 run.end,
                 whole()
+            );
+            Ok(())
+        }
+        Expect::Refuses(texts) => {
+            ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());
+            ensure!(
+                line_with(run, &["kexen-busy: alive="]),
+                "the guest did not go on{}",
+                whole()
+            );
+            ensure!(
+                run.end == End::Shutdown(3),
+                "ended with {:?}, not with a crash code{}",
+                run.end,
+                whole()
+            );
+            Ok(())
+        }
+        Expect::Fails(texts) => {
+            let Err(error) = guest::check(guest, run, Some(release)) else {
+                bail!("nothing failed{}", whole());
+            };
+            let error = error.to_string();
+            ensure!(
+                texts.iter().all(|text| error.contains(text)),
+                "it failed, but not by {texts:?}: {error}"
             );
             Ok(())
         }

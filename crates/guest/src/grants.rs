@@ -9,6 +9,8 @@
 //! keeps the frame mapped whatever stands there, and only believes that it
 //! is free.
 
+use core::ops::Range;
+
 use kexen_abi::grant_table::{
     GNTTAB_NR_RESERVED_ENTRIES, GRANT_ENTRY_V1_BYTES, GRANT_ENTRY_V1_FRAME, GTF_PERMIT_ACCESS,
     GTF_READING, GTF_READONLY, GTF_WRITING,
@@ -30,6 +32,8 @@ pub enum End {
 #[derive(Clone, Copy, Debug)]
 pub struct Grants {
     table: u64,
+    /// The reference of the frame's first entry.
+    base: u32,
 }
 
 impl Grants {
@@ -41,12 +45,32 @@ impl Grants {
     /// The table's first frame, which is mapped at `table`.
     #[must_use]
     pub const fn new(table: u64) -> Self {
-        Self { table }
+        Self { table, base: 0 }
+    }
+
+    /// Frame `number` of the table, which is mapped at `table`. References of
+    /// a late frame are out of the next kernel's reach until it has used up
+    /// all frames before: for grants that a backend may keep.
+    #[must_use]
+    pub const fn frame(table: u64, number: u32) -> Self {
+        Self {
+            table,
+            base: number.saturating_mul(Self::PER_FRAME),
+        }
+    }
+
+    /// The references that are in this frame and the guest's to use.
+    #[must_use]
+    pub fn references(&self) -> Range<u32> {
+        self.base.max(Self::FIRST)..self.base.saturating_add(Self::PER_FRAME)
     }
 
     fn entry(&self, reference: u32) -> Result<u64, Fault> {
-        let at = self.table + u64::from(reference) * GRANT_ENTRY_V1_BYTES;
-        if !(Self::FIRST..Self::PER_FRAME).contains(&reference) {
+        let number = reference.wrapping_sub(self.base);
+        let at = self
+            .table
+            .wrapping_add(u64::from(number) * GRANT_ENTRY_V1_BYTES);
+        if !self.references().contains(&reference) {
             return Err(Fault {
                 address: at,
                 len: GRANT_ENTRY_V1_BYTES,
@@ -246,6 +270,19 @@ mod tests {
             End::InUse(GTF_PERMIT_ACCESS | GTF_READING)
         );
         assert_eq!(m.word(16), mapped);
+    }
+
+    #[test]
+    fn a_late_frame_has_late_references() {
+        let (m, grants) = (Table::new(), Grants::frame(0, 63));
+        assert_eq!(grants.references(), 63 * 512..64 * 512);
+        assert!(grants.grant_access(&m, 63 * 512 + 9, 3, 0x1234).unwrap());
+        assert_eq!((m.word(18), m.word(19)), (0x0003_0001, 0x1234));
+        for reference in [9, 511, 63 * 512 - 1, 64 * 512] {
+            assert!(grants.flags(&m, reference).is_err());
+        }
+        assert_eq!(grants.try_end(&m, 63 * 512 + 9).unwrap(), End::Ended);
+        assert_eq!(Grants::new(0).references(), 8..512);
     }
 
     #[test]

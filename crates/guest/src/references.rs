@@ -54,6 +54,8 @@ struct Set([u64; WORDS]);
 
 impl Set {
     fn bit(reference: u32) -> (usize, u64) {
+        // By its place in the frame.
+        let reference = reference % Grants::PER_FRAME;
         let word = usize::try_from(reference / 64).unwrap_or(usize::MAX);
         (word, 1 << (reference % 64))
     }
@@ -71,7 +73,7 @@ impl Set {
     }
 }
 
-/// The references of the first frame of a grant table.
+/// The references of one frame of a grant table.
 #[derive(Clone, Debug)]
 pub struct References {
     grants: Grants,
@@ -107,7 +109,7 @@ impl References {
         frame: u32,
         access: Access,
     ) -> Result<u32, ReferenceError> {
-        for reference in Grants::FIRST..Grants::PER_FRAME {
+        for reference in self.grants.references() {
             if self.taken.has(reference) || self.poisoned.has(reference) {
                 continue;
             }
@@ -148,7 +150,8 @@ impl References {
     /// References that no grant of this layer uses and that are not poisoned.
     #[must_use]
     pub fn free(&self) -> usize {
-        (Grants::FIRST..Grants::PER_FRAME)
+        self.grants
+            .references()
             .filter(|one| !self.taken.has(*one) && !self.poisoned.has(*one))
             .count()
     }

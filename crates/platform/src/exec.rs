@@ -24,7 +24,7 @@ use kexen_guest::{
 };
 use kexen_handoff::{
     HandoffError, Ledger,
-    ledger::{Kind, Tools},
+    ledger::{Hopes, Kind, Tools},
 };
 
 use crate::{
@@ -52,6 +52,18 @@ pub trait Swing {
     /// The grant table, where it is set up.
     fn grants(&self) -> Option<Grants> {
         None
+    }
+
+    /// How long to wait for backends that have grants mapped, in nanoseconds.
+    fn patience(&self) -> u64 {
+        0
+    }
+
+    /// Whether pages whose grants stay mapped are abandoned to the backend, and
+    /// given other memory (`kexen_guest::abandon`). Grants of the first frame
+    /// of the table are not: the next kernel would use their references.
+    fn abandon(&self) -> bool {
+        false
     }
 
     /// Whether a toolstack's soft reset is to undo what nothing else can. For
@@ -98,11 +110,19 @@ pub fn check<G: Guest>(guest: &mut G, swing: &dyn Swing) -> Result<(), HandoffEr
     let m = guest.machine();
     let found = guest
         .ledger()
-        .blockers_now(m, swing.grants(), swing.soft_reset())?;
+        .blockers_now(m, swing.grants(), hopes(swing))?;
     if found.is_empty() {
         Ok(())
     } else {
         Err(HandoffError::Blocked(found))
+    }
+}
+
+fn hopes(swing: &dyn Swing) -> Hopes {
+    Hopes {
+        soft_reset: swing.soft_reset(),
+        wait: swing.patience() > 0,
+        abandon: swing.abandon(),
     }
 }
 
@@ -185,6 +205,7 @@ fn release<G: Guest>(
     let m = guest.machine();
     swing.quiesce(m, ledger).map_err(HandoffError::Blocked)?;
     times.quiesced = m.tsc();
+    grants(guest, swing, ledger)?;
     let init = |vcpu| vcpus::init(m, vcpu);
     let guest = RefCell::new(guest);
     let refill = |number| {
@@ -209,4 +230,61 @@ fn release<G: Guest>(
         ledger.strike_soft_reset();
     }
     Ok(())
+}
+
+/// Ends all grants, before anything is given up that could not be put back:
+/// waits for backends, and abandons what they keep if that is asked for.
+fn grants<G: Guest>(
+    guest: &mut G,
+    swing: &dyn Swing,
+    ledger: &mut Ledger,
+) -> Result<(), HandoffError> {
+    let m = guest.machine();
+    let Some(table) = swing.grants() else {
+        return Ok(());
+    };
+    let omitted = |kind: &Kind| swing.omit(*kind);
+    let held = |ledger: &Ledger| -> Vec<Kind> {
+        let kinds = ledger.claims().iter().map(|claim| claim.kind);
+        kinds
+            .filter(|kind| matches!(kind, Kind::Grant { .. }) && !omitted(kind))
+            .collect()
+    };
+    if held(ledger).is_empty() {
+        return Ok(());
+    }
+    let until = now(m)?.saturating_add(swing.patience());
+    while ledger.end_grants(m, table)? > 0 && now(m)? < until {
+        hypercall::sched_yield(m)?;
+    }
+    for kind in held(ledger) {
+        let Kind::Grant { reference, page } = kind else {
+            continue;
+        };
+        if !swing.abandon() || reference < Grants::PER_FRAME {
+            continue;
+        }
+        let page = Page {
+            number: page,
+            address: guest.address(page),
+        };
+        let mut memory = guest.memory_to_abandon();
+        if abandon::abandon(m, &mut memory, page, machine::scratch()).is_ok() {
+            ledger.strike(kind);
+        }
+    }
+    let left = held(ledger);
+    if left.is_empty() {
+        return Ok(());
+    }
+    let claims = ledger.claims().iter();
+    let blockers = claims.filter(|claim| left.contains(&claim.kind));
+    Err(HandoffError::Blocked(
+        blockers.map(|claim| format!("{claim}")).collect(),
+    ))
+}
+
+/// Nanoseconds since this vCPU was made.
+fn now(m: &Xen) -> Result<u64, HandoffError> {
+    Ok(hypercall::runstate(m)?.time.iter().sum())
 }

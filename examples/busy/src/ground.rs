@@ -8,7 +8,7 @@ use kexen_abi::{
     PAGE_SIZE,
     hvm::{HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN},
 };
-use kexen_guest::{Extent, Extents, block::Page, hypercall, shared_info::Place};
+use kexen_guest::{Extent, Extents, block::Page, grants::Grants, hypercall, shared_info::Place};
 use kexen_handoff::ledger::{Claim, Holder, Kind};
 use kexen_platform::{
     crash::{self, Files},
@@ -17,6 +17,10 @@ use kexen_platform::{
     pv_guest::PvGuest,
     pvh_guest::PvhGuest,
 };
+
+/// The last frame of a grant table that a domain of the toolstack's has
+/// (`max_grant_frames`, 64 by default).
+const LAST_FRAME: u32 = 63;
 
 fn text(error: impl core::fmt::Display) -> String {
     format!("{error}")
@@ -34,8 +38,10 @@ pub(crate) trait Ground: Guest {
         vcpus: u32,
         options: &Options,
     ) -> Result<(Place, u32, bool), String>;
-    /// Sets the grant table up: its address.
-    fn grants(&mut self) -> Result<u64, String>;
+    /// Sets the grant table up: the frame that this kernel grants by. In
+    /// translated guests the last one, whose references no other kernel needs
+    /// soon.
+    fn grants(&mut self) -> Result<Grants, String>;
     /// Address of the store's ring, and its port.
     fn store(&self) -> Result<(u64, u32), String>;
     /// Whether it is an HVM guest.
@@ -83,12 +89,12 @@ impl Ground for PvhGuest {
         Ok((place, room + 1, in_ram))
     }
 
-    fn grants(&mut self) -> Result<u64, String> {
+    fn grants(&mut self) -> Result<Grants, String> {
         let gfn = room(self)? + 2;
-        hypercall::map_grant_frame(self.machine(), 0, gfn).map_err(text)?;
+        hypercall::map_grant_frame(self.machine(), LAST_FRAME.into(), gfn).map_err(text)?;
         let kind = Kind::GrantTable { gfn };
         self.ledger().enter(Claim::of(kind, Holder::Xen));
-        Ok(gfn * PAGE_SIZE)
+        Ok(Grants::frame(gfn * PAGE_SIZE, LAST_FRAME))
     }
 
     fn store(&self) -> Result<(u64, u32), String> {
@@ -142,8 +148,8 @@ impl Ground for PvGuest {
         Ok((place, at, false))
     }
 
-    fn grants(&mut self) -> Result<u64, String> {
-        self.grant_table()
+    fn grants(&mut self) -> Result<Grants, String> {
+        self.grant_table().map(Grants::new)
     }
 
     fn store(&self) -> Result<(u64, u32), String> {

@@ -2,6 +2,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
+use kexen_abi::grant_table::GTF_WRITING;
 use kexen_guest::{
     Extents, Machine, events, grants::Grants, hypercall::sched_yield, references::References,
     shared_info::Leave,
@@ -89,6 +90,39 @@ impl Busy {
         Ok(())
     }
 
+    /// Waits until a backend has all granted pages mapped, for writing.
+    pub(crate) fn wait_for_backend(&self, claims: &[Claim]) -> Result<(), String> {
+        let m = self.m;
+        let Some(references) = &self.held.references else {
+            return Ok(());
+        };
+        let grants = references.grants();
+        let mapped = |kind: Kind| match kind {
+            Kind::Grant { reference, .. } => grants
+                .flags(m, reference)
+                .is_ok_and(|flags| flags & GTF_WRITING != 0),
+            _ => true,
+        };
+        // A minute and more on any processor.
+        let start = m.tsc();
+        while m.tsc().wrapping_sub(start) < 200_000_000_000 {
+            if claims.iter().all(|claim| mapped(claim.kind)) {
+                return Ok(());
+            }
+            sched_yield(m).map_err(|error| format!("{error}"))?;
+        }
+        Err(String::from("no backend has mapped the granted pages"))
+    }
+
+    /// The references that are granted: the first, and how many.
+    pub(crate) fn granted(claims: &[Claim]) -> Option<(u32, usize)> {
+        let references = claims.iter().filter_map(|claim| match claim.kind {
+            Kind::Grant { reference, .. } => Some(reference),
+            _ => None,
+        });
+        Some((references.clone().min()?, references.count()))
+    }
+
     /// Reads all disks once more; how many there are.
     pub(crate) fn disks(&mut self) -> Result<Option<usize>, String> {
         match (&mut self.held.disks, &mut self.held.references) {
@@ -137,6 +171,7 @@ impl Busy {
                 Some(("busy.hops", _)) => {
                     words.push(format!("busy.hops={}", self.options.hops - 1))
                 }
+                None if word == "busy.backend" => {}
                 _ => words.push(String::from(word)),
             }
         }
@@ -177,6 +212,14 @@ impl Swing for Busy {
 
     fn grants(&self) -> Option<Grants> {
         self.held.references.as_ref().map(References::grants)
+    }
+
+    fn patience(&self) -> u64 {
+        self.options.patience_ms * 1_000_000
+    }
+
+    fn abandon(&self) -> bool {
+        self.options.abandon
     }
 
     fn soft_reset(&self) -> bool {

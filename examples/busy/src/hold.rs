@@ -5,9 +5,7 @@ use alloc::{format, string::String, vec::Vec};
 
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{
-    Machine, abandon, events,
-    grants::Grants,
-    pirqs,
+    Machine, abandon, events, pirqs,
     references::{Access, References},
     release::Area,
     shared_info::Place,
@@ -142,7 +140,8 @@ pub(crate) fn all<G: Ground>(guest: &mut G, options: &Options) -> Result<Held, S
 /// The grant table, and pages granted to the backend domain.
 fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, String> {
     let m = guest.machine();
-    let mut references = References::new(Grants::new(guest.grants()?));
+    let table = guest.grants()?;
+    let mut references = References::new(table);
     let count = if options.holds("grants") { PAGES } else { 0 };
     let pages = guest.take(count)?;
     let first = pages.first().map_or(0, |page| page.number);
@@ -150,10 +149,10 @@ fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, Str
         let reference = references
             .grant(m, 0, page.frame, Access::Write)
             .map_err(text)?;
-        if page.number == first && reference != Grants::FIRST {
+        if page.number == first && reference != table.references().start {
             return Err(format!(
                 "{} entries of the grant table are another kernel's",
-                reference - Grants::FIRST
+                reference - table.references().start
             ));
         }
         let kind = Kind::Grant {

@@ -192,6 +192,14 @@ fn attempt<G: Ground>(
     for claim in guest.ledger().claims() {
         report.raw(m, &format!("kexen-busy: claim {claim}\n"));
     }
+    if options.backend
+        && let Some((first, count)) = Busy::granted(guest.ledger().claims())
+    {
+        say(m, report, "refs", format!("{first} {count}"));
+        report.console().drain(m);
+        busy.wait_for_backend(guest.ledger().claims())?;
+        say(m, report, "mapped", count);
+    }
     let mut worker = Worker::new(m, 0);
     let begin = worker.clock().unwrap_or(0);
     let end = begin + options.work_ms * 1_000_000;

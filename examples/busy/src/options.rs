@@ -8,6 +8,9 @@
 //! | `busy.moves=N` | moves of shared info there and back, meanwhile |
 //! | `busy.hops=N` | hand-offs to itself before the one to the next kernel |
 //! | `busy.entry=NAME` | the boot module's entry to hand over to |
+//! | `busy.backend` | waits until a backend has the granted pages mapped |
+//! | `busy.patience=MS` | how long backends may take to let grants go |
+//! | `busy.abandon` | abandons pages whose grants stay mapped |
 //! | `busy.soft-reset` | has the toolstack undo what nothing else can (HVM) |
 //! | `busy.crash=VCPU` | crashes on that vCPU, with a capture kernel prepared |
 //! | `busy.stop=WHAT` | what to do when it is blocked: `poweroff`, `crash` |
@@ -47,6 +50,9 @@ pub(crate) struct Options {
     pub(crate) entry: Option<String>,
     pub(crate) crash_when_blocked: bool,
     pub(crate) soft_reset: bool,
+    pub(crate) backend: bool,
+    pub(crate) abandon: bool,
+    pub(crate) patience_ms: u64,
     /// The vCPU to crash on, instead of a hand-off.
     pub(crate) crash: Option<u32>,
     /// Times of the hand-off that led here, as text.
@@ -78,6 +84,9 @@ impl Options {
             entry: None,
             crash_when_blocked: false,
             soft_reset: false,
+            backend: false,
+            abandon: false,
+            patience_ms: 0,
             crash: None,
             times: None,
             marker: None,
@@ -107,6 +116,9 @@ impl Options {
                 "moves" => options.moves = number()?,
                 "hops" => options.hops = number()?,
                 "entry" => options.entry = Some(value.to_string()),
+                "backend" => options.backend = true,
+                "abandon" => options.abandon = true,
+                "patience" => options.patience_ms = number()?,
                 "soft-reset" => options.soft_reset = true,
                 "crash" => options.crash = u32::try_from(number()?).ok(),
                 "times" => options.times = Some(value.to_string()),

@@ -9,7 +9,7 @@ mod kind;
 mod release;
 
 pub use kind::Kind;
-pub use release::Tools;
+pub use release::{Hopes, Tools};
 
 use alloc::{format, string::String, vec::Vec};
 

@@ -50,7 +50,50 @@ const fn rank(kind: Kind) -> u8 {
     }
 }
 
+/// What a hand-off may still hope for, beside what it gives up itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hopes {
+    /// A toolstack's soft reset.
+    pub soft_reset: bool,
+    /// That backends let grants go in time.
+    pub wait: bool,
+    /// Pages are abandoned whose grants stay mapped.
+    pub abandon: bool,
+}
+
+impl Hopes {
+    /// Whether a grant that is mapped now need not stand in the way. A
+    /// reference that the next kernel uses early is never abandoned: what
+    /// that kernel grants by it would be the old frame.
+    #[must_use]
+    pub const fn grant(self, reference: u32) -> bool {
+        self.wait || (self.abandon && reference >= Grants::PER_FRAME)
+    }
+}
+
 impl Ledger {
+    /// Ends the grants that nobody has mapped; how many claims of grants are
+    /// left.
+    pub fn end_grants<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        grants: Grants,
+    ) -> Result<usize, HandoffError> {
+        let mut left = 0;
+        let kinds: Vec<Kind> = self.claims().iter().map(|claim| claim.kind).collect();
+        for kind in kinds {
+            let Kind::Grant { reference, .. } = kind else {
+                continue;
+            };
+            if grants.try_end(m, reference)? == End::Ended {
+                self.strike(kind);
+            } else {
+                left += 1;
+            }
+        }
+        Ok(left)
+    }
+
     /// The claims that will stand in the way of a hand-off for certain: what
     /// nothing gives up, and grants that a backend has mapped right now (a
     /// device's go with the device, and are not looked at here). Makes no
@@ -59,14 +102,15 @@ impl Ledger {
         &self,
         m: &M,
         grants: Option<Grants>,
-        soft_reset: bool,
+        hopes: Hopes,
     ) -> Result<Vec<String>, HandoffError> {
         let mut found = Vec::new();
         for claim in self.claims() {
-            if soft_reset && claim.kind.soft_reset_undoes() {
+            if hopes.soft_reset && claim.kind.soft_reset_undoes() {
                 continue;
             }
             let blocks = match claim.kind {
+                Kind::Grant { reference, .. } if hopes.grant(reference) => false,
                 Kind::Grant { reference, .. } => match grants {
                     Some(grants) => grants.flags(m, reference)? & (GTF_READING | GTF_WRITING) != 0,
                     None => true,
