@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::bench_model;
+use super::{bench_handoff, bench_model};
 use crate::host::tools;
 use crate::lab::artefacts::{Flavour, Kernel, Xen};
 use crate::lab::build::{self, Variant};
@@ -132,7 +132,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         }
     }
     drop(dom0);
-    show(args, image.size, &rows, &model)
+    let handoff = bench_handoff::measure(args.xen)?;
+    show(args, image.size, &rows, &model, &handoff)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for a table")]
@@ -140,10 +141,17 @@ fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-fn show(args: &BenchArgs, image: u64, rows: &[Row], model: &bench_model::Figures) -> Result<()> {
+fn show(
+    args: &BenchArgs,
+    image: u64,
+    rows: &[Row],
+    model: &bench_model::Figures,
+    handoff: &bench_handoff::Figures,
+) -> Result<()> {
     if args.json {
         let document = serde_json::json!({
             "xen": args.xen.version(), "image_bytes": image, "runs": rows, "model": model,
+            "handoff": handoff,
         });
         println!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(());
@@ -194,6 +202,7 @@ fn show(args: &BenchArgs, image: u64, rows: &[Row], model: &bench_model::Figures
         );
     }
     bench_model::show(model);
+    bench_handoff::show(handoff);
     println!("\nBeside the same kernel started by xl itself, in the same run of the same dom0:");
     println!(
         "{:<5} {:>9} {:>12} {:>12} {:>7} {:>12} {:>12} {:>7}",

@@ -1,7 +1,8 @@
 //! The commands, one file each.
 
 pub(crate) mod bench;
-pub(crate) mod bench_model;
+pub(crate) mod bench_handoff;
+mod bench_model;
 pub(crate) mod bundle;
 pub(crate) mod demo;
 pub(crate) mod differential;

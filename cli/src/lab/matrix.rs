@@ -1,5 +1,6 @@
 //! The runs on a real Xen that show Kexen to work, as data.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use kexen_image::Compression;
@@ -118,7 +119,7 @@ pub(crate) struct Case {
     /// Which boot image.
     pub(crate) image: Variant,
     /// What the toolstack's command line tells Kexen.
-    pub(crate) options: &'static str,
+    pub(crate) options: Cow<'static, str>,
     /// MiB.
     pub(crate) memory: u64,
     /// Virtual processors.
@@ -159,7 +160,7 @@ impl Case {
             module: Module::Good,
             start: Start::Kexen,
             image: Variant::Normal,
-            options: "",
+            options: Cow::Borrowed(""),
             memory: 256,
             vcpus: 1,
             devices: &[],
@@ -258,7 +259,7 @@ fn chains() -> Vec<Case> {
         .map(|mode| {
             let mut case = Case::new(Xen::V4_17, mode, format!("chain-of-{CHAIN}"));
             case.module = Module::Chain;
-            case.options = "kexen.chain=20 kexen.verify-memory kexen.stats";
+            case.options = Cow::Borrowed("kexen.chain=20 kexen.verify-memory kexen.stats");
             case.expect = Expect::Chain(CHAIN);
             case
         })
@@ -275,7 +276,7 @@ fn bad_input() -> Vec<Case> {
     let mut add = |mode, name: &str, module, options, expect| {
         let mut case = Case::new(Xen::V4_17, mode, format!("bad-{name}"));
         case.module = module;
-        case.options = options;
+        case.options = Cow::Borrowed(options);
         case.expect = expect;
         if let NoNotes | LargeKernel = module {
             case.linux = Linux::Elf;
@@ -413,7 +414,7 @@ fn omissions() -> Vec<Case> {
     .map(|(name, options, expect)| {
         let mut case = Case::new(Xen::V4_17, Mode::Pv, format!("omit-{name}"));
         case.image = Variant::Omission;
-        case.options = options;
+        case.options = Cow::Borrowed(options);
         case.expect = expect;
         case
     })
@@ -428,7 +429,7 @@ fn probes() -> Vec<Case> {
             for probe in [Probe::Abandon, Probe::AbandonOmit] {
                 let mut case = Case::new(xen, mode, format!("probe-{}", probe.name()));
                 case.image = Variant::Probe;
-                case.options = probe.options();
+                case.options = Cow::Borrowed(probe.options());
                 case.expect = Expect::Probe(probe);
                 cases.push(case);
             }
@@ -463,7 +464,7 @@ fn busy() -> Vec<Case> {
         ] {
             let mut case = busy_case(xen, mode, format!("crash-{name}"));
             case.vcpus = vcpus;
-            case.options = options;
+            case.options = Cow::Borrowed(options);
             case.memory = 512;
             case.asked = "lab.vmcore lab.marker=crash=on nr_cpus=1 reset_devices";
             case.expect = Expect::Vmcore;
@@ -481,7 +482,7 @@ fn busy_alone() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |xen, mode, name: &str, options, expect| {
         let mut case = busy_case(xen, mode, name.to_owned());
-        case.options = options;
+        case.options = Cow::Borrowed(options);
         case.expect = expect;
         case.vcpus = 4;
         case.asked = "";
@@ -588,7 +589,7 @@ fn backends() -> Vec<Case> {
         ),
     ] {
         let mut case = busy_case(xen, Mode::Pvh, name.to_owned());
-        case.options = options;
+        case.options = Cow::Borrowed(options);
         case.vcpus = 2;
         case.backend = Some(backend);
         case.expect = expect;
@@ -596,6 +597,32 @@ fn backends() -> Vec<Case> {
         cases.push(case);
     }
     cases
+}
+
+/// Hand-offs of the busy guest to itself, to measure their phases.
+pub(crate) fn measured(xen: Xen, vcpus: u32, grants: u32, ports: u32, hops: u32) -> Case {
+    let name = format!("measured-{vcpus}-{grants}-{ports}");
+    let mut case = busy_case(xen, Mode::Pvh, name);
+    case.options = Cow::Owned(format!(
+        "busy.hold=all busy.work=50 busy.hops={hops} busy.grants={grants} busy.ports={ports}"
+    ));
+    case.vcpus = vcpus;
+    case.asked = "";
+    case.expect = Expect::Hops(hops);
+    case
+}
+
+/// An HVM guest to Linux by Kexen, and from Linux to Linux by the usual tools.
+pub(crate) fn measured_hvm(xen: Xen) -> (Case, Case) {
+    let mut kexen = busy_case(xen, Mode::Hvm, "measured-kexen".to_owned());
+    kexen.asked = "";
+    let mut linux = Case::new(xen, Mode::Hvm, "measured-soft-reset");
+    linux.linux = Linux::Debian(Flavour::Generic);
+    linux.start = Start::Toolstack;
+    linux.asked = "lab.kexec";
+    linux.memory = 384;
+    linux.expect = Expect::Reset;
+    (kexen, linux)
 }
 
 type Refusal = (
@@ -724,11 +751,11 @@ fn busy_case(xen: Xen, mode: Mode, name: String) -> Case {
     let mut case = Case::new(xen, mode, name);
     case.image = Variant::Busy;
     case.module = Module::Chain;
-    case.options = match mode {
+    case.options = Cow::Borrowed(match mode {
         // A PV guest does not choose where shared info is.
         Mode::Pv => "busy.hold=all",
         _ => "busy.hold=all busy.moves=100",
-    };
+    });
     if mode == Mode::Hvm {
         case.linux = Linux::Debian(Flavour::Generic);
         case.devices = Device::ALL;

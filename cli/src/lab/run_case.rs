@@ -115,7 +115,7 @@ impl Bench {
             mode: case.mode,
             kernel: self.image(case.image)?.stripped,
             module: None,
-            cmdline: case.options.to_owned(),
+            cmdline: case.options.clone().into_owned(),
             memory: case.memory,
             vcpus: case.vcpus,
             disks: false,
@@ -175,7 +175,7 @@ impl Bench {
                 &cmdline,
                 case.memory,
             )?;
-            let mut options = case.options.to_owned();
+            let mut options = case.options.clone().into_owned();
             if let Expect::Userspace | Expect::Chain(_) = case.expect {
                 // Nobody is at the prompt: an error ends the run.
                 options.push_str(" kexen.on-error=crash");

@@ -2,10 +2,10 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use kexen_abi::grant_table::GTF_WRITING;
+use kexen_abi::{grant_table::GTF_WRITING, shared_info::VCPU_TIME, vcpu::VcpuTimeInfo};
 use kexen_guest::{
-    Extents, Machine, events, grants::Grants, hypercall::sched_yield, references::References,
-    shared_info::Leave,
+    Extents, Machine, clock, events, grants::Grants, hypercall::sched_yield,
+    references::References, shared_info::Leave,
 };
 use kexen_handoff::{
     Ledger,
@@ -88,6 +88,35 @@ impl Busy {
         let home = go(other, leave).map_err(text)?;
         go(home, Leave::Nothing).map_err(text)?;
         Ok(())
+    }
+
+    /// The phases of the hand-off that led here, in nanoseconds: to stage, to
+    /// quiesce, to release, to jump, and from the last instruction there to
+    /// the first here.
+    pub(crate) fn phases(&self, times: &str, entered: u64) -> Result<String, String> {
+        let m = self.m;
+        let relax = || sched_yield(m).is_ok();
+        let look = |at| clock::time_info(m, at + VCPU_TIME);
+        let info = self.held.place.read(m, 0, &relax, look);
+        let info = info
+            .map_err(|error| format!("{error}"))?
+            .map_err(|error| format!("{error}"))?;
+        let scale = VcpuTimeInfo {
+            tsc_timestamp: 0,
+            system_time: 0,
+            ..info
+        };
+        let mut ends: Vec<u64> = times.split(',').map_while(|n| n.parse().ok()).collect();
+        ends.push(entered);
+        let names = ["stage", "quiesce", "release", "jump", "entry"];
+        let phases = names.iter().zip(ends.windows(2)).map(|(name, pair)| {
+            let [from, to] = pair else {
+                return String::new();
+            };
+            let ns = clock::nanoseconds(&scale, to.saturating_sub(*from));
+            format!("{name}_ns={ns}")
+        });
+        Ok(phases.collect::<Vec<_>>().join(" "))
     }
 
     /// Waits until a backend has all granted pages mapped, for writing.

@@ -25,7 +25,7 @@ use crate::{
     work::{self, MOST, PLACE},
 };
 
-/// Pages that are granted, and ballooned out.
+/// Pages that are ballooned out.
 const PAGES: u64 = 16;
 /// The callback vector.
 const VECTOR: u8 = 0xf3;
@@ -123,12 +123,11 @@ pub(crate) fn all<G: Ground>(guest: &mut G, options: &Options) -> Result<Held, S
         }
     }
     if options.holds("ports") {
-        let port = events::alloc_unbound(m, 0).map_err(text)?;
-        enter(
-            guest.ledger(),
-            Kind::EventChannel { port },
-            Holder::Domain(0),
-        );
+        for _ in 0..options.ports {
+            let port = events::alloc_unbound(m, 0).map_err(text)?;
+            let kind = Kind::EventChannel { port };
+            enter(guest.ledger(), kind, Holder::Domain(0));
+        }
     }
     if options.holds("device") {
         disks(guest, &mut held)?;
@@ -142,7 +141,11 @@ fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, Str
     let m = guest.machine();
     let table = guest.grants()?;
     let mut references = References::new(table);
-    let count = if options.holds("grants") { PAGES } else { 0 };
+    let count = if options.holds("grants") {
+        options.grants
+    } else {
+        0
+    };
     let pages = guest.take(count)?;
     let first = pages.first().map_or(0, |page| page.number);
     for page in pages {

@@ -162,9 +162,6 @@ fn attempt<G: Ground>(
     let m = guest.machine();
     let text = |error: &dyn core::fmt::Display| format!("{error}");
     say(m, report, "started", guest.kind());
-    if let Some(times) = &options.times {
-        say(m, report, "times", format!("{times},{entered}"));
-    }
     // The firmware of an HVM guest leaves things too.
     if !m.is_pv() && options.times.is_some() {
         let left = leftovers::find(m);
@@ -188,6 +185,9 @@ fn attempt<G: Ground>(
         leftovers::steady(m, guest.free())?;
     }
     let mut busy = Busy::new(guest, report, options)?;
+    if let Some(times) = &options.times {
+        say(m, report, "phases", busy.phases(times, entered)?);
+    }
     say(m, report, "vcpus", busy.vcpus());
     for claim in guest.ledger().claims() {
         report.raw(m, &format!("kexen-busy: claim {claim}\n"));

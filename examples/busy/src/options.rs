@@ -11,6 +11,7 @@
 //! | `busy.backend` | waits until a backend has the granted pages mapped |
 //! | `busy.patience=MS` | how long backends may take to let grants go |
 //! | `busy.abandon` | abandons pages whose grants stay mapped |
+//! | `busy.grants=N`, `busy.ports=N` | how many of these, beside what it needs |
 //! | `busy.soft-reset` | has the toolstack undo what nothing else can (HVM) |
 //! | `busy.crash=VCPU` | crashes on that vCPU, with a capture kernel prepared |
 //! | `busy.stop=WHAT` | what to do when it is blocked: `poweroff`, `crash` |
@@ -53,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) backend: bool,
     pub(crate) abandon: bool,
     pub(crate) patience_ms: u64,
+    pub(crate) grants: u64,
+    pub(crate) ports: u64,
     /// The vCPU to crash on, instead of a hand-off.
     pub(crate) crash: Option<u32>,
     /// Times of the hand-off that led here, as text.
@@ -87,6 +90,8 @@ impl Options {
             backend: false,
             abandon: false,
             patience_ms: 0,
+            grants: 16,
+            ports: 1,
             crash: None,
             times: None,
             marker: None,
@@ -118,6 +123,8 @@ impl Options {
                 "entry" => options.entry = Some(value.to_string()),
                 "backend" => options.backend = true,
                 "abandon" => options.abandon = true,
+                "grants" => options.grants = number()?.min(400),
+                "ports" => options.ports = number()?.min(1000),
                 "patience" => options.patience_ms = number()?,
                 "soft-reset" => options.soft_reset = true,
                 "crash" => options.crash = u32::try_from(number()?).ok(),
