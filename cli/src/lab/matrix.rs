@@ -485,7 +485,11 @@ fn busy_alone() -> Vec<Case> {
         case.options = Cow::Borrowed(options);
         case.expect = expect;
         case.vcpus = 4;
-        case.asked = "";
+        case.asked = match name {
+            "forgot-pirqs" => "lab.emulated xen_emul_unplug=unnecessary",
+            "forgot-shared-info" => "lab.memory",
+            _ => "",
+        };
         if name == "example" {
             case.image = Variant::Example;
             case.module = Module::Good;
@@ -518,6 +522,18 @@ fn busy_alone() -> Vec<Case> {
     );
     for (xen, mode) in [(V4_17, Mode::Pv), (V4_20, Pvh), (V4_20, Hvm)] {
         add(xen, mode, "example", "", Expect::Userspace);
+    }
+    for xen in Xen::ALL {
+        add(
+            xen,
+            Hvm,
+            "soft-reset",
+            "busy.hold=all,vcpu-info busy.soft-reset",
+            Expect::Userspace,
+        );
+    }
+    for (mode, name, options, expect) in FORGOTTEN_BEFORE_LINUX {
+        add(V4_17, mode, name, options, expect);
     }
     for (xen, mode, name, options, texts) in BLOCKERS {
         add(xen, mode, name, options, Expect::Refuses(texts));
@@ -688,6 +704,38 @@ const BLOCKERS: [Refusal; 5] = [
             "Xen writes vcpu_info of vCPU 0",
             "soft reset",
         ],
+    ),
+];
+
+/// What Linux makes of it when one part is left out.
+const FORGOTTEN_BEFORE_LINUX: [(Mode, &str, &str, Expect); 4] = [
+    (
+        // A PV Linux does not reset a frontend that it finds connected.
+        Mode::Pv,
+        "forgot-devices",
+        "busy.hold=all busy.omit=device",
+        Expect::Fails(&["disk-read"]),
+    ),
+    (
+        // The other vCPUs run on in memory that becomes Linux's.
+        Mode::Pvh,
+        "forgot-vcpus",
+        "busy.hold=all busy.omit=park,init",
+        Expect::Lost(&["kexen-busy: exec="]),
+    ),
+    (
+        // The devices' interrupts go where nobody looks.
+        Mode::Hvm,
+        "forgot-pirqs",
+        "busy.hold=all busy.omit=pirqs",
+        Expect::Fails(&["irq-e1000"]),
+    ),
+    (
+        // Linux's memory has Xen's page in it, and then a hole.
+        Mode::Hvm,
+        "forgot-shared-info",
+        "busy.hold=all busy.omit=shared-info",
+        Expect::Lost(&["kexen-busy: exec="]),
     ),
 ];
 
