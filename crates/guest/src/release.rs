@@ -7,7 +7,10 @@
 
 use kexen_abi::DOMID_SELF;
 use kexen_abi::event_channel::{EVTCHNOP_CLOSE, EvtchnPort};
-use kexen_abi::grant_table::{GNTTABOP_UNMAP_GRANT_REF, GnttabUnmapGrantRef};
+use kexen_abi::grant_table::{
+    GNTMAP_HOST_MAP, GNTTABOP_MAP_GRANT_REF, GNTTABOP_UNMAP_GRANT_REF, GnttabMapGrantRef,
+    GnttabUnmapGrantRef,
+};
 use kexen_abi::hypercall::Hypercall;
 use kexen_abi::mmu::{MMUEXT_NEW_USER_BASEPTR, MMUEXT_SET_LDT, MMUEXT_UNPIN_TABLE, MmuExtOp};
 use kexen_abi::physdev::{PHYSDEVOP_UNMAP_PIRQ, PhysdevUnmapPirq};
@@ -15,7 +18,7 @@ use kexen_abi::vcpu::{
     VCPUOP_DOWN, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, VCPUOP_REGISTER_RUNSTATE_PHYS_AREA,
     VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA, VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA,
 };
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::hypercall::{HypercallError, check, mmuext_op};
 use crate::machine::{Arg, Machine};
@@ -90,6 +93,33 @@ pub fn vcpu_down<M: Machine + ?Sized>(m: &M, vcpu: u32) -> Result<(), HypercallE
     let mut args = [Arg::Value(VCPUOP_DOWN), Arg::Value(u64::from(vcpu))];
     let result = m.hypercall(Hypercall::VCPU_OP, &mut args);
     check(Hypercall::VCPU_OP, "down", result).map(drop)
+}
+
+/// Maps another domain's grant at `host_addr` (a page number's address in a
+/// translated guest), writable: the handle. The opposite is [`unmap_grant`].
+pub fn map_grant<M: Machine + ?Sized>(
+    m: &M,
+    domid: u16,
+    reference: u32,
+    host_addr: u64,
+) -> Result<Result<u32, i16>, HypercallError> {
+    let mut arg = GnttabMapGrantRef::new_zeroed();
+    arg.host_addr = host_addr;
+    arg.flags = GNTMAP_HOST_MAP;
+    arg.gref = reference;
+    arg.dom = domid;
+    let mut args = [
+        Arg::Value(GNTTABOP_MAP_GRANT_REF),
+        Arg::InOut(arg.as_mut_bytes()),
+        Arg::Value(1),
+    ];
+    let result = m.hypercall(Hypercall::GRANT_TABLE_OP, &mut args);
+    check(Hypercall::GRANT_TABLE_OP, "map_grant_ref", result)?;
+    Ok(if arg.status == 0 {
+        Ok(arg.handle)
+    } else {
+        Err(arg.status)
+    })
 }
 
 /// Ends a mapping of another domain's grant (`unmap_grant_ref`).

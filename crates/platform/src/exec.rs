@@ -2,6 +2,7 @@
 //!
 //! Order of steps:
 //! 1. [`check`]: what will stand in the way for certain. Nothing is changed.
+//!    Ballooned pages get their memory back, or are left out of the memory map.
 //! 2. The next kernel is loaded and staged ([`Guest::hand_off`]); a second
 //!    look at the ledger finds what came up meanwhile.
 //! 3. Quiesce: [`Swing::quiesce`] stops what the kernel does, so that it can
@@ -108,6 +109,12 @@ pub struct Times {
 /// before loading a kernel: nothing is changed by it.
 pub fn check<G: Guest>(guest: &mut G, swing: &dyn Swing) -> Result<(), HandoffError> {
     let m = guest.machine();
+    if let Some((ram, own)) = guest.on_demand() {
+        return Err(HandoffError::Blocked(Vec::from([format!(
+            "Xen populates this guest on demand: {own} of {ram} pages were its own at the \
+             start (balloon down first, or start it with maxmem = memory)"
+        )])));
+    }
     let found = guest
         .ledger()
         .blockers_now(m, swing.grants(), hopes(swing))?;
@@ -139,6 +146,7 @@ pub fn exec<G: Guest>(
         ..Times::default()
     };
     check(guest, swing)?;
+    fill_holes(guest, swing);
     let mut line = 0;
     let cell = RefCell::new((&mut *swing, &mut times, &mut line));
     guest.hand_off(
@@ -162,6 +170,30 @@ pub fn exec<G: Guest>(
             swing.at_jump(m, times, **line);
         },
     )
+}
+
+/// Gives ballooned pages their memory back, while the next kernel's memory map
+/// can still be changed: where Xen has none, the page is left out of it.
+fn fill_holes<G: Guest>(guest: &mut G, swing: &dyn Swing) {
+    let m = guest.machine();
+    let kinds: Vec<Kind> = guest.ledger().claims().iter().map(|c| c.kind).collect();
+    for kind in kinds {
+        let Kind::Hole { page: number } = kind else {
+            continue;
+        };
+        if swing.omit(kind) {
+            continue;
+        }
+        let page = Page {
+            number,
+            address: guest.address(number),
+        };
+        let mut memory = guest.memory_to_abandon();
+        let filled = abandon::refill(m, &mut memory, page, machine::scratch()).is_ok();
+        if filled || guest.leave_out(number) {
+            guest.ledger().strike(kind);
+        }
+    }
 }
 
 /// Quiesce and release.
@@ -253,6 +285,8 @@ fn grants<G: Guest>(
     if held(ledger).is_empty() {
         return Ok(());
     }
+    // What this kernel maps of its own grants is in its own way.
+    ledger.unmap_foreign(m, &|kind| swing.omit(kind))?;
     let until = now(m)?.saturating_add(swing.patience());
     while ledger.end_grants(m, table)? > 0 && now(m)? < until {
         hypercall::sched_yield(m)?;

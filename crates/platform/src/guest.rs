@@ -184,6 +184,17 @@ pub trait Guest: Sized {
     /// Starts a further vCPU in `main`. A PV vCPU that was started can never
     /// be given back: it is a blocker from then on.
     fn start_vcpu(&mut self, vcpu: u32, main: fn(&'static Xen, u32) -> !) -> Result<(), String>;
+    /// Takes a page, which Xen gives no memory for, out of the memory that the
+    /// next kernel is told of. Whether that can be done: not in PV guests.
+    fn leave_out(&mut self, page: u64) -> bool {
+        let _ = page;
+        false
+    }
+    /// Pages of RAM by the memory map, and those that are the guest's, if that
+    /// was fewer at the start: a guest that is populated on demand.
+    fn on_demand(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// The claims on it.
     fn ledger(&mut self) -> &mut Ledger;
     /// Claims that the jump itself gives up.

@@ -41,6 +41,8 @@ pub struct PvhGuest {
     ledger: Ledger,
     /// Whether it is a full HVM guest, with firmware and emulated devices.
     hvm: bool,
+    /// Pages of RAM, and those that are the guest's, if that is fewer.
+    on_demand: Option<(u64, u64)>,
 }
 
 /// The boot module: where it is, and its bytes.
@@ -83,6 +85,10 @@ impl PvhGuest {
                 reserved: 0,
             });
         }
+        let ram = start.ram().count();
+        let own = hypercall::current_reservation(m)?;
+        // A dom0's memory map is the machine's.
+        let on_demand = (own < ram && !start.is_dom0()).then_some((ram, own));
         let mut free = start.ram();
         // The firmware's, in an HVM guest.
         free.remove(Extent::new(0, if hvm { 256 } else { 1 }));
@@ -122,6 +128,7 @@ impl PvhGuest {
             console,
             ledger: Ledger::new(),
             hvm,
+            on_demand,
         };
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
@@ -270,6 +277,14 @@ impl Guest for PvhGuest {
 
     fn by_boot_params(&self) -> bool {
         self.hvm
+    }
+
+    fn leave_out(&mut self, page: u64) -> bool {
+        self.start.leave_out(page)
+    }
+
+    fn on_demand(&self) -> Option<(u64, u64)> {
+        self.on_demand
     }
 
     fn start_vcpu(&mut self, vcpu: u32, main: fn(&'static Xen, u32) -> !) -> Result<(), String> {

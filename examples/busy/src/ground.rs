@@ -42,6 +42,9 @@ pub(crate) trait Ground: Guest {
     /// translated guests the last one, whose references no other kernel needs
     /// soon.
     fn grants(&mut self) -> Result<Grants, String>;
+    /// An address where another domain's page can be mapped, in a translated
+    /// guest.
+    fn foreign(&self) -> Result<Option<u64>, String>;
     /// Address of the store's ring, and its port.
     fn store(&self) -> Result<(u64, u32), String>;
     /// Whether it is an HVM guest.
@@ -97,6 +100,10 @@ impl Ground for PvhGuest {
         Ok(Grants::frame(gfn * PAGE_SIZE, LAST_FRAME))
     }
 
+    fn foreign(&self) -> Result<Option<u64>, String> {
+        Ok(Some((room(self)? + 3) * PAGE_SIZE))
+    }
+
     fn store(&self) -> Result<(u64, u32), String> {
         let m = self.machine();
         let page = hypercall::hvm_param(m, "store page", HVM_PARAM_STORE_PFN).map_err(text)?;
@@ -150,6 +157,10 @@ impl Ground for PvGuest {
 
     fn grants(&mut self) -> Result<Grants, String> {
         self.grant_table().map(Grants::new)
+    }
+
+    fn foreign(&self) -> Result<Option<u64>, String> {
+        Ok(None)
     }
 
     fn store(&self) -> Result<(u64, u32), String> {

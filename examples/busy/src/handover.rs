@@ -145,7 +145,10 @@ impl Busy {
 
     /// The references that are granted: the first, and how many.
     pub(crate) fn granted(claims: &[Claim]) -> Option<(u32, usize)> {
-        let references = claims.iter().filter_map(|claim| match claim.kind {
+        let to_dom0 = claims
+            .iter()
+            .filter(|claim| claim.holder == Holder::Domain(0));
+        let references = to_dom0.filter_map(|claim| match claim.kind {
             Kind::Grant { reference, .. } => Some(reference),
             _ => None,
         });
@@ -269,6 +272,7 @@ impl Swing for Busy {
             Kind::Callback { .. } => "callback",
             Kind::Pirq { .. } => "pirqs",
             Kind::Device { .. } => "device",
+            Kind::ForeignMapping { .. } => "foreign",
             _ => return false,
         };
         self.options.omits(name)

@@ -7,7 +7,7 @@ use kexen_abi::PAGE_SIZE;
 use kexen_guest::{
     Machine, abandon, events, pirqs,
     references::{Access, References},
-    release::Area,
+    release::{self, Area},
     shared_info::Place,
     vcpus,
 };
@@ -141,6 +141,9 @@ fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, Str
     let m = guest.machine();
     let table = guest.grants()?;
     let mut references = References::new(table);
+    if options.holds("foreign") {
+        foreign(guest, &mut references)?;
+    }
     let count = if options.holds("grants") {
         options.grants
     } else {
@@ -152,7 +155,7 @@ fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, Str
         let reference = references
             .grant(m, 0, page.frame, Access::Write)
             .map_err(text)?;
-        if page.number == first && reference != table.references().start {
+        if page.number == first && reference > table.references().start + 1 {
             return Err(format!(
                 "{} entries of the grant table are another kernel's",
                 reference - table.references().start
@@ -165,6 +168,39 @@ fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, Str
         enter(guest.ledger(), kind, Holder::Domain(0));
     }
     Ok(references)
+}
+
+/// A mapping of a granted page: this guest's own, as there is no other domain
+/// that grants it any. Its page number is a hole from then on (`p2m_add_page`).
+fn foreign<G: Ground>(guest: &mut G, references: &mut References) -> Result<(), String> {
+    let m = guest.machine();
+    let (Some(address), Some(own)) = (guest.foreign()?, platform::domid()) else {
+        return Ok(());
+    };
+    let page = guest.take(1)?[0];
+    let reference = references
+        .grant(m, own, page.frame, Access::Write)
+        .map_err(text)?;
+    if reference != references.grants().references().start {
+        return Err(String::from(
+            "an entry of the grant table is another kernel's",
+        ));
+    }
+    let handle = release::map_grant(m, own, reference, address)
+        .map_err(text)?
+        .map_err(|status| format!("mapping a grant: status {status}"))?;
+    for kind in [
+        Kind::ForeignMapping { address, handle },
+        Kind::Grant {
+            reference,
+            page: page.number,
+        },
+        Kind::Hole { page: page.number },
+    ] {
+        enter(guest.ledger(), kind, Holder::Domain(own));
+    }
+    m.write64(address, 0x5a5a).map_err(text)?;
+    Ok(())
 }
 
 /// Connects the block devices.

@@ -204,6 +204,31 @@ impl Start {
         ram
     }
 
+    /// Takes a page out of the memory map that the next kernel sees: it is no
+    /// RAM any more. Whether it was.
+    pub fn leave_out(&mut self, page: u64) -> bool {
+        let (from, to) = (page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
+        let found = self.memmap.iter().position(|entry| {
+            let end = entry.addr.saturating_add(entry.size);
+            entry.kind == MEMMAP_TYPE_RAM && entry.addr <= from && to <= end
+        });
+        let Some(n) = found else {
+            return false;
+        };
+        let whole = self.memmap.remove(n);
+        let end = whole.addr + whole.size;
+        let parts = [(whole.addr, from), (to, end)];
+        for (n, (from, to)) in (n..).zip(parts.into_iter().filter(|(from, to)| from < to)) {
+            let part = HvmMemmapEntry {
+                addr: from,
+                size: to - from,
+                ..whole
+            };
+            self.memmap.insert(n, part);
+        }
+        true
+    }
+
     /// The pages that the structure and what it points to are in, without
     /// the modules.
     #[must_use]
@@ -240,5 +265,36 @@ impl Start {
             .filter(|end| *end < (1 << 20) - 16)
             .max()
             .unwrap_or(1 << 19)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_can_be_left_out_of_the_map() {
+        let entry = |addr, size, kind| HvmMemmapEntry {
+            addr,
+            size,
+            kind,
+            reserved: 0,
+        };
+        let map = Vec::from([entry(0, 0x4000, 1), entry(0x4000, 0x1000, 2)]);
+        let mut info = HvmStartInfo::new_zeroed();
+        info.magic = START_MAGIC;
+        let mut start = Start::assembled(info, 0, Vec::new(), map, String::new());
+        assert!(start.leave_out(1));
+        let ram = |start: &Start| -> Vec<(u64, u64)> {
+            let ram = start.memmap.iter().filter(|entry| entry.kind == 1);
+            ram.map(|entry| (entry.addr, entry.size)).collect()
+        };
+        assert_eq!(ram(&start), [(0, 0x1000), (0x2000, 0x2000)]);
+        assert!(start.leave_out(0));
+        assert_eq!(ram(&start), [(0x2000, 0x2000)]);
+        // It is none, or was none.
+        assert!(!start.leave_out(0));
+        assert!(!start.leave_out(4));
+        assert_eq!(start.memmap.len(), 2);
     }
 }

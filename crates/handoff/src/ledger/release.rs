@@ -94,6 +94,24 @@ impl Ledger {
         Ok(left)
     }
 
+    /// Ends this guest's mappings of others' grants.
+    pub fn unmap_foreign<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        omit: &dyn Fn(Kind) -> bool,
+    ) -> Result<(), HandoffError> {
+        let kinds: Vec<Kind> = self.claims().iter().map(|claim| claim.kind).collect();
+        for kind in kinds {
+            if let Kind::ForeignMapping { address, handle } = kind
+                && !omit(kind)
+                && unmap_grant(m, address, handle)? == 0
+            {
+                self.strike(kind);
+            }
+        }
+        Ok(())
+    }
+
     /// The claims that will stand in the way of a hand-off for certain: what
     /// nothing gives up, and grants that a backend has mapped right now (a
     /// device's go with the device, and are not looked at here). Makes no

@@ -110,6 +110,19 @@ pub fn apic_id() -> u32 {
     x86_64::__cpuid(1).ebx >> 24
 }
 
+/// This domain's number, where Xen tells a translated guest
+/// (`XEN_HVM_CPUID_DOMID_PRESENT` of `public/arch-x86/cpuid.h`).
+pub fn domid() -> Option<u16> {
+    const PRESENT: u32 = 1 << 4;
+    let base = (0x4000_0000..0x4001_0000_u32)
+        .step_by(0x100)
+        .find(|leaf| x86_64::__cpuid(*leaf).ebx == 0x566e_6558)?;
+    let leaf = x86_64::__cpuid(base + 4);
+    (leaf.eax & PRESENT != 0)
+        .then(|| u16::try_from(leaf.ecx).ok())
+        .flatten()
+}
+
 /// The time stamp counter.
 #[must_use]
 pub fn tsc() -> u64 {
