@@ -112,6 +112,7 @@ pub fn apic_id() -> u32 {
 
 /// This domain's number, where Xen tells a translated guest
 /// (`XEN_HVM_CPUID_DOMID_PRESENT` of `public/arch-x86/cpuid.h`).
+#[must_use]
 pub fn domid() -> Option<u16> {
     const PRESENT: u32 = 1 << 4;
     let base = (0x4000_0000..0x4001_0000_u32)
