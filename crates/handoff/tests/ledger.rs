@@ -5,7 +5,7 @@ use kexen_abi::PAGE_SIZE;
 use kexen_abi::event_channel::{
     EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_PIRQ, EVTCHNOP_INIT_CONTROL, EvtchnInitControl,
 };
-use kexen_abi::grant_table::GnttabMapGrantRef;
+use kexen_abi::grant_table::{GTF_WRITING, GnttabMapGrantRef};
 use kexen_abi::hvm::HvmParam;
 use kexen_abi::hypercall::Hypercall;
 use kexen_abi::mmu::{MMUEXT_NEW_USER_BASEPTR, MMUEXT_PIN_L1_TABLE, MMUEXT_SET_LDT, MmuExtOp};
@@ -19,7 +19,7 @@ use kexen_abi::vcpu::{
 use kexen_guest::grants::Grants;
 use kexen_guest::{Arg, Machine, hypercall, pv};
 use kexen_handoff::Ledger;
-use kexen_handoff::ledger::{Claim, Holder, Kind, Tools};
+use kexen_handoff::ledger::{Claim, Holder, Hopes, Kind, Tools};
 use kexen_model::check::{NewKernel, Violation};
 use kexen_model::{Build, Guest, Kind as Type, Mapping, PvImage, Vcpu, Xen};
 use zerocopy::{FromZeros, IntoBytes};
@@ -483,4 +483,110 @@ fn every_kind_says_what_to_do_and_who_holds_it() {
             "Xen writes shared info, mapped at 0x1000 (to give it up: unmap it)",
         ]
     );
+}
+
+#[test]
+fn the_callback_of_an_hvm_guest_goes() {
+    let make = || {
+        let scene = Scene::translated(Type::Hvm);
+        scene.set_vector_callback();
+        scene.with(Kind::Callback { vector: 0xf3 }, Holder::Xen)
+    };
+    given_up_and_forgotten(&make, &[]);
+}
+
+#[test]
+fn the_grant_table_in_a_hole_goes() {
+    let scene = Scene::translated(Type::Pvh);
+    hypercall::map_grant_frame(&scene.m, 0, HOLE).unwrap();
+    let (mut scene, _) = scene.with(Kind::GrantTable { gfn: HOLE }, Holder::Xen);
+    assert_eq!(scene.m.read64(HOLE * PAGE_SIZE).unwrap(), 0);
+    assert_eq!(scene.hand_off(None), NOTHING);
+    // Nothing is there: all ones.
+    assert_eq!(scene.m.read64(HOLE * PAGE_SIZE).unwrap(), u64::MAX);
+}
+
+/// What stands in the way for certain, with these hopes.
+fn now(scene: &Scene, hopes: Hopes) -> usize {
+    let found = scene.ledger.blockers_now(&scene.m, scene.grants, hopes);
+    found.unwrap().len()
+}
+
+#[test]
+fn what_will_block_is_known_before_anything_is_done() {
+    let mut scene = Scene::translated(Type::Pvh);
+    for kind in [
+        Kind::VcpuInfo { vcpu: 0, page: 1 },
+        Kind::EventFifo { pages: 2 },
+        Kind::UpcallVector { vector: 3 },
+        Kind::Vcpu {
+            vcpu: 1,
+            by_init: false,
+        },
+    ] {
+        scene.ledger.enter(Claim::of(kind, Holder::Xen));
+    }
+    // What a hand-off gives up is in nobody's way.
+    for kind in [
+        Kind::EventChannel { port: 9 },
+        Kind::Hole { page: 7 },
+        Kind::Vcpu {
+            vcpu: 2,
+            by_init: true,
+        },
+    ] {
+        scene.ledger.enter(Claim::of(kind, Holder::Xen));
+    }
+    assert_eq!(now(&scene, Hopes::default()), 4);
+    // A soft reset undoes all of them but the vCPU's context.
+    let soft_reset = Hopes {
+        soft_reset: true,
+        ..Hopes::default()
+    };
+    assert_eq!(now(&scene, soft_reset), 1);
+    scene.ledger.strike_soft_reset();
+    assert_eq!(scene.ledger.claims().len(), 3);
+}
+
+#[test]
+fn a_grant_that_is_mapped_blocks_but_for_what_is_hoped_for() {
+    let wait = Hopes {
+        wait: true,
+        ..Hopes::default()
+    };
+    let abandon = Hopes {
+        abandon: true,
+        ..Hopes::default()
+    };
+    for (frame, abandoned) in [(0, false), (1, true)] {
+        let mut scene = Scene::translated(Type::Pvh);
+        hypercall::map_grant_frame(&scene.m, frame, HOLE).unwrap();
+        let number = u32::try_from(frame).unwrap();
+        let grants = Grants::frame(HOLE * PAGE_SIZE, number);
+        let reference = grants.references().start;
+        let page = u32::try_from(PAGE).unwrap();
+        assert!(grants.grant_access(&scene.m, reference, 1, page).unwrap());
+        scene.grants = Some(grants);
+        let kind = Kind::Grant {
+            reference,
+            page: PAGE,
+        };
+        scene.ledger.enter(Claim::of(kind, Holder::Domain(1)));
+        assert_eq!(now(&scene, Hopes::default()), 0);
+        // A backend maps it: the flag is Xen's to set.
+        let entry = HOLE * PAGE_SIZE + u64::from(reference % 512) * 8;
+        let word = scene.m.load32(entry).unwrap();
+        scene
+            .m
+            .store32(entry, word | u32::from(GTF_WRITING))
+            .unwrap();
+        assert_eq!(now(&scene, Hopes::default()), 1);
+        assert_eq!(now(&scene, wait), 0);
+        assert_eq!(now(&scene, abandon), usize::from(!abandoned));
+        let m = scene.m.clone();
+        assert_eq!(scene.ledger.end_grants(&m, grants).unwrap(), 1);
+        scene.m.store32(entry, word).unwrap();
+        assert_eq!(scene.ledger.end_grants(&m, grants).unwrap(), 0);
+        assert!(scene.ledger.claims().is_empty());
+    }
 }
