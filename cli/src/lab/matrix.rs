@@ -607,7 +607,7 @@ fn backends() -> Vec<Case> {
         (
             Xen::V4_17,
             "backend-forgotten",
-            "busy.hold=all busy.backend busy.omit=grants",
+            "busy.hold=all busy.backend busy.omit=grants,foreign",
             Backend::Keeps,
             Expect::Fails(&["memory does not keep"]),
         ),

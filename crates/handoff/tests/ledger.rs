@@ -508,7 +508,9 @@ fn the_grant_table_in_a_hole_goes() {
 
 /// What stands in the way for certain, with these hopes.
 fn now(scene: &Scene, hopes: Hopes) -> usize {
-    let found = scene.ledger.blockers_now(&scene.m, scene.grants, hopes);
+    let found = scene
+        .ledger
+        .blockers_now(&scene.m, scene.grants, hopes, &|_| false);
     found.unwrap().len()
 }
 

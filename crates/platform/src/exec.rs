@@ -117,7 +117,7 @@ pub fn check<G: Guest>(guest: &mut G, swing: &dyn Swing) -> Result<(), HandoffEr
     }
     let found = guest
         .ledger()
-        .blockers_now(m, swing.grants(), hopes(swing))?;
+        .blockers_now(m, swing.grants(), hopes(swing), &|kind| swing.omit(kind))?;
     if found.is_empty() {
         Ok(())
     } else {

@@ -121,13 +121,22 @@ impl Ledger {
         m: &M,
         grants: Option<Grants>,
         hopes: Hopes,
+        omit: &dyn Fn(Kind) -> bool,
     ) -> Result<Vec<String>, HandoffError> {
         let mut found = Vec::new();
+        // A grant to a domain whose pages are mapped here may be this guest's
+        // own, and mapped by itself: that goes with the mapping.
+        let ours = |holder| {
+            self.claims().iter().any(|claim| {
+                claim.holder == holder && matches!(claim.kind, Kind::ForeignMapping { .. })
+            })
+        };
         for claim in self.claims() {
-            if hopes.soft_reset && claim.kind.soft_reset_undoes() {
+            if omit(claim.kind) || hopes.soft_reset && claim.kind.soft_reset_undoes() {
                 continue;
             }
             let blocks = match claim.kind {
+                Kind::Grant { .. } if ours(claim.holder) => false,
                 Kind::Grant { reference, .. } if hopes.grant(reference) => false,
                 Kind::Grant { reference, .. } => match grants {
                     Some(grants) => grants.flags(m, reference)? & (GTF_READING | GTF_WRITING) != 0,
