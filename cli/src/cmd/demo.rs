@@ -107,7 +107,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let kexen = if args.direct {
         None
     } else {
-        Some(build::image(Variant::Normal)?.stripped)
+        Some(build::image(Variant::Normal)?)
     };
     let scratch = tempfile::tempdir()?;
     let mut dom0 = None;
@@ -142,7 +142,11 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             Some(kexen) => {
                 let module = scratch.path().join(format!("{}.module", mode.name()));
                 payload::write(&module, &kernel, Some(&initrd), &cmdline)?;
-                (kexen.clone(), module, ON_ERROR.to_owned())
+                let image = match mode {
+                    Mode::Hvm => &kexen.hvm,
+                    _ => &kexen.stripped,
+                };
+                (image.clone(), module, ON_ERROR.to_owned())
             }
         };
         let guest = Guest {
@@ -154,7 +158,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             memory: memory_of(mode, args.memory),
             vcpus: args.vcpus,
             disks,
-            plain: false,
+            plain: args.direct,
             devices: &[],
             asked: "",
             extra: String::new(),
