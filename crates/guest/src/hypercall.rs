@@ -355,6 +355,15 @@ pub fn feature<M: Machine + ?Sized>(m: &M, number: u32) -> Result<bool, Hypercal
     Ok(number < 32 && bits & (1 << number) != 0)
 }
 
+/// Gives the processor up until so many nanoseconds after this vCPU was last
+/// scheduled (`SCHEDOP_poll` without ports): other vCPUs run meanwhile, which
+/// a yield does not promise.
+pub fn nap<M: Machine + ?Sized>(m: &M, nanoseconds: u64) -> Result<(), HypercallError> {
+    let since = runstate(m)?.state_entry_time;
+    // Zero would be for ever.
+    poll_until(m, 0, 0, since.saturating_add(nanoseconds).max(1))
+}
+
 /// `XENMEM_add_to_physmap` of the shared info page at a gfn.
 pub fn map_shared_info<M: Machine + ?Sized>(m: &M, gfn: u64) -> Result<(), HypercallError> {
     let arg = memory::AddToPhysmap {

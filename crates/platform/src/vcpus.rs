@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kexen_abi::errno::Errno;
 use kexen_guest::{
     Fault, HypercallError, Machine,
-    hypercall::sched_yield,
+    hypercall::nap,
     vcpus::{self, Context64},
 };
 use spin::Once;
@@ -160,6 +160,11 @@ pub(crate) fn run(number: u32) -> ! {
     machine::halt()
 }
 
+/// Nanoseconds between two looks at another vCPU.
+const MOMENT: u64 = 100_000;
+/// Nanoseconds that a parked vCPU leaves its processor to others.
+const PARKED_FOR: u64 = 20_000_000;
+
 /// Ticks of patience: a few seconds on any processor.
 const PATIENCE: u64 = 20_000_000_000;
 
@@ -169,7 +174,7 @@ fn wait(m: &Xen, done: impl Fn() -> bool) -> bool {
         if m.tsc().wrapping_sub(start) > PATIENCE {
             return false;
         }
-        let _ = sched_yield(m);
+        let _ = nap(m, MOMENT);
     }
     true
 }
@@ -191,7 +196,8 @@ pub fn checkpoint(m: &Xen, number: u32) {
     };
     slot.state.swap(PARKED, Ordering::AcqRel);
     while asked_to_park() {
-        let _ = sched_yield(m);
+        // INIT ends this, or the hand-off that is not made.
+        let _ = nap(m, PARKED_FOR);
     }
     slot.state.swap(RUNS, Ordering::AcqRel);
 }

@@ -14,7 +14,7 @@ use kexen_abi::{
     hvm::{HVM_PARAM_CALLBACK_IRQ, HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_STORE_EVTCHN},
 };
 use kexen_guest::{Extent, Extents, Machine, events, hypercall, vcpus};
-use kexen_platform::{Xen, arch::machine};
+use kexen_platform::Xen;
 
 /// Ports that are looked at.
 const PORTS: u32 = 128;
@@ -124,8 +124,7 @@ const TURNS: u32 = 40;
 pub(crate) fn steady(m: &Xen, free: &Extents) -> Result<(), String> {
     let before = mark(m, OWN, free);
     for _ in 0..TURNS {
-        // No ports, and a time that is over: a short block.
-        let _ = hypercall::poll_until(m, machine::scratch(), 0, 1);
+        let _ = hypercall::nap(m, 0);
     }
     let after = count(m, OWN, free);
     if before == after {
