@@ -11,8 +11,9 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use kexen_abi::errno::Errno;
 use kexen_guest::{
-    Fault, HypercallError, Machine,
-    hypercall::nap,
+    Fault, HypercallError, Machine, events,
+    hypercall::{nap, poll_until, runstate},
+    release::close_port,
     vcpus::{self, Context64},
 };
 use spin::Once;
@@ -37,6 +38,12 @@ struct Slot {
     state: AtomicU32,
     apic_id: AtomicU32,
     main: Once<fn(&'static Xen, u32) -> !>,
+}
+
+impl Slot {
+    fn is(&self, state: u32) -> bool {
+        self.state.load(Ordering::Acquire) == state
+    }
 }
 
 static SLOTS: [Slot; MOST] = [const {
@@ -142,7 +149,7 @@ fn claim(number: u32, main: fn(&'static Xen, u32) -> !) -> Result<&'static Slot,
 
 fn come_up(m: &Xen, number: u32, slot: &Slot) -> Result<(), VcpuError> {
     vcpus::up(m, number)?;
-    wait(m, || slot.state.load(Ordering::Acquire) == RUNS)
+    wait(m, || slot.is(RUNS))
         .then_some(())
         .ok_or(VcpuError::Silent(number))
 }
@@ -154,29 +161,69 @@ pub(crate) fn run(number: u32) -> ! {
         && let Some(main) = slot.main.get()
     {
         slot.apic_id.store(vcpu::apic_id(), Ordering::Release);
-        slot.state.store(RUNS, Ordering::Release);
+        slot.state.swap(RUNS, Ordering::AcqRel);
+        ring(m);
         main(m, number)
     }
     machine::halt()
 }
 
-/// Nanoseconds between two looks at another vCPU.
-const MOMENT: u64 = 100_000;
 /// Nanoseconds that a parked vCPU leaves its processor to others.
 const PARKED_FOR: u64 = 20_000_000;
 
 /// Ticks of patience: a few seconds on any processor.
 const PATIENCE: u64 = 20_000_000_000;
 
+/// The port on which a vCPU that has come, or is parked, rings; 0 if nobody
+/// waits.
+static BELL: AtomicU32 = AtomicU32::new(0);
+/// Where the port is for Xen to read, in the scratch page.
+const LIST: u64 = 768;
+/// A ring that was lost costs no more than this, in nanoseconds.
+const AT_MOST: u64 = 200_000_000;
+
+/// Waits for other vCPUs, on vCPU 0, without using the processor that they may
+/// need. Order of steps: a new port, which is not pending; say which it is;
+/// look; block. A vCPU says what it did before it asks which port to ring, so
+/// one of the two sees the other.
 fn wait(m: &Xen, done: impl Fn() -> bool) -> bool {
     let start = m.tsc();
-    while !done() {
+    if done() {
+        return true;
+    }
+    loop {
+        let bell = events::bind_ipi(m, 0).unwrap_or(0);
+        BELL.swap(bell, Ordering::AcqRel);
+        let found = done();
+        if !found && bell != 0 {
+            let list = machine::scratch() + LIST;
+            let until = runstate(m).map_or(1, |info| info.state_entry_time + AT_MOST);
+            let _ = m.write(list, &bell.to_le_bytes());
+            let _ = poll_until(m, list, 1, until);
+        }
+        BELL.swap(0, Ordering::AcqRel);
+        if bell != 0 {
+            let _ = close_port(m, bell);
+        }
+        if found || done() {
+            return true;
+        }
         if m.tsc().wrapping_sub(start) > PATIENCE {
             return false;
         }
-        let _ = nap(m, MOMENT);
+        if bell == 0 {
+            let _ = nap(m, PARKED_FOR);
+        }
     }
-    true
+}
+
+/// Tells a vCPU that waits.
+fn ring(m: &Xen) {
+    let bell = BELL.load(Ordering::Acquire);
+    if bell != 0 {
+        // It may be gone by now: then nobody waits.
+        let _ = events::notify(m, bell);
+    }
 }
 
 /// Whether a park is asked for: then a vCPU has to come to [`checkpoint`].
@@ -195,32 +242,32 @@ pub fn checkpoint(m: &Xen, number: u32) {
         return;
     };
     slot.state.swap(PARKED, Ordering::AcqRel);
+    ring(m);
     while asked_to_park() {
         // INIT ends this, or the hand-off that is not made.
         let _ = nap(m, PARKED_FOR);
     }
     slot.state.swap(RUNS, Ordering::AcqRel);
+    ring(m);
 }
 
 /// Has all other vCPUs that were started come to their checkpoints. If one
 /// does not in time, they are let on and it is named.
 pub fn park(m: &Xen) -> Result<(), VcpuError> {
     PARK.store(true, Ordering::Release);
-    for (number, slot) in (0..).zip(&SLOTS) {
-        if !wait(m, || slot.state.load(Ordering::Acquire) != RUNS) {
-            unpark(m);
-            return Err(VcpuError::Unparked(number));
-        }
+    let running = || (0..).zip(&SLOTS).find(|(_, slot)| slot.is(RUNS));
+    if wait(m, || running().is_none()) {
+        return Ok(());
     }
-    Ok(())
+    let late = running().map_or(0, |(number, _)| number);
+    unpark(m);
+    Err(VcpuError::Unparked(late))
 }
 
 /// Lets parked vCPUs on, and waits until they run.
 pub fn unpark(m: &Xen) {
     PARK.store(false, Ordering::Release);
-    for slot in &SLOTS {
-        let _ = wait(m, || slot.state.load(Ordering::Acquire) != PARKED);
-    }
+    let _ = wait(m, || !SLOTS.iter().any(|slot| slot.is(PARKED)));
 }
 
 /// The vCPUs that were started here.
