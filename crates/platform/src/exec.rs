@@ -155,8 +155,8 @@ pub fn exec<G: Guest>(
             let mut borrowed = cell.borrow_mut();
             let (swing, times, line) = &mut *borrowed;
             **line = outcome.command_line_at;
-            times.staged = m.tsc();
             swing.staged(m, guest.free());
+            times.staged = m.tsc();
             let result = stop(guest, *swing, times);
             if result.is_err() {
                 let ledger = guest.ledger();

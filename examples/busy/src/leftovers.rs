@@ -1,10 +1,10 @@
 //! What a kernel finds that the one before should not have left: open ports, a
 //! callback, vCPUs that run, and memory that changed or still changes.
 //!
-//! Memory: each free page is filled with a word that depends on its number and
-//! the stage, last thing before the jump; the next stage counts the pages that
-//! carry their word, all of it, and compares number and sum with what the
-//! command line says. For translated guests, whose pages are at their own
+//! Memory: each free page gets a word that depends on its number and the stage,
+//! all over every fourth page and at the places where Xen would write in the
+//! others; the next stage counts the pages that carry their word, and compares
+//! number and sum with what the command line says. For translated guests, whose pages are at their own
 //! addresses.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
@@ -51,16 +51,34 @@ fn low(free: &Extents) -> Extents {
     free.within(Extent::new(256, (1 << 20) - 256))
 }
 
+/// Every so many pages, all of a page is filled; of the others the lines at
+/// these offsets, where Xen would write (areas of vCPUs are at the beginning of
+/// a page or in its middle here).
+const WHOLE: u64 = 4;
+const LINES: [u64; 2] = [0, 2048];
+const LINE: usize = 64;
+
+/// The parts of a page that carry its word: offset and bytes.
+fn parts(page: u64) -> impl Iterator<Item = (u64, usize)> {
+    let whole = page.is_multiple_of(WHOLE).then_some((0, 4096));
+    let lines = LINES.map(|at| (at, LINE));
+    let lines = lines.into_iter().filter(move |_| whole.is_none());
+    whole.into_iter().chain(lines)
+}
+
 /// Fills all free pages.
 pub(crate) fn mark(m: &Xen, stage: u64, free: &Extents) -> Marked {
     let mut marked = Marked::NONE;
     let mut bytes = Box::new([0_u8; 4096]);
     for page in low(free).pages() {
         let word = word(stage, page).to_le_bytes();
-        for part in bytes.as_chunks_mut::<8>().0 {
+        let len = parts(page).map(|(_, len)| len).max().unwrap_or(0);
+        for part in bytes[..len].as_chunks_mut::<8>().0 {
             *part = word;
         }
-        if m.write(page * PAGE_SIZE, &bytes[..]).is_ok() {
+        let written =
+            parts(page).all(|(at, len)| m.write(page * PAGE_SIZE + at, &bytes[..len]).is_ok());
+        if written {
             marked.add(page);
         }
     }
@@ -73,9 +91,12 @@ pub(crate) fn count(m: &Xen, stage: u64, free: &Extents) -> Marked {
     let mut bytes = Box::new([0_u8; 4096]);
     for page in low(free).pages() {
         let word = word(stage, page).to_le_bytes();
-        if m.read(page * PAGE_SIZE, &mut bytes[..]).is_ok()
-            && bytes.as_chunks::<8>().0.iter().all(|part| *part == word)
-        {
+        let same = parts(page).all(|(at, len)| {
+            let part = &mut bytes[..len];
+            m.read(page * PAGE_SIZE + at, part).is_ok()
+                && part.as_chunks::<8>().0.iter().all(|found| *found == word)
+        });
+        if same {
             marked.add(page);
         }
     }
