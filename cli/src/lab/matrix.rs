@@ -490,6 +490,9 @@ fn busy_alone() -> Vec<Case> {
             "forgot-shared-info" => "lab.memory",
             _ => "",
         };
+        if name == "blocked-vcpus" {
+            case.vcpus = 2;
+        }
         if name == "busy-chain" {
             case.memory = 192;
         }
@@ -699,7 +702,7 @@ const BLOCKERS: [Refusal; 6] = [
         Xen::V4_17,
         Mode::Pv,
         "blocked-vcpus",
-        "busy.hold=all,pv-vcpus busy.stop=crash",
+        "busy.hold=ports,pv-vcpus busy.stop=crash",
         &[
             "kexen-busy: error=claims are outstanding",
             "vCPU 1, which was brought up",
