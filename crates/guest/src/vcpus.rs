@@ -14,7 +14,7 @@ use kexen_abi::{
     vcpu::{
         HVM_MODE_64B, TrapInfo, VCPUOP_INITIALISE, VCPUOP_IS_UP, VCPUOP_REGISTER_VCPU_INFO,
         VCPUOP_SET_SINGLESHOT_TIMER, VCPUOP_STOP_SINGLESHOT_TIMER, VCPUOP_UP, VGCF_IN_KERNEL,
-        VGCF_ONLINE, VcpuGuestContext, VcpuHvmContext, VcpuHvmX86_64, VcpuRegisterVcpuInfo,
+        VcpuGuestContext, VcpuHvmContext, VcpuHvmX86_64, VcpuRegisterVcpuInfo,
         VcpuSetSingleshotTimer,
     },
 };
@@ -35,7 +35,9 @@ const KERNEL_SS: u64 = 0xe02b;
 #[must_use]
 pub fn pv_context(rip: u64, rsp: u64, rdi: u64, root: u64) -> Box<VcpuGuestContext> {
     let mut context = Box::new(VcpuGuestContext::new_zeroed());
-    context.flags = VGCF_IN_KERNEL | VGCF_ONLINE;
+    // Not `VGCF_online`: Xen would call the vCPU up without waking it, and
+    // `VCPUOP_up` then finds nothing to do (`arch_set_info_guest`).
+    context.flags = VGCF_IN_KERNEL;
     context.user_regs.general[14] = rdi;
     context.user_regs.rip = rip;
     context.user_regs.cs = KERNEL_CS;

@@ -55,19 +55,7 @@ pub(crate) trait Ground: Guest {
 
 impl Ground for PvhGuest {
     fn take(&mut self, count: u64) -> Result<Vec<Page>, String> {
-        let mut low = self.free().within(Extent::new(0, 1 << 20));
-        let pages = low.take(count).ok_or("too few pages are free")?;
-        for run in pages.runs() {
-            self.free().remove(*run);
-        }
-        let page = |number: u64| {
-            Ok(Page {
-                number,
-                address: number * PAGE_SIZE,
-                frame: u32::try_from(number).map_err(text)?,
-            })
-        };
-        pages.pages().map(page).collect()
+        take_within(self, Extent::new(0, 1 << 20), count)
     }
 
     fn place(
@@ -80,7 +68,13 @@ impl Ground for PvhGuest {
         // An operating system needs the clock before it knows of PCI.
         let in_ram = Self::is_hvm(self) && options.holds("shared-info")
             || options.holds("early-shared-info");
-        let gfn = if in_ram { self.take(1)?[0].frame } else { room };
+        let gfn = if in_ram {
+            // Amid the memory, which the next kernel uses soon.
+            let middle = self.memory() / PAGE_SIZE / 2;
+            take_within(self, Extent::new(middle, middle), 1)?[0].frame
+        } else {
+            room
+        };
         let place = Place::map(self.machine(), words, vcpus, gfn).map_err(text)?;
         let gfn = gfn.into();
         let kind = if in_ram {
@@ -120,6 +114,23 @@ impl Ground for PvhGuest {
         let pages = self.memory() / PAGE_SIZE / 2;
         crash::prepare(self, files, pages).map_err(text)
     }
+}
+
+/// Takes pages of free memory between these.
+fn take_within(guest: &mut PvhGuest, part: Extent, count: u64) -> Result<Vec<Page>, String> {
+    let pages = guest.free().within(part).take(count);
+    let pages = pages.ok_or("too few pages are free")?;
+    for run in pages.runs() {
+        guest.free().remove(*run);
+    }
+    let page = |number: u64| {
+        Ok(Page {
+            number,
+            address: number * PAGE_SIZE,
+            frame: u32::try_from(number).map_err(text)?,
+        })
+    };
+    pages.pages().map(page).collect()
 }
 
 /// Page numbers that nothing backs: the platform device's memory in an HVM
