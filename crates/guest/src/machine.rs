@@ -5,6 +5,8 @@
 //! the running program's own image, stack or heap. An implementation
 //! refuses the latter, so that the trait is safe to call.
 
+use kexen_abi::PAGE_SIZE;
+
 /// One argument of a hypercall.
 #[derive(Debug)]
 pub enum Arg<'a> {
@@ -71,6 +73,21 @@ pub trait Machine {
 
     /// Fills guest memory with one byte.
     fn fill(&self, at: u64, len: u64, byte: u8) -> Result<(), Fault>;
+
+    /// Copies guest memory, a page at a time; the two do not overlap, or the
+    /// copy goes down.
+    fn copy(&self, from: u64, to: u64, len: u64) -> Result<(), Fault> {
+        let mut page = [0_u8; 4096];
+        let mut done = 0;
+        while done < len {
+            let n = (len - done).min(PAGE_SIZE);
+            let part = &mut page[..usize::try_from(n).unwrap_or(0)];
+            self.read(from + done, part)?;
+            self.write(to + done, part)?;
+            done += n;
+        }
+        Ok(())
+    }
 
     /// Lends guest memory that nobody else writes as a slice. The same
     /// memory cannot be lent twice at a time.

@@ -22,7 +22,7 @@ use kexen_handoff::{
         elfcore::{self, Range},
     },
     ledger::Kind,
-    pvh::state::TRAMPOLINE_DATA,
+    pvh::trampoline::TRAMPOLINE_DATA,
 };
 use kexen_image::Kernel;
 

@@ -1,9 +1,8 @@
 //! What the way from the module to the jump needs of a guest, of any type.
 
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
-use kexen_abi::PAGE_SIZE;
-use kexen_guest::{Extents, Machine, console::Console};
+use kexen_guest::{Extents, console::Console};
 use kexen_handoff::{
     HandoffError, Ledger,
     ledger::Kind,
@@ -90,19 +89,6 @@ impl HeapPieces {
             *used = false;
         }
     }
-}
-
-/// Copies guest memory, a page at a time; the two do not overlap.
-pub fn copy(m: &Xen, from: u64, to: u64, len: u64) -> Result<(), HandoffError> {
-    let mut part = Box::new([0_u8; 4096]);
-    let mut done = 0;
-    while done < len {
-        let n = usize::try_from((len - done).min(PAGE_SIZE)).unwrap_or(0);
-        m.read(from + done, &mut part[..n])?;
-        m.write(to + done, &part[..n])?;
-        done += PAGE_SIZE;
-    }
-    Ok(())
 }
 
 /// A guest's pages, as far as they are no matter of its type.

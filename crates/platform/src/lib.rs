@@ -80,43 +80,47 @@ pub trait Kernel {
     fn run<G: guest::Guest>(guest: &mut G) -> !;
 }
 
+/// A guest whose start of day has been read.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, on the stack")]
+pub enum Started {
+    /// A PV guest.
+    Pv(PvGuest),
+    /// A PVH or HVM guest.
+    Translated(PvhGuest),
+}
+
 impl Boot {
-    /// Takes stock of the guest and runs a kernel in it. If the start of day
-    /// is none, the guest ends, with the reason on Xen's console.
-    pub fn run<K: Kernel>(self) -> ! {
-        let error = match self {
-            Self::Pv(m, at) => {
-                let start = pv::Start::read(m, at, pv_guest::VIRT_BASE);
-                match start
-                    .map_err(Into::into)
-                    .and_then(|start| PvGuest::new(m, start))
-                {
-                    Ok(mut guest) => K::run(&mut guest),
-                    Err(error) => error,
-                }
-            }
-            Self::Pvh(m, at) => {
-                let start = hvm::Start::read(m, at, machine::scratch());
-                match start
-                    .map_err(Into::into)
-                    .and_then(|start| PvhGuest::new(m, start))
-                {
-                    Ok(mut guest) => K::run(&mut guest),
-                    Err(error) => error,
-                }
-            }
-            Self::Hvm(m, at) => {
-                let start = hvm::Start::from_boot_params(m, at);
-                match start
-                    .map_err(Into::into)
-                    .and_then(|start| PvhGuest::hvm(m, start))
-                {
-                    Ok(mut guest) => K::run(&mut guest),
-                    Err(error) => error,
-                }
-            }
+    /// Takes stock of the guest. If the start of day is none, the guest ends,
+    /// with the reason on Xen's console.
+    #[must_use]
+    pub fn guest(self) -> Started {
+        let started = match self {
+            Self::Pv(m, at) => pv::Start::read(m, at, pv_guest::VIRT_BASE)
+                .map_err(Into::into)
+                .and_then(|start| PvGuest::new(m, start))
+                .map(Started::Pv),
+            Self::Pvh(m, at) => hvm::Start::read(m, at, machine::scratch())
+                .map_err(Into::into)
+                .and_then(|start| PvhGuest::new(m, start))
+                .map(Started::Translated),
+            Self::Hvm(m, at) => hvm::Start::from_boot_params(m, at)
+                .map_err(Into::into)
+                .and_then(|start| PvhGuest::hvm(m, start))
+                .map(Started::Translated),
         };
-        give_up(self.machine(), format_args!("start of day: {error}"))
+        match started {
+            Ok(guest) => guest,
+            Err(error) => give_up(self.machine(), format_args!("start of day: {error}")),
+        }
+    }
+
+    /// Takes stock of the guest and runs a kernel in it.
+    pub fn run<K: Kernel>(self) -> ! {
+        match self.guest() {
+            Started::Pv(mut guest) => K::run(&mut guest),
+            Started::Translated(mut guest) => K::run(&mut guest),
+        }
     }
 }
 

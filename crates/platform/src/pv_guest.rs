@@ -21,7 +21,7 @@ use crate::{
     arch::{self, Xen, jump},
     guest::{
         BUFFER, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, Stock,
-        WhenStaged, copy, lists_for,
+        WhenStaged, lists_for,
     },
     vcpus,
 };
@@ -219,7 +219,7 @@ impl PvGuest {
         })?;
         let pages: Vec<u64> = pages.pages().collect();
         self.map(INITRD_COPY, &pages)?;
-        copy(self.m, MODULE_BUFFER + offset, INITRD_COPY, len)?;
+        self.m.copy(MODULE_BUFFER + offset, INITRD_COPY, len)?;
         Ok(Some((pages, len)))
     }
 }

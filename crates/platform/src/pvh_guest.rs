@@ -9,7 +9,7 @@ use kexen_abi::{
 };
 use kexen_bootconfig::options::Options;
 use kexen_guest::{
-    Extent, Extents,
+    Extent, Extents, Machine as _,
     console::Console,
     events,
     hvm::{AddressSpace, Start, space::IDENTITY_PAGES},
@@ -25,7 +25,7 @@ use kexen_image::XenNotes;
 
 use crate::{
     arch::{Xen, jump, machine},
-    guest::{Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged, copy, lists_for},
+    guest::{Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged, lists_for},
     vcpus,
 };
 
@@ -457,7 +457,7 @@ impl PvhGuest {
             return Ok((address, len));
         }
         let run = self.take_low(len.div_ceil(PAGE_SIZE), "the initrd")?;
-        copy(self.m, from, run.start * PAGE_SIZE, len)?;
+        self.m.copy(from, run.start * PAGE_SIZE, len)?;
         Ok((run.start * PAGE_SIZE, len))
     }
 }

@@ -22,6 +22,10 @@ use kexen_platform::{
 /// (`max_grant_frames`, 64 by default).
 const LAST_FRAME: u32 = 63;
 
+/// Pages where Linux unpacks itself to: 16 MiB (`pref_address` of its boot
+/// protocol).
+const LINUX: Extent = Extent::new(0x1000, 0x1000);
+
 fn text(error: impl core::fmt::Display) -> String {
     format!("{error}")
 }
@@ -69,9 +73,8 @@ impl Ground for PvhGuest {
         let in_ram = Self::is_hvm(self) && options.holds("shared-info")
             || options.holds("early-shared-info");
         let gfn = if in_ram {
-            // Amid the memory, which the next kernel uses soon.
-            let middle = self.memory() / PAGE_SIZE / 2;
-            take_within(self, Extent::new(middle, middle), 1)?[0].frame
+            // Where the next kernel begins, if it is Linux.
+            take_within(self, LINUX, 1)?[0].frame
         } else {
             room
         };

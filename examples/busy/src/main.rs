@@ -35,16 +35,9 @@ use alloc::{format, string::String};
 use core::{convert::Infallible, sync::atomic::Ordering};
 
 use kexen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
-use kexen_guest::{Machine as _, hvm, hypercall, pv};
+use kexen_guest::{Machine as _, hypercall};
 use kexen_platform::{
-    Boot, Xen,
-    arch::machine,
-    crash, exec, give_up, kernel,
-    loan::offset_len,
-    module,
-    pv_guest::{self, PvGuest},
-    pvh_guest::PvhGuest,
-    report::Report,
+    Boot, Started, Xen, crash, exec, kernel, loan::offset_len, module, report::Report,
 };
 
 use ground::Ground;
@@ -55,32 +48,11 @@ use work::{SEEN, Worker};
 kexen_platform::entry!(start);
 
 fn start(boot: Boot) -> ! {
-    let m = boot.machine();
-    let entered = m.tsc();
-    let why = match boot {
-        Boot::Pvh(m, info) => {
-            let start = hvm::Start::read(m, info, machine::scratch());
-            match start.map_err(Into::into).and_then(|s| PvhGuest::new(m, s)) {
-                Ok(mut guest) => run(&mut guest, entered),
-                Err(error) => format!("{error}"),
-            }
-        }
-        Boot::Hvm(m, info) => {
-            let start = hvm::Start::from_boot_params(m, info);
-            match start.map_err(Into::into).and_then(|s| PvhGuest::hvm(m, s)) {
-                Ok(mut guest) => run(&mut guest, entered),
-                Err(error) => format!("{error}"),
-            }
-        }
-        Boot::Pv(m, info) => {
-            let start = pv::Start::read(m, info, pv_guest::VIRT_BASE);
-            match start.map_err(Into::into).and_then(|s| PvGuest::new(m, s)) {
-                Ok(mut guest) => run(&mut guest, entered),
-                Err(error) => format!("{error}"),
-            }
-        }
-    };
-    give_up(m, format_args!("{why}"))
+    let entered = boot.machine().tsc();
+    match boot.guest() {
+        Started::Pv(mut guest) => run(&mut guest, entered),
+        Started::Translated(mut guest) => run(&mut guest, entered),
+    }
 }
 
 /// Runs to the hand-off, or to the end.

@@ -13,13 +13,12 @@ use kexen_abi::{
     hvm::{HvmMemmapEntry, MEMMAP_TYPE_RAM},
 };
 use kexen_guest::{Extent, Machine, hvm::Start};
-use zerocopy::IntoBytes;
 
 use super::elfcore::{self, Range, Registers};
 use crate::{
     HandoffError,
     linux::{BootParams, boot_params::ENTRY_64},
-    pvh::state::{IDENTITY_TABLES, LinuxTrampolineData, TRAMPOLINE_DATA, identity_tables},
+    pvh::trampoline::{IDENTITY_TABLES, write_linux},
 };
 
 /// The capture kernel runs in steps of this, if it says no more.
@@ -170,28 +169,23 @@ impl Prepared {
             self.region.count * PAGE_SIZE,
             0,
         )?;
-        copy(m, source.code, self.code, self.code_len)?;
-        copy(m, source.initrd, self.initrd, self.initrd_len)?;
+        m.copy(source.code, self.code, self.code_len)?;
+        m.copy(source.initrd, self.initrd, self.initrd_len)?;
         m.write(self.params, &self.page)?;
         m.write(self.params + PAGE_SIZE, &self.line)?;
         m.write(self.elfcore, &elfcore::header(self.note, &self.ranges))?;
         m.write(self.note, &elfcore::note(0, &Registers::default()))?;
         let tables = self.trampoline + PAGE_SIZE;
-        identity_tables(m, tables)?;
-        let at = self.trampoline + TRAMPOLINE_DATA;
-        let half = |n: u32| u16::try_from((at >> (16 * n)) & 0xffff).unwrap_or(0);
-        let data = LinuxTrampolineData {
-            gdt: [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff],
-            gdt_limit: 31,
-            gdt_base: [half(0), half(1), half(2), half(3)],
-            pad: [0; 3],
-            entry: self.code + ENTRY_64,
-            boot_params: self.params,
+        let entry = self.code + ENTRY_64;
+        write_linux(
+            m,
+            self.trampoline,
+            trampoline,
+            entry,
+            self.params,
             tables,
-            copies: 0,
-        };
-        m.write(self.trampoline, trampoline)?;
-        m.write(at, data.as_bytes())?;
+            0,
+        )?;
         Ok(Ready {
             trampoline: self.trampoline,
             note: self.note,
@@ -221,17 +215,4 @@ fn ranges(start: &Start, region: Extent, image: Range) -> Vec<Range> {
         len: run.count * PAGE_SIZE,
     }));
     ranges
-}
-
-/// Copies guest memory, a page at a time; the two do not overlap.
-fn copy<M: Machine + ?Sized>(m: &M, from: u64, to: u64, len: u64) -> Result<(), HandoffError> {
-    let mut page = [0_u8; 4096];
-    let mut done = 0;
-    while done < len {
-        let n = usize::try_from((len - done).min(PAGE_SIZE)).unwrap_or(0);
-        m.read(from + done, &mut page[..n])?;
-        m.write(to + done, &page[..n])?;
-        done += PAGE_SIZE;
-    }
-    Ok(())
 }

@@ -8,7 +8,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`state`] | `Loaded → Staged → Quiesced → Released → jump` |
+//! | [`trampoline`] | what the last code of this kernel reads |
 
 pub mod state;
+pub mod trampoline;
 
 pub use state::{Input, Loaded, Protocol};

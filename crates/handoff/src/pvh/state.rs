@@ -24,7 +24,6 @@ use alloc::vec::Vec;
 use kexen_abi::{
     PAGE_SIZE,
     hvm::{HvmModlistEntry, HvmStartInfo},
-    mmu::{PAGE_PRESENT, PAGE_PSE, PAGE_RW},
 };
 use kexen_guest::{Extent, Extents, Machine, hvm::Start, hvm::space::IDENTITY_PAGES};
 use zerocopy::IntoBytes;
@@ -33,6 +32,9 @@ use crate::{
     HandoffError, Ledger,
     linux::BootParams,
     placement::{Chosen, Placement},
+    pvh::trampoline::{
+        self, IDENTITY_TABLES, LinuxTrampolineData, TRAMPOLINE_DATA, TrampolineData,
+    },
 };
 
 /// Bytes of command line that are passed on, the NUL not included: what
@@ -42,77 +44,6 @@ pub const COMMAND_LINE_LIMIT: usize = 2047;
 /// The start structure lies below this page, 1 GiB: Linux reads it, and
 /// what it points to, through its first page tables, which map no more.
 const START_PAGES: u64 = 1 << 18;
-
-/// Offset of [`TrampolineData`] in the trampoline's first page; the copy
-/// list follows it.
-pub const TRAMPOLINE_DATA: u64 = 2048;
-
-/// What the trampoline reads. Addresses are physical.
-#[derive(Clone, Copy, Debug, zerocopy::IntoBytes, zerocopy::Immutable)]
-#[repr(C)]
-pub struct TrampolineData {
-    /// Null, flat 32-bit code, flat data.
-    pub gdt: [u64; 3],
-    /// Limit of the table.
-    pub gdt_limit: u16,
-    /// Its address, split as `lgdt` reads it in long mode.
-    pub gdt_base: [u16; 4],
-    /// Padding.
-    pub pad: [u16; 3],
-    /// The next kernel's entry point.
-    pub entry: u32,
-    /// Its start structure.
-    pub start_info: u32,
-    /// Entries of the copy list.
-    pub copies: u32,
-    /// Padding.
-    pub pad2: u32,
-}
-
-/// What the trampoline to Linux's 64-bit entry reads. Addresses are physical.
-#[derive(Clone, Copy, Debug, zerocopy::IntoBytes, zerocopy::Immutable)]
-#[repr(C)]
-pub struct LinuxTrampolineData {
-    /// Null, nothing, flat 64-bit code, flat data: Linux's own selectors.
-    pub gdt: [u64; 4],
-    /// Limit of the table.
-    pub gdt_limit: u16,
-    /// Its address, split as `lgdt` reads it.
-    pub gdt_base: [u16; 4],
-    /// Padding.
-    pub pad: [u16; 3],
-    /// The next kernel's entry point.
-    pub entry: u64,
-    /// Its `boot_params`.
-    pub boot_params: u64,
-    /// Page tables that map the low 4 GiB one to one.
-    pub tables: u64,
-    /// Entries of the copy list.
-    pub copies: u64,
-}
-
-/// Pages of tables that map 4 GiB one to one in pages of 2 MiB.
-pub const IDENTITY_TABLES: u64 = 6;
-
-/// Writes tables that map the low 4 GiB one to one, in pages of 2 MiB, into
-/// [`IDENTITY_TABLES`] pages at physical address `at`.
-pub fn identity_tables<M: Machine + ?Sized>(m: &M, at: u64) -> Result<(), HandoffError> {
-    const TABLE: u64 = PAGE_PRESENT | PAGE_RW;
-    let (l3, l2) = (at + PAGE_SIZE, at + 2 * PAGE_SIZE);
-    m.fill(at, IDENTITY_TABLES * PAGE_SIZE, 0)?;
-    m.write64(at, l3 | TABLE)?;
-    for n in 0..4 {
-        m.write64(l3 + 8 * n, (l2 + n * PAGE_SIZE) | TABLE)?;
-    }
-    let mut table = [0_u64; 512];
-    for part in 0..4 {
-        for (n, entry) in (0_u64..).zip(&mut table) {
-            *entry = ((part * 512 + n) << 21) | TABLE | PAGE_PSE;
-        }
-        m.write(l2 + part * PAGE_SIZE, table.as_bytes())?;
-    }
-    Ok(())
-}
 
 /// How the next kernel is entered.
 #[derive(Clone, Copy, Debug)]
@@ -270,7 +201,7 @@ impl Loaded {
         if let Some(initrd) = self.initrd
             && initrd.to != initrd.from
         {
-            move_up(m, initrd)?;
+            m.copy(initrd.from, initrd.to, initrd.len)?;
         }
         let command_line_at = self.write_start_info(m, base)?;
         m.write(command_line_at, &self.command_line)?;
@@ -290,39 +221,15 @@ impl Loaded {
         base: u64,
     ) -> Result<u64, HandoffError> {
         let page = self.trampoline.start * PAGE_SIZE;
-        let at = page + TRAMPOLINE_DATA;
-        let half = |n: u32| u16::try_from((at >> (16 * n)) & 0xffff).unwrap_or(0);
-        let gdt_base = [half(0), half(1), half(2), half(3)];
         let copies = u32::try_from(self.copies.len()).unwrap_or(0);
-        m.write(page, code)?;
-        if self.linux.is_none() {
-            let data = TrampolineData {
-                gdt: [0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff],
-                gdt_limit: 23,
-                gdt_base,
-                pad: [0; 3],
-                entry: self.entry,
-                start_info: u32::try_from(base).unwrap_or(0),
-                copies,
-                pad2: 0,
-            };
-            m.write(at, data.as_bytes())?;
-            return Ok(at + u64::try_from(size_of::<TrampolineData>()).unwrap_or(0));
-        }
-        let tables = (self.trampoline.end() - IDENTITY_TABLES) * PAGE_SIZE;
-        identity_tables(m, tables)?;
-        let data = LinuxTrampolineData {
-            gdt: [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff],
-            gdt_limit: 31,
-            gdt_base,
-            pad: [0; 3],
-            entry: self.entry.into(),
-            boot_params: base,
-            tables,
-            copies: copies.into(),
+        let written = if self.linux.is_none() {
+            let start_info = u32::try_from(base).unwrap_or(0);
+            trampoline::write(m, page, code, self.entry, start_info, copies)
+        } else {
+            let tables = (self.trampoline.end() - IDENTITY_TABLES) * PAGE_SIZE;
+            trampoline::write_linux(m, page, code, self.entry.into(), base, tables, copies)
         };
-        m.write(at, data.as_bytes())?;
-        Ok(at + u64::try_from(size_of::<LinuxTrampolineData>()).unwrap_or(0))
+        Ok(written?)
     }
 
     /// Writes the start structure with memory map and command line; where the
@@ -376,20 +283,6 @@ impl Loaded {
         m.write(base + MEMMAP_AT, self.start.memmap.as_bytes())?;
         Ok(info.cmdline_paddr)
     }
-}
-
-/// Copies an initrd to its new place, a page at a time.
-fn move_up<M: Machine + ?Sized>(m: &M, initrd: Initrd) -> Result<(), HandoffError> {
-    let mut page = [0_u8; 4096];
-    let mut done = 0;
-    while done < initrd.len {
-        let n = (initrd.len - done).min(PAGE_SIZE);
-        let part = &mut page[..usize::try_from(n).unwrap_or(0)];
-        m.read(initrd.from + done, part)?;
-        m.write(initrd.to + done, part)?;
-        done += n;
-    }
-    Ok(())
 }
 
 /// The kernel must lie in RAM below 4 GiB, its entry in the kernel.

@@ -164,7 +164,7 @@ unsafe extern "C" {
 
 const _: () = {
     use core::mem::offset_of;
-    use kexen_handoff::{pv::state as pv, pvh::state as pvh};
+    use kexen_handoff::{pv::state as pv, pvh::trampoline as pvh};
     assert!(pv::TRAMPOLINE_DATA == 2048);
     assert!(offset_of!(pv::TrampolineData, op_count) == 48);
     assert!(offset_of!(pv::TrampolineData, done) == 56);
