@@ -22,9 +22,9 @@ use kexen_platform::{
 /// (`max_grant_frames`, 64 by default).
 const LAST_FRAME: u32 = 63;
 
-/// Pages where Linux unpacks itself to: 16 MiB (`pref_address` of its boot
-/// protocol).
-const LINUX: Extent = Extent::new(0x1000, 0x1000);
+/// The first page of where Linux unpacks itself to: 16 MiB (`pref_address` of
+/// its boot protocol).
+const LINUX: Extent = Extent::new(0x1000, 1);
 
 fn text(error: impl core::fmt::Display) -> String {
     format!("{error}")
