@@ -54,9 +54,9 @@ pub(crate) struct Figures {
 pub(crate) fn measure(xen: Xen) -> Result<Figures> {
     let mut cases = Vec::new();
     for (vcpus, grants, ports) in SIZES {
-        cases.push(matrix::measured(xen, vcpus, grants, ports, HOPS));
+        cases.push(matrix::busy::measured(xen, vcpus, grants, ports, HOPS));
     }
-    let (busy, linux) = matrix::measured_hvm(xen);
+    let (busy, linux) = matrix::busy::measured_hvm(xen);
     cases.extend([busy.clone(), linux.clone()]);
     let mut bench = Bench::new(&cases, false)?;
     let mut rows = Vec::new();

@@ -200,10 +200,12 @@ impl Bench {
         let mut files = Vec::new();
         let mut afterwards = String::new();
         let mut replies = replies;
-        if let Some(backend) = case.backend {
-            files.push((probe::BACKEND.to_owned(), self.backend()?));
-            replies = probe::busy_replies(backend, &name);
-            afterwards = probe::afterwards(&name);
+        if let Some(what) = case.meanwhile {
+            replies = probe::busy_replies(what, &name, case.memory);
+            if what.has_backend() {
+                files.push((probe::BACKEND.to_owned(), self.backend()?));
+                afterwards = probe::afterwards(&name);
+            }
         }
         let timeout = match case.expect {
             Expect::Userspace
@@ -228,7 +230,7 @@ impl Bench {
             plain: self.control || case.start == Start::Toolstack,
             devices: case.devices,
             asked: case.asked,
-            extra: extra(case),
+            extra: case.config.clone(),
             files,
             replies,
             afterwards,
@@ -236,18 +238,6 @@ impl Bench {
             timeout: Duration::from_secs(timeout),
         };
         Ok((guest, debian.release))
-    }
-}
-
-/// More lines of xl's configuration.
-fn extra(case: &Case) -> String {
-    // Interrupts of devices as event channels: by default up to Xen 4.18.
-    if case.name == "blocked-on-demand" {
-        return format!("maxmem = {}\n", 2 * case.memory);
-    }
-    match (case.devices.is_empty(), case.xen) {
-        (false, Xen::V4_20) => "hvm_pirq = 1\n".to_owned(),
-        _ => String::new(),
     }
 }
 

@@ -15,7 +15,7 @@ use kexen_guest::{
     references::References,
     shared_info::Place,
     xenbus::{self, Device},
-    xenstore::Store,
+    xenstore::{Store, if_present},
 };
 use kexen_handoff::{
     Ledger,
@@ -26,6 +26,8 @@ use kexen_platform::{Xen, wait::Patience};
 /// How long a backend may take for anything, in nanoseconds.
 const PATIENCE: u64 = 10_000_000_000;
 const CLASS: &str = "vbd";
+/// The token of the watch on a node.
+const NODE: &str = "await";
 
 fn text(error: impl core::fmt::Display) -> String {
     format!("{error}")
@@ -52,29 +54,42 @@ pub(crate) struct Disks {
 }
 
 impl Disks {
-    /// Connects every block device that there is. `pages` gives one page after
-    /// the other; the store's ring is at this address, with this port.
-    pub(crate) fn connect(
-        m: &'static Xen,
-        place: Place,
-        (page, port): (u64, u32),
-        references: &mut References,
-        pages: &mut dyn FnMut() -> Result<Page, String>,
-        ledger: &mut Ledger,
-    ) -> Result<Self, String> {
-        let mut all = Self {
+    /// None yet. The store's ring is at this address, with this port.
+    pub(crate) fn new(m: &'static Xen, place: Place, (page, port): (u64, u32)) -> Self {
+        Self {
             m,
             place,
             store: Store::new(page, port),
             disks: Vec::new(),
-        };
-        let mut wait = Patience::new(m, place, PATIENCE);
+        }
+    }
+
+    /// Waits for a node of the store.
+    pub(crate) fn await_node(&mut self, path: &str) -> Result<(), String> {
+        let mut wait = Patience::new(self.m, self.place, PATIENCE);
+        let mut s = self.store.on(self.m, &mut wait);
+        s.watch(path, NODE).map_err(text)?;
+        while if_present(s.read(path)).map_err(text)?.is_none() {
+            s.wait_event(NODE).map_err(text)?;
+        }
+        s.unwatch(path, NODE).map_err(text)
+    }
+
+    /// Connects every block device that there is. `pages` gives one page after
+    /// the other.
+    pub(crate) fn connect(
+        &mut self,
+        references: &mut References,
+        pages: &mut dyn FnMut() -> Result<Page, String>,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        let mut wait = Patience::new(self.m, self.place, PATIENCE);
         let numbers = {
-            let mut s = all.store.on(m, &mut wait);
+            let mut s = self.store.on(self.m, &mut wait);
             xenbus::numbers(&mut s, CLASS).map_err(text)?
         };
         for number in numbers {
-            let mut s = all.store.on(m, &mut wait);
+            let mut s = self.store.on(self.m, &mut wait);
             let device = Device::open(&mut s, CLASS, number).map_err(text)?;
             let backend = device.backend_id();
             let ring = pages()?;
@@ -87,7 +102,7 @@ impl Disks {
                 },
                 Holder::Domain(backend),
             ));
-            all.disks.push(Disk {
+            self.disks.push(Disk {
                 number,
                 block,
                 ring,
@@ -95,10 +110,10 @@ impl Disks {
                 first: 0,
             });
         }
-        for n in 0..all.disks.len() {
-            all.disks[n].first = all.read(references, n)?;
+        for n in 0..self.disks.len() {
+            self.disks[n].first = self.read(references, n)?;
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Reads the first page of a disk; a sum over it.

@@ -25,8 +25,9 @@ use crate::{
     work::{self, MOST, PLACE},
 };
 
-/// Pages that are ballooned out.
-const PAGES: u64 = 16;
+/// Pages that are ballooned out one by one, with one in between; if there are
+/// more, the rest is in one piece.
+const ALONE: u64 = 16;
 /// The callback vector.
 const VECTOR: u8 = 0xf3;
 
@@ -78,7 +79,7 @@ pub(crate) fn all<G: Ground>(guest: &mut G, options: &Options) -> Result<Held, S
         held.references = Some(grants(guest, options)?);
     }
     if options.holds("balloon") {
-        balloon(guest)?;
+        balloon(guest, options.balloon)?;
     }
     if options.holds("callback") {
         callback(guest)?;
@@ -130,9 +131,9 @@ pub(crate) fn all<G: Ground>(guest: &mut G, options: &Options) -> Result<Held, S
         }
     }
     if options.holds("device") {
-        disks(guest, &mut held)?;
+        disks(guest, options, &mut held)?;
     }
-    hopeless(guest, m, options)?;
+    hopeless(guest, &|what| options.holds(what))?;
     Ok(held)
 }
 
@@ -199,7 +200,7 @@ fn foreign<G: Ground>(guest: &mut G, references: &mut References) -> Result<(), 
 }
 
 /// Connects the block devices.
-fn disks<G: Ground>(guest: &mut G, held: &mut Held) -> Result<(), String> {
+fn disks<G: Ground>(guest: &mut G, options: &Options, held: &mut Held) -> Result<(), String> {
     let m = guest.machine();
     let Some(references) = &mut held.references else {
         return Ok(());
@@ -211,15 +212,22 @@ fn disks<G: Ground>(guest: &mut G, held: &mut Held) -> Result<(), String> {
             .ok_or_else(|| String::from("more disks than there are pages for"))
     };
     let store = guest.store()?;
-    let disks = Disks::connect(m, held.place, store, references, &mut page, guest.ledger())?;
+    let mut disks = Disks::new(m, held.place, store);
+    if let Some(node) = &options.await_node {
+        disks.await_node(node)?;
+    }
+    disks.connect(references, &mut page, guest.ledger())?;
     held.disks = Some(disks);
     Ok(())
 }
 
-/// Pages given back to Xen, every other one, so that no two are together.
-fn balloon<G: Ground>(guest: &mut G) -> Result<(), String> {
+/// Pages given back to Xen, some of them with one in between.
+fn balloon<G: Ground>(guest: &mut G, count: u64) -> Result<(), String> {
     let m = guest.machine();
-    for page in guest.take(2 * PAGES)?.into_iter().step_by(2) {
+    let alone = count.min(ALONE);
+    let mut pages: Vec<_> = guest.take(2 * alone)?.into_iter().step_by(2).collect();
+    pages.extend(guest.take(count - alone)?);
+    for page in pages {
         let page = abandon::Page {
             number: page.number,
             address: page.address,
@@ -282,8 +290,12 @@ fn areas<G: Ground>(guest: &mut G, m: &'static Xen, vcpu: u32) -> Result<(), Str
 }
 
 /// What nothing gives up, if it is asked for: the hand-off must refuse.
-fn hopeless<G: Ground>(guest: &mut G, m: &'static Xen, options: &Options) -> Result<(), String> {
-    if options.holds("vcpu-info") {
+pub(crate) fn hopeless<G: Ground>(
+    guest: &mut G,
+    asked: &dyn Fn(&str) -> bool,
+) -> Result<(), String> {
+    let m = guest.machine();
+    if asked("vcpu-info") {
         let held = guest.take(1)?[0];
         vcpus::register_vcpu_info(m, 0, held.frame.into(), 0).map_err(text)?;
         let kind = Kind::VcpuInfo {
@@ -292,7 +304,7 @@ fn hopeless<G: Ground>(guest: &mut G, m: &'static Xen, options: &Options) -> Res
         };
         enter(guest.ledger(), kind, Holder::Xen);
     }
-    if options.holds("vector") {
+    if asked("vector") {
         vcpus::set_callback_vector(m, VECTOR).map_err(text)?;
         enter(
             guest.ledger(),

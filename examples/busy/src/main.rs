@@ -45,6 +45,10 @@ use handover::Busy;
 use options::Options;
 use work::{SEEN, Worker};
 
+/// How often the memory limit is looked at, and nanoseconds between.
+const SHRINK_LOOKS: u32 = 600;
+const SHRINK_NAP: u64 = 50_000_000;
+
 kexen_platform::entry!(start);
 
 fn start(boot: Boot) -> ! {
@@ -172,6 +176,9 @@ fn attempt<G: Ground>(
         busy.wait_for_backend(guest.ledger().claims())?;
         say(m, report, "mapped", count);
     }
+    if options.shrink {
+        shrink(m, report)?;
+    }
     let mut worker = Worker::new(m, 0);
     let begin = worker.clock().unwrap_or(0);
     let end = begin + options.work_ms * 1_000_000;
@@ -218,6 +225,7 @@ fn attempt<G: Ground>(
     };
     let entry = module::choose(&archive, wanted).map_err(|e| text(&e))?;
     let next = kernel::load(guest, report, true, at, entry).map_err(|e| text(&e))?;
+    hold::hopeless(guest, &|what| options.takes_late(what))?;
     let (initrd, line) = if again {
         (
             Some((0, len)),
@@ -230,6 +238,24 @@ fn attempt<G: Ground>(
     say(m, report, "exec", &next.what);
     report.console().drain(m);
     exec::exec(guest, &mut busy, &next.ready(initrd, &line)).map_err(|e| text(&e))
+}
+
+/// Waits until the toolstack has lowered this domain's memory limit: what was
+/// given back stays away then.
+fn shrink(m: &'static Xen, report: &Report) -> Result<(), String> {
+    let limit = || hypercall::maximum_reservation(m).map_err(|error| format!("{error}"));
+    let before = limit()?;
+    say(m, report, "ask", "shrink");
+    report.console().drain(m);
+    for _ in 0..SHRINK_LOOKS {
+        let now = limit()?;
+        if now < before {
+            say(m, report, "limit", format!("{now} pages, of {before}"));
+            return Ok(());
+        }
+        hypercall::nap(m, SHRINK_NAP).map_err(|error| format!("{error}"))?;
+    }
+    Err(String::from("the toolstack did not lower the memory limit"))
 }
 
 /// Prepares a capture kernel from the boot module, and crashes on a vCPU with

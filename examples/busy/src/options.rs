@@ -12,6 +12,10 @@
 //! | `busy.patience=MS` | how long backends may take to let grants go |
 //! | `busy.abandon` | abandons pages whose grants stay mapped |
 //! | `busy.grants=N`, `busy.ports=N` | how many of these, beside what it needs |
+//! | `busy.balloon=N` | how many pages to give back |
+//! | `busy.shrink` | waits until the toolstack has lowered the memory limit |
+//! | `busy.await=PATH` | waits for this node of the store before it connects |
+//! | `busy.late=A` | a claim to take when the next kernel is loaded already |
 //! | `busy.soft-reset` | has the toolstack undo what nothing else can (HVM) |
 //! | `busy.crash=VCPU` | crashes on that vCPU, with a capture kernel prepared |
 //! | `busy.stop=WHAT` | what to do when it is blocked: `poweroff`, `crash` |
@@ -40,10 +44,14 @@ pub(crate) const ALL: &[&str] = &[
 /// in a PVH guest, which has no need for that.
 const BY_NAME: &[&str] = &["vcpu-info", "vector", "pv-vcpus", "early-shared-info"];
 
+/// What can be taken late.
+const LATE: &[&str] = &["vcpu-info", "vector"];
+
 /// The words.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     hold: Vec<String>,
+    late: Vec<String>,
     omit: Vec<String>,
     pub(crate) work_ms: u64,
     pub(crate) moves: u64,
@@ -56,6 +64,9 @@ pub(crate) struct Options {
     pub(crate) patience_ms: u64,
     pub(crate) grants: u64,
     pub(crate) ports: u64,
+    pub(crate) balloon: u64,
+    pub(crate) shrink: bool,
+    pub(crate) await_node: Option<String>,
     /// The vCPU to crash on, instead of a hand-off.
     pub(crate) crash: Option<u32>,
     /// Times of the hand-off that led here, as text.
@@ -71,6 +82,11 @@ impl Options {
         in_all || self.hold.iter().any(|held| held == what)
     }
 
+    /// Whether it is to be taken when the next kernel is loaded.
+    pub(crate) fn takes_late(&self, what: &str) -> bool {
+        self.late.iter().any(|late| late == what)
+    }
+
     /// Whether a kind of claim is forgotten at the hand-off.
     pub(crate) fn omits(&self, what: &str) -> bool {
         self.omit.iter().any(|omitted| omitted == what)
@@ -80,6 +96,7 @@ impl Options {
     pub(crate) fn parse(line: &str) -> Result<Self, String> {
         let mut options = Self {
             hold: Vec::new(),
+            late: Vec::new(),
             omit: Vec::new(),
             work_ms: 300,
             moves: 0,
@@ -92,6 +109,9 @@ impl Options {
             patience_ms: 0,
             grants: 16,
             ports: 1,
+            balloon: 16,
+            shrink: false,
+            await_node: None,
             crash: None,
             times: None,
             marker: None,
@@ -116,6 +136,7 @@ impl Options {
             };
             match key {
                 "hold" => options.hold = list(&[ALL, BY_NAME, &["all"]])?,
+                "late" => options.late = list(&[LATE])?,
                 "omit" => options.omit = list(&[ALL, &["park", "move", "init", "pirqs"]])?,
                 "work" => options.work_ms = number()?,
                 "moves" => options.moves = number()?,
@@ -125,6 +146,9 @@ impl Options {
                 "abandon" => options.abandon = true,
                 "grants" => options.grants = number()?.min(400),
                 "ports" => options.ports = number()?.min(1000),
+                "balloon" => options.balloon = number()?,
+                "shrink" => options.shrink = true,
+                "await" => options.await_node = Some(value.to_string()),
                 "patience" => options.patience_ms = number()?,
                 "soft-reset" => options.soft_reset = true,
                 "crash" => options.crash = u32::try_from(number()?).ok(),

@@ -5,6 +5,8 @@
 //! kexen-lab-backend write DOMID FIRST COUNT STOP   a counter to every page,
 //!                                                  until the file STOP is there
 //! kexen-lab-backend read DOMID FIRST COUNT         looks twice, writes nothing
+//! kexen-lab-backend garbage DOMID FIRST COUNT STOP numbers without sense all over
+//!                                                  the pages, until STOP
 //! ```
 //!
 //! It says what it does in lines `kexen-backend: KEY=VALUE`; the last one is
@@ -64,6 +66,25 @@ fn write(mapping: Mapping, stop: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Fills the pages with numbers without sense, again and again.
+fn garbage(mapping: Mapping, stop: &Path) -> Result<(), Box<dyn Error>> {
+    let mut number = 0x2545_f491_u32;
+    while !stop.exists() {
+        for page in 0..mapping.pages() {
+            for word in 0..=LAST {
+                // Xorshift: each but 0 comes up.
+                number ^= number << 13;
+                number ^= number >> 17;
+                number ^= number << 5;
+                mapping.store(page, word, number);
+            }
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    mapping.unmap()?;
+    Ok(())
+}
+
 /// Looks at the first and the last word of each page, twice.
 fn read(mapping: Mapping) -> Result<(), Box<dyn Error>> {
     for _ in 0..2 {
@@ -79,7 +100,7 @@ fn read(mapping: Mapping) -> Result<(), Box<dyn Error>> {
 
 fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let [mode, domid, first, count, rest @ ..] = args else {
-        return Err("usage: write|read DOMID FIRST COUNT [STOP]".into());
+        return Err("usage: write|read|garbage DOMID FIRST COUNT [STOP]".into());
     };
     let (domid, first, count) = (domid.parse()?, first.parse()?, count.parse()?);
     match (mode.as_str(), rest) {
@@ -88,12 +109,17 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
             say("mapped", mapping.pages());
             write(mapping, Path::new(stop))
         }
+        ("garbage", [stop]) => {
+            let mapping = Mapping::new(domid, first, count, true)?;
+            say("mapped", mapping.pages());
+            garbage(mapping, Path::new(stop))
+        }
         ("read", []) => {
             let mapping = Mapping::new(domid, first, count, false)?;
             say("mapped", mapping.pages());
             read(mapping)
         }
-        _ => Err("no such mode: write with STOP, or read".into()),
+        _ => Err("no such mode: write or garbage with STOP, or read".into()),
     }
 }
 

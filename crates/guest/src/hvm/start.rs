@@ -89,6 +89,10 @@ impl core::fmt::Display for StartError {
     }
 }
 
+/// Pieces of a memory map: Linux takes no more from whoever starts it
+/// (`E820_MAX_ENTRIES_ZEROPAGE`).
+pub const MOST_PIECES: usize = 128;
+
 impl Start {
     /// Reads the structure at `address` (register `ebx`). Where it has no
     /// memory map (a PVH dom0's has none), Xen is asked for it, through the
@@ -205,7 +209,8 @@ impl Start {
     }
 
     /// Takes a page out of the memory map that the next kernel sees: it is no
-    /// RAM any more. Whether it was.
+    /// RAM any more. Whether it was, and the map has room for one more piece
+    /// ([`MOST_PIECES`]).
     pub fn leave_out(&mut self, page: u64) -> bool {
         let (from, to) = (page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
         let found = self.memmap.iter().position(|entry| {
@@ -215,9 +220,12 @@ impl Start {
         let Some(n) = found else {
             return false;
         };
+        let end = self.memmap[n].addr + self.memmap[n].size;
+        let parts = [(self.memmap[n].addr, from), (to, end)];
+        if self.memmap.len() >= MOST_PIECES && parts.iter().all(|(from, to)| from < to) {
+            return false;
+        }
         let whole = self.memmap.remove(n);
-        let end = whole.addr + whole.size;
-        let parts = [(whole.addr, from), (to, end)];
         for (n, (from, to)) in (n..).zip(parts.into_iter().filter(|(from, to)| from < to)) {
             let part = HvmMemmapEntry {
                 addr: from,
@@ -296,5 +304,24 @@ mod tests {
         assert!(!start.leave_out(0));
         assert!(!start.leave_out(4));
         assert_eq!(start.memmap.len(), 2);
+    }
+
+    #[test]
+    fn the_map_gets_no_more_pieces_than_linux_takes() {
+        let ram = HvmMemmapEntry {
+            addr: 0,
+            size: 1 << 30,
+            kind: 1,
+            reserved: 0,
+        };
+        let mut info = HvmStartInfo::new_zeroed();
+        info.magic = START_MAGIC;
+        let map = Vec::from([ram]);
+        let mut start = Start::assembled(info, 0, Vec::new(), map, String::new());
+        let left = (1..1000).step_by(2).filter(|page| start.leave_out(*page));
+        assert_eq!(left.count(), MOST_PIECES - 1);
+        assert_eq!(start.memmap.len(), MOST_PIECES);
+        // At the edge of a piece there is always room.
+        assert!(start.leave_out(0));
     }
 }

@@ -1,0 +1,300 @@
+//! The runs on a real Xen that show Kexen to work, as data.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `boot` | the boot image starts kernels, and refuses bad ones |
+//! | `busy` | a guest in full swing hands over |
+//! | `blocked` | what a hand-off refuses |
+//! | `forgotten` | what comes of a claim that a hand-off forgets |
+//! | `peers` | the same without Kexen, and the lab itself |
+
+mod blocked;
+mod boot;
+pub(crate) mod busy;
+mod forgotten;
+mod peers;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use kexen_image::Compression;
+
+use super::artefacts::{Flavour, Xen};
+use super::build::Variant;
+use super::guest::{Device, Mode};
+use super::probe::{Meanwhile, Probe};
+
+/// A kernel to hand over to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Linux {
+    /// One of Debian's, as it is.
+    Debian(Flavour),
+    /// Debian's cloud kernel with another compression.
+    Repacked(Compression),
+    /// Debian's cloud kernel as plain ELF.
+    Elf,
+}
+
+/// What the boot module is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Module {
+    /// As it should be.
+    Good,
+    /// With a Kexen inside, for chains of hand-offs.
+    Chain,
+    /// No entries.
+    Empty,
+    /// The archive ends in the middle of the kernel.
+    CutArchive,
+    /// The kernel ends in the middle of its payload.
+    CutKernel,
+    /// Bytes of the kernel's payload are wrong.
+    CorruptPayload,
+    /// The kernel is an ELF file without Xen's notes.
+    NoNotes,
+    /// The kernel wants more memory than the guest has.
+    LargeKernel,
+    /// The initrd is larger than what the kernel leaves of the memory.
+    LargeInitrd,
+    /// The command line is longer than any kernel takes.
+    LongCmdline,
+    /// The default entry's payload is corrupt, the entry `good` is good.
+    BadThenGood,
+}
+
+/// Who starts the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The toolstack starts Kexen, and Kexen the kernel.
+    Kexen,
+    /// The toolstack, without Kexen.
+    Toolstack,
+}
+
+/// What a run must come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// The test userspace finds all as it should be.
+    Userspace,
+    /// This many hand-offs, each with its free memory intact, then as above.
+    Chain(u32),
+    /// An error with all of these texts on one line, then the prompt, which
+    /// answers.
+    Prompt(&'static [&'static str]),
+    /// A refusal with all of these texts on one line, with the guest going on
+    /// as before; then the end with a crash code, as it was told.
+    Refuses(&'static [&'static str]),
+    /// The test userspace is reached, and does not find all as it should be.
+    Fails(&'static [&'static str]),
+    /// An error with all of these texts on one line, then the end with this
+    /// reason code.
+    Ends(&'static [&'static str], u32),
+    /// All of these texts on one line, then the end, with whatever code and
+    /// without a word from a userspace.
+    Lost(&'static [&'static str]),
+    /// The test userspace hands over by Linux's own kexec; the toolstack resets
+    /// the domain under it, and a second userspace finds all as it should be.
+    Reset,
+    /// The test userspace crashes its kernel; the one loaded for that finds the
+    /// first one's memory as a core file.
+    Captured,
+    /// As a reset, but the toolstack loses the domain.
+    Gone,
+    /// An error with all of these texts on one line, then `boot good` at the
+    /// prompt, and the userspace of that entry.
+    Retry(&'static [&'static str]),
+    /// This many hand-offs of the busy guest to itself, nothing left each time
+    /// and memory as it was, then as [`Self::Userspace`].
+    Hops(u32),
+    /// 1,000 moves of shared info without a wrong reading, then the same.
+    Steady,
+    /// A capture kernel comes up after a crash and reads the dead kernel's
+    /// memory.
+    Vmcore,
+    /// A probe's answers, and those of its backend in dom0.
+    Probe(Probe),
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// Its name, unique.
+    pub(crate) name: String,
+    /// Under which Xen.
+    pub(crate) xen: Xen,
+    /// How the guest runs.
+    pub(crate) mode: Mode,
+    /// The kernel to hand over to.
+    pub(crate) linux: Linux,
+    /// The boot module.
+    pub(crate) module: Module,
+    /// Who starts the kernel.
+    pub(crate) start: Start,
+    /// Which boot image.
+    pub(crate) image: Variant,
+    /// What the toolstack's command line tells Kexen.
+    pub(crate) options: Cow<'static, str>,
+    /// MiB.
+    pub(crate) memory: u64,
+    /// Virtual processors.
+    pub(crate) vcpus: u32,
+    /// Emulated devices of an HVM guest.
+    pub(crate) devices: &'static [Device],
+    /// What the test userspace is asked for: words of its command line.
+    pub(crate) asked: &'static str,
+    /// More lines of xl's configuration.
+    pub(crate) config: String,
+    /// What dom0 does while the busy guest runs.
+    pub(crate) meanwhile: Option<Meanwhile>,
+    /// What must come of it.
+    pub(crate) expect: Expect,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "xen-{}/{}/{}",
+            self.xen.version(),
+            self.mode.name(),
+            self.name
+        )
+    }
+}
+
+impl Case {
+    fn new(xen: Xen, mode: Mode, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            xen,
+            mode,
+            linux: Linux::Debian(if mode.is_dom0() {
+                Flavour::Generic
+            } else {
+                Flavour::Cloud
+            }),
+            module: Module::Good,
+            start: Start::Kexen,
+            image: Variant::Normal,
+            options: Cow::Borrowed(""),
+            memory: 256,
+            vcpus: 1,
+            devices: &[],
+            asked: "",
+            config: String::new(),
+            meanwhile: None,
+            expect: Expect::Userspace,
+        }
+    }
+
+    fn options(mut self, options: &'static str) -> Self {
+        self.options = Cow::Borrowed(options);
+        self
+    }
+
+    fn expect(mut self, expect: Expect) -> Self {
+        self.expect = expect;
+        self
+    }
+
+    const fn vcpus(mut self, vcpus: u32) -> Self {
+        self.vcpus = vcpus;
+        self
+    }
+
+    const fn memory(mut self, mib: u64) -> Self {
+        self.memory = mib;
+        self
+    }
+
+    const fn asked(mut self, words: &'static str) -> Self {
+        self.asked = words;
+        self
+    }
+
+    const fn linux(mut self, linux: Linux) -> Self {
+        self.linux = linux;
+        self
+    }
+
+    fn config(mut self, line: impl Into<String>) -> Self {
+        self.config.push_str(&line.into());
+        self.config.push('\n');
+        self
+    }
+
+    const fn meanwhile(mut self, meanwhile: Meanwhile) -> Self {
+        self.meanwhile = Some(meanwhile);
+        self
+    }
+}
+
+/// All runs, in the order of the dom0s that they share.
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = boot::cases();
+    cases.extend(busy::cases());
+    cases.extend(blocked::cases());
+    cases.extend(forgotten::cases());
+    cases.extend(peers::cases());
+    // One dom0 for each Xen; small guests first, so that trouble shows early.
+    cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let all = cases();
+        let names: BTreeSet<String> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(names.len(), all.len());
+    }
+
+    #[test]
+    fn each_value_meets_each_mode_and_xen() {
+        let all = boot::plain();
+        for xen in Xen::ALL {
+            for mode in [Mode::Pv, Mode::Pvh, Mode::Dom0Pv] {
+                let of = |test: &dyn Fn(&Case) -> bool| {
+                    assert!(
+                        all.iter()
+                            .any(|case| case.xen == xen && case.mode == mode && test(case)),
+                        "{xen:?} {mode:?}"
+                    );
+                };
+                of(&|case| case.vcpus == 1);
+                of(&|case| case.vcpus == 4);
+                of(&|case| case.memory == 256);
+                of(&|case| case.memory == 4096);
+                of(&|case| case.linux == Linux::Debian(Flavour::Generic));
+                if !mode.is_dom0() {
+                    of(&|case| case.linux == Linux::Debian(Flavour::Cloud));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_pvh_dom0_where_xen_refuses_one() {
+        assert!(
+            !cases()
+                .iter()
+                .any(|case| case.xen == Xen::V4_17 && case.mode == Mode::Dom0Pvh)
+        );
+    }
+
+    #[test]
+    fn each_compression_has_a_run() {
+        let all = cases();
+        for compression in Compression::ALL {
+            assert!(
+                all.iter()
+                    .any(|case| case.linux == Linux::Repacked(compression))
+            );
+        }
+    }
+}

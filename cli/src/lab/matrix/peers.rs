@@ -1,0 +1,49 @@
+//! The same without Kexen: guests as the toolstack starts them, and Linux's
+//! own ways from one kernel to the next.
+
+use super::{Case, Expect, Linux, Start};
+use crate::lab::{
+    artefacts::{Flavour, Xen},
+    guest::{Device, Mode},
+};
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for xen in Xen::ALL {
+        cases.extend(alone(xen));
+        cases.extend(kexec(xen));
+    }
+    cases
+}
+
+/// Debian's Linux, by the toolstack.
+fn toolstack(xen: Xen, mode: Mode, name: &str) -> Case {
+    let mut case = Case::new(xen, mode, name).linux(Linux::Debian(Flavour::Generic));
+    case.start = Start::Toolstack;
+    case
+}
+
+/// HVM guests: what the lab makes of one, before anything else runs there.
+fn alone(xen: Xen) -> [Case; 2] {
+    let plain = toolstack(xen, Mode::Hvm, "toolstack").vcpus(2);
+    let mut emulated = toolstack(xen, Mode::Hvm, "toolstack-emulated").vcpus(2);
+    emulated.devices = Device::ALL;
+    [
+        plain.asked("lab.memory lab.cpus"),
+        emulated.asked("lab.emulated xen_emul_unplug=unnecessary"),
+    ]
+}
+
+/// Linux's own kexec, by which every guest but a PV one asks the toolstack for
+/// a soft reset.
+fn kexec(xen: Xen) -> [Case; 3] {
+    let kexec = |mode| toolstack(xen, mode, "peer-kexec").memory(384);
+    let kdump = toolstack(xen, Mode::Hvm, "peer-kdump").memory(384);
+    [
+        kexec(Mode::Pvh).asked("lab.kexec").expect(Expect::Gone),
+        kexec(Mode::Hvm).asked("lab.kexec").expect(Expect::Reset),
+        kdump
+            .asked("lab.kdump lab.marker=kexen-marker-7391 crashkernel=160M")
+            .expect(Expect::Captured),
+    ]
+}
