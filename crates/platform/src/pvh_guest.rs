@@ -161,15 +161,7 @@ impl PvhGuest {
         pages: u64,
         what: &'static str,
     ) -> Result<Extent, HandoffError> {
-        let mut low = self.stock.free.within(Extent::new(0, IDENTITY_PAGES));
-        let have = low.count();
-        let run = low.take_run(pages).ok_or(HandoffError::Memory {
-            what,
-            want: pages,
-            have,
-        })?;
-        self.stock.free.remove(run);
-        Ok(run)
+        pvh::take_below(&mut self.stock.free, IDENTITY_PAGES, pages, what)
     }
 
     /// Maps shared info into a hole of the memory map for `look`, entered in

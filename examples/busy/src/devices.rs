@@ -13,6 +13,8 @@ use kexen_platform::{
     pci::{self, Function},
 };
 
+use crate::text;
+
 const E1000: (u16, u16) = (0x8086, 0x100e);
 const E1000E: (u16, u16) = (0x8086, 0x10d3);
 
@@ -24,10 +26,6 @@ const IMC: u64 = 0xd8;
 const CAUSE: u32 = 1 << 2;
 /// Interrupts that are raised to try a port.
 const TRIES: u32 = 3;
-
-fn text(error: impl core::fmt::Display) -> String {
-    format!("{error}")
-}
 
 /// An interrupt of a device as a port.
 #[derive(Clone, Copy, Debug)]

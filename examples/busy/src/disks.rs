@@ -23,15 +23,13 @@ use kexen_handoff::{
 };
 use kexen_platform::{Xen, wait::Patience};
 
+use crate::text;
+
 /// How long a backend may take for anything, in nanoseconds.
 const PATIENCE: u64 = 10_000_000_000;
 const CLASS: &str = "vbd";
 /// The token of the watch on a node.
 const NODE: &str = "await";
-
-fn text(error: impl core::fmt::Display) -> String {
-    format!("{error}")
-}
 
 /// One of them.
 #[derive(Debug)]

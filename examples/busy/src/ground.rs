@@ -1,9 +1,9 @@
 //! What the busy guest stands on, in a guest of any type: pages with their
 //! addresses, and where shared info and the grant table go.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
-use crate::options::Options;
+use crate::{options::Options, text};
 use kexen_abi::{
     PAGE_SIZE,
     hvm::{HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN},
@@ -25,10 +25,6 @@ const LAST_FRAME: u32 = 63;
 /// The first page of where Linux unpacks itself to: 16 MiB (`pref_address` of
 /// its boot protocol).
 const LINUX: Extent = Extent::new(0x1000, 1);
-
-fn text(error: impl core::fmt::Display) -> String {
-    format!("{error}")
-}
 
 /// A guest to be busy in.
 pub(crate) trait Ground: Guest {

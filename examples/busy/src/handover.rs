@@ -24,6 +24,7 @@ use crate::{
     hold::{self, Held},
     leftovers::{self, Marked},
     options::Options,
+    text,
 };
 
 /// The words of the next stage's command line that are known last: their
@@ -69,7 +70,6 @@ impl Busy {
     pub(crate) fn move_there_and_back(&self) -> Result<(), String> {
         let m = self.m;
         let relax = || sched_yield(m).is_ok();
-        let text = |error| format!("{error}");
         let place = self.held.place;
         let leave = if self.held.in_ram {
             Leave::Ram(machine::scratch())
@@ -98,9 +98,7 @@ impl Busy {
         let relax = || sched_yield(m).is_ok();
         let look = |at| clock::time_info(m, at + VCPU_TIME);
         let info = self.held.place.read(m, 0, &relax, look);
-        let info = info
-            .map_err(|error| format!("{error}"))?
-            .map_err(|error| format!("{error}"))?;
+        let info = info.map_err(text)?.map_err(text)?;
         let scale = VcpuTimeInfo {
             tsc_timestamp: 0,
             system_time: 0,
@@ -138,7 +136,7 @@ impl Busy {
             if claims.iter().all(|claim| mapped(claim.kind)) {
                 return Ok(());
             }
-            sched_yield(m).map_err(|error| format!("{error}"))?;
+            sched_yield(m).map_err(text)?;
         }
         Err(String::from("no backend has mapped the granted pages"))
     }
@@ -182,7 +180,7 @@ impl Busy {
     fn leave_ram(&mut self, m: &'static Xen, ledger: &mut Ledger) -> Result<(), String> {
         let leave = Leave::Ram(machine::scratch());
         let was = self.held.place.move_now(m, self.held.other, leave);
-        let was = was.map_err(|error| format!("{error}"))?;
+        let was = was.map_err(text)?;
         ledger.strike(Kind::SharedInfoInRam { gfn: was.into() });
         ledger.enter(Claim::of(
             Kind::SharedInfoPhysmap {
@@ -216,7 +214,7 @@ impl Busy {
 impl Swing for Busy {
     fn quiesce(&mut self, m: &'static Xen, ledger: &mut Ledger) -> Result<(), Vec<String>> {
         if !self.options.omits("park") {
-            vcpus::park(m).map_err(|error| alloc::vec![format!("{error}")])?;
+            vcpus::park(m).map_err(|error| alloc::vec![text(error)])?;
         }
         if let (Some(disks), Some(references)) = (&mut self.held.disks, &mut self.held.references)
             && !self.options.omits("device")

@@ -22,6 +22,7 @@ use crate::{
     disks::Disks,
     ground::Ground,
     options::Options,
+    text,
     work::{self, MOST, PLACE},
 };
 
@@ -30,10 +31,6 @@ use crate::{
 const ALONE: u64 = 16;
 /// The callback vector.
 const VECTOR: u8 = 0xf3;
-
-fn text(error: impl core::fmt::Display) -> String {
-    format!("{error}")
-}
 
 fn enter(ledger: &mut Ledger, kind: Kind, holder: Holder) {
     ledger.enter(Claim::of(kind, holder));

@@ -4,8 +4,8 @@
 //! Memory: each free page gets a word that depends on its number and the stage,
 //! all over every fourth page and at the places where Xen would write in the
 //! others; the next stage counts the pages that carry their word, and compares
-//! number and sum with what the command line says. For translated guests, whose pages are at their own
-//! addresses.
+//! number and sum with what the command line says. For translated guests, whose
+//! pages are at their own addresses.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 

@@ -86,6 +86,11 @@ fn run<G: Ground>(guest: &mut G, entered: u64) -> ! {
     }
 }
 
+/// An error in words: all that becomes of one here.
+pub(crate) fn text(error: impl core::fmt::Display) -> String {
+    format!("{error}")
+}
+
 fn say(m: &Xen, report: &Report, key: &str, value: impl core::fmt::Display) {
     report.raw(m, &format!("kexen-busy: {key}={value}\n"));
 }
@@ -136,7 +141,6 @@ fn attempt<G: Ground>(
     entered: u64,
 ) -> Result<Infallible, String> {
     let m = guest.machine();
-    let text = |error: &dyn core::fmt::Display| format!("{error}");
     say(m, report, "started", guest.kind());
     // The firmware of an HVM guest leaves things too.
     if !m.is_pv() && options.times.is_some() {
@@ -214,17 +218,17 @@ fn attempt<G: Ground>(
     for (kind, came) in busy.interrupts()? {
         say(m, report, kind, format!("{came} events"));
     }
-    exec::check(guest, &busy).map_err(|e| text(&e))?;
-    let (at, len) = module::find(guest, report, true).map_err(|e| text(&e))?;
-    let archive = module::read(m, at, len).map_err(|e| text(&e))?;
+    exec::check(guest, &busy).map_err(text)?;
+    let (at, len) = module::find(guest, report, true).map_err(text)?;
+    let archive = module::read(m, at, len).map_err(text)?;
     let again = options.hops > 0;
     let wanted = if again {
         Some("kexen")
     } else {
         options.entry.as_deref()
     };
-    let entry = module::choose(&archive, wanted).map_err(|e| text(&e))?;
-    let next = kernel::load(guest, report, true, at, entry).map_err(|e| text(&e))?;
+    let entry = module::choose(&archive, wanted).map_err(text)?;
+    let next = kernel::load(guest, report, true, at, entry).map_err(text)?;
     hold::hopeless(guest, &|what| options.takes_late(what))?;
     let (initrd, line) = if again {
         (
@@ -237,13 +241,13 @@ fn attempt<G: Ground>(
     };
     say(m, report, "exec", &next.what);
     report.console().drain(m);
-    exec::exec(guest, &mut busy, &next.ready(initrd, &line)).map_err(|e| text(&e))
+    exec::exec(guest, &mut busy, &next.ready(initrd, &line)).map_err(text)
 }
 
 /// Waits until the toolstack has lowered this domain's memory limit: what was
 /// given back stays away then.
 fn shrink(m: &'static Xen, report: &Report) -> Result<(), String> {
-    let limit = || hypercall::maximum_reservation(m).map_err(|error| format!("{error}"));
+    let limit = || hypercall::maximum_reservation(m).map_err(text);
     let before = limit()?;
     say(m, report, "ask", "shrink");
     report.console().drain(m);
@@ -253,7 +257,7 @@ fn shrink(m: &'static Xen, report: &Report) -> Result<(), String> {
             say(m, report, "limit", format!("{now} pages, of {before}"));
             return Ok(());
         }
-        hypercall::nap(m, SHRINK_NAP).map_err(|error| format!("{error}"))?;
+        hypercall::nap(m, SHRINK_NAP).map_err(text)?;
     }
     Err(String::from("the toolstack did not lower the memory limit"))
 }
@@ -267,10 +271,9 @@ fn crash<G: Ground>(
     vcpu: u32,
 ) -> Result<(), String> {
     let m = guest.machine();
-    let text = |error: &dyn core::fmt::Display| format!("{error}");
-    let (at, len) = module::find(guest, report, true).map_err(|e| text(&e))?;
-    let archive = module::read(m, at, len).map_err(|e| text(&e))?;
-    let entry = module::choose(&archive, options.entry.as_deref()).map_err(|e| text(&e))?;
+    let (at, len) = module::find(guest, report, true).map_err(text)?;
+    let archive = module::read(m, at, len).map_err(text)?;
+    let entry = module::choose(&archive, options.entry.as_deref()).map_err(text)?;
     let place = |range| {
         let (offset, len) = offset_len(range);
         (at + offset, len)

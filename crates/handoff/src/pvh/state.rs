@@ -334,8 +334,9 @@ fn take_low(free: &mut Extents, pages: u64, what: &'static str) -> Result<Extent
     take_below(free, IDENTITY_PAGES, pages, what)
 }
 
-/// Takes a run of pages below a page.
-fn take_below(
+/// Takes a run of pages that ends at or below page `end`. `what` it is for is
+/// in the error.
+pub fn take_below(
     free: &mut Extents,
     end: u64,
     pages: u64,
