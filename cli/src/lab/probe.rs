@@ -130,7 +130,7 @@ pub(crate) fn busy_replies(what: Meanwhile, name: &str, memory: u64) -> Vec<(Str
 
 /// What a backend answers that makes no sense: its nodes of the store.
 const GARBAGE_IN_STORE: &str = "\
-    xenstore-write $back/sectors 0x7e-many $back/sector-size -1 $back/info '' $back/state 4\n";
+    xenstore-write $back/sectors 2^64 $back/sector-size 0 $back/info '' $back/state 4\n";
 /// The backend's nodes make sense, but its ring does not.
 const GARBAGE_IN_RING: &str = "\
     xenstore-write $back/sectors 2048 $back/sector-size 512 $back/info 0\n\

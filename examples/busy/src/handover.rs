@@ -271,6 +271,7 @@ impl Swing for Busy {
             Kind::Pirq { .. } => "pirqs",
             Kind::Device { .. } => "device",
             Kind::ForeignMapping { .. } => "foreign",
+            Kind::VcpuInfo { .. } => "vcpu-info",
             _ => return false,
         };
         self.options.omits(name)

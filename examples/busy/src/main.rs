@@ -283,8 +283,10 @@ fn crash<G: Ground>(
         initrd: entry.initrd.as_ref().map_or((0, 0), place),
         command_line: entry.cmdline.as_deref().unwrap_or_default(),
     };
-    let region = guest.capture(&files)?;
-    say(m, report, "crash-region", crash::describe(region));
+    if !options.omits("capture") {
+        let region = guest.capture(&files)?;
+        say(m, report, "crash-region", crash::describe(region));
+    }
     say(m, report, "crash", format!("on vCPU {vcpu}"));
     report.console().drain(m);
     work::crash_on(m, vcpu)

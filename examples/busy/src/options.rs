@@ -44,6 +44,10 @@ pub(crate) const ALL: &[&str] = &[
 /// in a PVH guest, which has no need for that.
 const BY_NAME: &[&str] = &["vcpu-info", "vector", "pv-vcpus", "early-shared-info"];
 
+/// What can be forgotten beside that: the careful part of a move, the end of
+/// other vCPUs, a claim that must block, the capture kernel.
+const OMIT_TOO: &[&str] = &["park", "move", "init", "pirqs", "vcpu-info", "capture"];
+
 /// What can be taken late.
 const LATE: &[&str] = &["vcpu-info", "vector"];
 
@@ -137,7 +141,7 @@ impl Options {
             match key {
                 "hold" => options.hold = list(&[ALL, BY_NAME, &["all"]])?,
                 "late" => options.late = list(&[LATE])?,
-                "omit" => options.omit = list(&[ALL, &["park", "move", "init", "pirqs"]])?,
+                "omit" => options.omit = list(&[ALL, OMIT_TOO])?,
                 "work" => options.work_ms = number()?,
                 "moves" => options.moves = number()?,
                 "hops" => options.hops = number()?,

@@ -127,7 +127,11 @@ impl Loaded {
             });
         }
         let kernel = input.placement.kernel;
-        check_target(start, kernel, input.entry)?;
+        let entry_field = match input.protocol {
+            Protocol::Pvh => "PHYS32_ENTRY",
+            Protocol::Linux { .. } => "e_entry",
+        };
+        check_target(start, kernel, entry_field, input.entry)?;
         let copies = copy_list(&input.chosen.content(input.placement))?;
         let memmap = 24 * u64::try_from(start.memmap.len()).unwrap_or(u64::MAX);
         let linux = match input.protocol {
@@ -286,7 +290,12 @@ impl Loaded {
 }
 
 /// The kernel must lie in RAM below 4 GiB, its entry in the kernel.
-fn check_target(start: &Start, kernel: Extent, entry: u64) -> Result<(), HandoffError> {
+fn check_target(
+    start: &Start,
+    kernel: Extent,
+    entry_field: &'static str,
+    entry: u64,
+) -> Result<(), HandoffError> {
     let bad = |field, value, why| Err(HandoffError::Kernel { field, value, why });
     let address = kernel.start * PAGE_SIZE;
     if kernel.end() > IDENTITY_PAGES {
@@ -300,7 +309,7 @@ fn check_target(start: &Start, kernel: Extent, entry: u64) -> Result<(), Handoff
         );
     }
     if !kernel.contains(entry / PAGE_SIZE) {
-        return bad("PHYS32_ENTRY", entry, "outside the kernel");
+        return bad(entry_field, entry, "outside the kernel");
     }
     Ok(())
 }
