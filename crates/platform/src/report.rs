@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String};
 use core::{
-    fmt::Arguments,
+    fmt::{Arguments, Write},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
@@ -53,14 +53,51 @@ impl Report {
 static PANIC_PAGE: AtomicU64 = AtomicU64::new(0);
 static PANIC_PORT: AtomicU32 = AtomicU32::new(0);
 
+/// Bytes of a line: what is longer is cut.
+const LINE: usize = 1024;
+
+/// A line that needs no heap, whose lock a panic may hold.
+struct Line {
+    bytes: [u8; LINE],
+    len: usize,
+}
+
+impl Line {
+    fn new(text: Arguments<'_>) -> Self {
+        let mut line = Self {
+            bytes: [0; LINE],
+            len: 0,
+        };
+        // The last byte is kept for the end of the line.
+        let _ = line.write_fmt(format_args!("kexen: {text}"));
+        line.bytes[line.len] = b'\n';
+        line.len += 1;
+        line
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let room = &mut self.bytes[self.len..LINE - 1];
+        let n = room.len().min(text.len());
+        room[..n].copy_from_slice(&text.as_bytes()[..n]);
+        self.len += n;
+        Ok(())
+    }
+}
+
 /// A panic's line: on the guest's console if it is known, on Xen's anyway.
 pub fn panic(m: &Xen, text: Arguments<'_>) {
     let page = PANIC_PAGE.load(Ordering::Relaxed);
     if page != 0 {
         let port = PANIC_PORT.load(Ordering::Relaxed);
-        let report = Report::new(Console::Ring { page, port });
-        report.line(m, text);
-        report.console.drain(m);
+        let console = Console::Ring { page, port };
+        console.write(m, Line::new(text).bytes());
+        console.drain(m);
     }
     early(m, text);
 }
@@ -69,9 +106,9 @@ pub fn panic(m: &Xen, text: Arguments<'_>) {
 /// `console_io`, which a domU may not always use, and in a PVH guest by the
 /// port that Xen logs.
 pub fn early(m: &Xen, text: Arguments<'_>) {
-    let line = format!("kexen: {text}\n");
-    if kexen_guest::hypercall::console_write(m, line.as_bytes()).is_err() && !m.is_pv() {
-        line.bytes().for_each(machine::debug_port);
+    let line = Line::new(text);
+    if kexen_guest::hypercall::console_write(m, line.bytes()).is_err() && !m.is_pv() {
+        line.bytes().iter().copied().for_each(machine::debug_port);
     }
 }
 

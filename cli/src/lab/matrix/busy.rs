@@ -183,14 +183,14 @@ fn backends() -> Vec<Case> {
             "garbage-store",
             Meanwhile::GarbageInStore,
             GARBAGE,
-            Refuses(&["kexen-busy: error=", "vbd/51776"]),
+            Refuses(&["error=device/vbd/51776", "sectors", "cannot be \"2^64\""]),
         ),
         case(
             V4_17,
             "garbage-ring",
             Meanwhile::GarbageInRing,
             GARBAGE,
-            Refuses(&["kexen-busy: error=", "vbd/51776"]),
+            Refuses(&["error=device/vbd/51776", "the ring cannot be"]),
         ),
     ]
 }

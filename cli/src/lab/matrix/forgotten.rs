@@ -40,8 +40,7 @@ fn before_linux() -> Vec<Case> {
             "vcpu-info",
             "busy.hold=all,vcpu-info busy.omit=vcpu-info",
             "",
-            // Linux cannot register its own, and goes without those that are
-            // not in shared info: of vCPU 32 and later.
+            // Linux cannot register its own, and ends before its first word.
             LOST,
         ),
         case(
