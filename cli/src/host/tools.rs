@@ -56,6 +56,12 @@ pub(crate) const REPACK: &[Need] = &[
     need("zstd", "zstd", "repacks a kernel"),
 ];
 
+/// For a dead kernel's memory.
+pub(crate) const CORE: &[Need] = &[
+    need("readelf", "binutils", "reads a core file's headers"),
+    need("gdb", "gdb", "opens a core file"),
+];
+
 /// For the boot image.
 pub(crate) const STRIP: &[Need] = &[need("strip", "binutils", "strips the boot image")];
 

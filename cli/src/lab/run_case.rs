@@ -15,7 +15,7 @@ use super::guest::{self, End, Guest, Mode, Reply, Run};
 use super::matrix::{Case, Expect, Linux, Module, Start};
 use super::probe::{self, Probe};
 use super::{bare, payload, repack};
-use crate::host::command;
+use crate::host::{command, tools};
 
 /// What Kexen's prompt says, and a line that it answers.
 const PROMPT: &str = "kexen> ";
@@ -97,6 +97,9 @@ impl Bench {
         };
         let run = self.run_guest(case.xen, &guest)?;
         judge(case, &guest, &run, &release)?;
+        if case.expect == Expect::Vmcore {
+            backtrace(&run, &self.image(case.image)?.symbols)?;
+        }
         Ok(run)
     }
 
@@ -509,10 +512,27 @@ fn captured(run: &Run) -> Result<()> {
 
 /// What the host's own tools find in the core file that was copied.
 fn readelf(run: &Run, parts: &[&str]) -> Result<()> {
+    tools::require(&[tools::CORE])?;
     let core = run.core.as_ref().context("no core file was copied")?;
     let text = command::text(Command::new("readelf").arg("-hln").arg(core))?;
     for part in parts {
         ensure!(text.contains(part), "readelf finds no `{part}` in:\n{text}");
+    }
+    Ok(())
+}
+
+/// Has gdb open a busy guest's core file: the vCPU that crashed, and where.
+fn backtrace(run: &Run, symbols: &Path) -> Result<()> {
+    tools::require(&[tools::CORE])?;
+    let core = run.core.as_ref().context("no core file was copied")?;
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-nx", "-batch", "-ex", "backtrace"]).arg(symbols);
+    let text = command::text(gdb.arg(core))?;
+    for function in ["rust_begin_unwind", "panic_fmt", "stuck_or_crash"] {
+        ensure!(
+            text.contains(function),
+            "gdb finds no `{function}` in the backtrace:\n{text}"
+        );
     }
     Ok(())
 }
