@@ -59,6 +59,14 @@ pub(super) fn cases() -> Vec<Case> {
             "busy.hold=all,vector busy.stop=crash",
             &[BLOCKED, "event upcalls by vector 0xf3", "never unset"],
         ),
+        // No capture kernel could run on a PV vCPU.
+        busy::case(V4_17, Pv, "blocked-crash")
+            .options("busy.hold=all busy.crash=0 busy.stop=crash")
+            .asked("")
+            .expect(Expect::Refuses(&[
+                "kexen-busy: error=a PV guest has no crash hand-off",
+                "nothing replaces a PV vCPU's context",
+            ])),
         // Done when the next kernel was loaded already.
         case(
             V4_20,
