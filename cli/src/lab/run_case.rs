@@ -221,6 +221,11 @@ impl Bench {
             Expect::Chain(_) | Expect::Hops(_) => 900,
             Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) | Expect::Probe(_) => 120,
         };
+        // Emulated devices in an emulated processor.
+        let timeout = match case.mode {
+            Mode::Hvm => 2 * timeout,
+            _ => timeout,
+        };
         let guest = Guest {
             name,
             mode: case.mode,
