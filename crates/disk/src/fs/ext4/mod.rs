@@ -1,0 +1,390 @@
+//! ext2, ext3 and ext4, read by `ext4-view`.
+//!
+//! Specification: Linux's `Documentation/filesystems/ext4`. The library checks
+//! the sums of tables and replays a journal in memory. It reads 32 KiB at a
+//! time: a [`crate::Cache`] should be below it. What it does not say (which of
+//! the three it is) is read from the superblock here, by `blkid`'s rules.
+//!
+//! What version 1.0.0 would do with a hostile disk is prevented here:
+//!
+//! - it allocates for as many groups as the superblock claims: the claim is
+//!   checked against the disk first;
+//! - it allocates for as long a link as the inode claims: links are followed
+//!   here ([`super::walk`]), and their length is checked first;
+//! - it searches a directory of any length: the length is checked first;
+//! - it panics if a file is read on after an error, or is longer than its
+//!   blocks can be: after an error the file is opened again, a length beyond
+//!   [`MOST_BYTES`] is refused, and its `seek_to`, which hides errors, is not
+//!   used: a place is gone to by reading.
+//!
+//! Left to it: to find a name in a directory whose tree of extents is made to
+//! lead to the same blocks again and again takes hours.
+//!
+//! Files with extents are read here (`extents`), for the library takes what was
+//! allocated and not written for data. It still does in a file system whose
+//! journal has to be replayed.
+//!
+//! Not read: `meta_bg`, `large_dir`, `inline_data`, `ea_inode`, `mmp`, a journal
+//! on another disk, encrypted files, and files of ext2 and ext3 in which a whole
+//! block of pointers is a hole; each is an error that says so.
+
+use alloc::{
+    boxed::Box,
+    format,
+    rc::Rc,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+use core::{cell::RefCell, error::Error};
+
+use ext4_view::{Ext4Error, Ext4Read};
+
+mod extents;
+
+pub use extents::{MOST_EXTENTS, MOST_NODES};
+
+use super::{
+    File, FileSystem, FsError, MOST_NAMES, Metadata, Problem,
+    walk::{self, Kind, Tree, walk},
+};
+use crate::{BlockSource, ReadError};
+
+/// Bytes of a file that can be read; no more than the pointers of ext2 reach
+/// with blocks of 1 KiB.
+pub const MOST_BYTES: u64 = 16 << 30;
+/// Bytes of a directory.
+pub const MOST_DIRECTORY: u64 = 16 << 20;
+/// Groups of blocks: 32 TiB of the usual ones.
+pub const MOST_GROUPS: u64 = 1 << 18;
+
+/// An ext2, ext3 or ext4 file system.
+#[derive(Debug)]
+pub struct Ext4 {
+    fs: ext4_view::Ext4,
+    kind: &'static str,
+    label: String,
+    uuid: String,
+    error: LastError,
+    tables: Option<extents::Tables>,
+}
+
+/// The library's errors have to be `Send`, which is more than is known of a
+/// disk's: the last one waits here.
+type LastError = Rc<RefCell<Option<ReadError>>>;
+
+struct Reader {
+    source: Rc<dyn BlockSource>,
+    error: LastError,
+}
+
+impl Ext4Read for Reader {
+    fn read(&mut self, at: u64, into: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.source.read_at(at, into).map_err(|error| {
+            self.error.replace(Some(error.clone()));
+            error.into()
+        })
+    }
+}
+
+/// What a path, its links resolved, stands for.
+#[derive(Clone)]
+pub(super) struct Node {
+    path: String,
+    kind: Kind,
+    len: u64,
+}
+
+impl Node {
+    /// The path as the library wants it.
+    fn full(&self) -> &str {
+        if self.path.is_empty() {
+            "/"
+        } else {
+            &self.path
+        }
+    }
+}
+
+/// The library's error in our words.
+fn problem(error: &Ext4Error, last: &LastError) -> Problem {
+    match error {
+        Ext4Error::NotFound => Problem::Missing,
+        Ext4Error::NotADirectory => Problem::NotADirectory,
+        Ext4Error::IsADirectory | Ext4Error::IsASpecialFile => Problem::NotAFile,
+        // A name of more than 255 bytes.
+        Ext4Error::MalformedPath => Problem::Missing,
+        Ext4Error::PathTooLong => walk::limit("bytes of a path", walk::MOST_PATH),
+        Ext4Error::Encrypted => Problem::Unsupported("encrypted files".into()),
+        Ext4Error::Incompatible(what) => Problem::Unsupported(format!("{what}")),
+        Ext4Error::Io(error) => last
+            .take()
+            .map_or_else(|| Problem::Corrupt(format!("{error}")), Problem::Read),
+        error => Problem::Corrupt(format!("{error}")),
+    }
+}
+
+/// A number of a superblock.
+fn field(superblock: &[u8], at: usize) -> u32 {
+    let bytes = superblock.get(at..).and_then(<[u8]>::first_chunk);
+    bytes.copied().map_or(0, u32::from_le_bytes)
+}
+
+/// Whether the file system fits on a disk of so many bytes, which Linux
+/// demands too, and has groups of a sensible size.
+fn check_geometry(superblock: &[u8], bytes: u64) -> Result<(), Problem> {
+    let field = |at| field(superblock, at);
+    let blocks = (u64::from(field(0x150)) << 32) | u64::from(field(0x4));
+    let size = 1024_u64.checked_shl(field(0x18)).unwrap_or(0);
+    if blocks.checked_mul(size).is_none_or(|end| end > bytes) {
+        return Err(Problem::Corrupt(format!(
+            "{blocks} blocks of {size} bytes do not fit on a disk of {bytes} bytes"
+        )));
+    }
+    let groups = blocks.checked_div(field(0x20).into());
+    if groups.is_none_or(|groups| groups > MOST_GROUPS) {
+        return Err(Problem::Limit {
+            what: "groups of blocks",
+            limit: MOST_GROUPS,
+        });
+    }
+    Ok(())
+}
+
+/// Which of the three it is, by `blkid`'s rules: `ext4` is what has anything
+/// that the drivers of the older two would refuse.
+fn kind(superblock: &[u8]) -> &'static str {
+    let field = |at| field(superblock, at);
+    let (compat, incompat, ro_compat) = (field(0x5c), field(0x60), field(0x64));
+    // has_journal
+    let has_journal = compat & 0x4 != 0;
+    // sparse_super, large_file, btree_dir
+    let new_ro = ro_compat & !0x7 != 0;
+    // filetype, meta_bg; with a journal also recover
+    let known = if has_journal { 0x16 } else { 0x12 };
+    match (has_journal, new_ro || incompat & !known != 0) {
+        (_, true) => "ext4",
+        (true, false) => "ext3",
+        (false, false) => "ext2",
+    }
+}
+
+impl Ext4 {
+    /// Opens the file system on a disk or partition.
+    ///
+    /// # Errors
+    /// See [`Problem`].
+    pub fn open(source: Rc<dyn BlockSource>) -> Result<Self, FsError> {
+        let error = LastError::default();
+        let mut superblock = [0; 1024];
+        let read = source.read_at(1024, &mut superblock);
+        read.map_err(|error| walk::at("")(error.into()))?;
+        check_geometry(&superblock, source.bytes()).map_err(walk::at(""))?;
+        let tables = extents::Tables::new(source.clone(), &superblock);
+        let reader = Reader {
+            source,
+            error: error.clone(),
+        };
+        let fs = ext4_view::Ext4::load(Box::new(reader))
+            .map_err(|why| walk::at("")(problem(&why, &error)))?;
+        Ok(Self {
+            kind: kind(&superblock),
+            label: fs.label().display().to_string(),
+            uuid: fs.uuid().to_string(),
+            fs,
+            error,
+            tables,
+        })
+    }
+
+    fn problem(&self, error: &Ext4Error) -> Problem {
+        problem(error, &self.error)
+    }
+
+    fn node(&self, path: String) -> Result<Node, Problem> {
+        let mut node = Node {
+            path,
+            kind: Kind::Other,
+            len: 0,
+        };
+        let found = self.fs.symlink_metadata(node.full());
+        let found = found.map_err(|error| self.problem(&error))?;
+        node.kind = match found.file_type() {
+            ext4_view::FileType::Regular => Kind::Regular,
+            ext4_view::FileType::Directory => Kind::Directory,
+            ext4_view::FileType::Symlink => Kind::Link,
+            _ => Kind::Other,
+        };
+        node.len = found.len();
+        Ok(node)
+    }
+}
+
+/// A directory may be read whole to find a name in it.
+const fn check_directory(directory: &Node) -> Result<(), Problem> {
+    if directory.len <= MOST_DIRECTORY {
+        return Ok(());
+    }
+    Err(Problem::Limit {
+        what: "bytes of a directory",
+        limit: MOST_DIRECTORY,
+    })
+}
+
+impl Tree for Ext4 {
+    type Node = Node;
+
+    fn root(&self) -> Result<Node, Problem> {
+        self.node(String::new())
+    }
+
+    fn kind(&self, node: &Node) -> Kind {
+        node.kind
+    }
+
+    fn lookup(&self, directory: &Node, name: &str) -> Result<Node, Problem> {
+        check_directory(directory)?;
+        self.node(format!("{}/{name}", directory.path))
+    }
+
+    fn link(&self, node: &Node) -> Result<String, Problem> {
+        if node.len > u64::try_from(walk::MOST_PATH).unwrap_or(0) {
+            return Err(walk::limit("bytes of a path", walk::MOST_PATH));
+        }
+        let target = self.fs.read_link(node.full());
+        let target = target.map_err(|error| self.problem(&error))?;
+        let text = target.to_str().map(String::from);
+        text.map_err(|_| Problem::Unsupported("a link not in UTF-8".into()))
+    }
+}
+
+impl FileSystem for Ext4 {
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    fn metadata(&self, path: &str) -> Result<Metadata, FsError> {
+        let node = walk(self, path).map_err(walk::at(path))?;
+        Ok(Metadata {
+            kind: node.kind.into(),
+            len: node.len,
+        })
+    }
+
+    fn read_dir(&self, path: &str) -> Result<Vec<String>, FsError> {
+        let problem = |error| walk::at(path)(self.problem(&error));
+        let node = walk(self, path).map_err(walk::at(path))?;
+        if node.kind != Kind::Directory {
+            return Err(walk::at(path)(Problem::NotADirectory));
+        }
+        check_directory(&node).map_err(walk::at(path))?;
+        let mut names = Vec::new();
+        let entries = self.fs.read_dir(node.full()).map_err(problem)?;
+        for entry in entries {
+            let entry = entry.map_err(problem)?;
+            let name = entry.file_name();
+            match name.as_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(_) if names.len() >= MOST_NAMES => {
+                    return Err(walk::at(path)(walk::limit("names", MOST_NAMES)));
+                }
+                Ok(name) => names.push(name.to_string()),
+            }
+        }
+        Ok(names)
+    }
+
+    fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
+        let node = walk(self, path).map_err(walk::at(path))?;
+        if node.kind != Kind::Regular {
+            return Err(walk::at(path)(Problem::NotAFile));
+        }
+        if node.len > MOST_BYTES {
+            return Err(walk::at(path)(Problem::Limit {
+                what: "bytes of the file",
+                limit: MOST_BYTES,
+            }));
+        }
+        let extents = match &self.tables {
+            Some(tables) => tables.of(&node.path, node.len).map_err(walk::at(path))?,
+            None => None,
+        };
+        Ok(Box::new(OpenFile {
+            fs: self,
+            path: path.into(),
+            node,
+            extents,
+            file: None,
+        }))
+    }
+}
+
+struct OpenFile<'a> {
+    fs: &'a Ext4,
+    path: String,
+    node: Node,
+    /// Nothing if the library has to read it.
+    extents: Option<Vec<extents::Extent>>,
+    /// Nothing before the first read and after an error.
+    file: Option<ext4_view::File>,
+}
+
+/// Bytes that are skipped at once.
+const SKIP: usize = 64 << 10;
+
+impl OpenFile<'_> {
+    /// Reads from where the file stands.
+    fn read_on(&self, file: &mut ext4_view::File, into: &mut [u8]) -> Result<(), Problem> {
+        let mut into = into;
+        while !into.is_empty() {
+            let len = file.read_bytes(into);
+            let len = len.map_err(|error| self.fs.problem(&error))?;
+            if len == 0 {
+                let what = "the file ends before its length";
+                return Err(Problem::Corrupt(what.into()));
+            }
+            into = into.get_mut(len..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), Problem> {
+        // Taken, so that after an error there is none.
+        let kept = self.file.take().filter(|file| file.position() <= offset);
+        let opened = kept.map_or_else(|| self.fs.fs.open(self.node.full()), Ok);
+        let mut file = opened.map_err(|error| self.fs.problem(&error))?;
+        let skip = if file.position() < offset { SKIP } else { 0 };
+        let mut skipped = vec![0; skip];
+        while let Some(left) = offset.checked_sub(file.position()).filter(|left| *left > 0) {
+            let len = usize::try_from(left).unwrap_or(SKIP).min(SKIP);
+            let part = skipped.get_mut(..len).unwrap_or_default();
+            self.read_on(&mut file, part)?;
+        }
+        self.read_on(&mut file, into)?;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+impl File for OpenFile<'_> {
+    fn bytes(&self) -> u64 {
+        self.node.len
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), FsError> {
+        walk::check_range(&self.path, self.node.len, offset, into.len())?;
+        let read = match (&self.fs.tables, &self.extents) {
+            (Some(tables), Some(extents)) => tables.read(extents, offset, into),
+            _ => self.read(offset, into),
+        };
+        read.map_err(walk::at(&self.path))
+    }
+}

@@ -1,0 +1,93 @@
+//! Which file system is on a disk.
+//!
+//! By magic numbers, as `blkid` does. A number left over from an earlier file
+//! system may stand beside the present one's; what `mkfs` of each overwrites
+//! decides the order (all but ext and FAT clear the first 64 KiB or more), and
+//! one that does not open gives way to the next.
+
+use alloc::{boxed::Box, rc::Rc};
+
+use super::{FileSystem, FsError, Problem};
+use crate::BlockSource;
+
+type Open = fn(Rc<dyn BlockSource>) -> Result<Box<dyn FileSystem>, FsError>;
+
+/// A file system, where its magic number is, and what that is.
+struct Magic {
+    at: u64,
+    magic: &'static [u8],
+    open: Open,
+}
+
+const MAGICS: &[Magic] = &[
+    #[cfg(feature = "xfs")]
+    Magic {
+        at: 0,
+        magic: b"XFSB",
+        open: |source| Ok(Box::new(super::xfs::Xfs::open(source)?)),
+    },
+    #[cfg(feature = "ext4")]
+    Magic {
+        at: 0x438,
+        magic: &[0x53, 0xef],
+        open: |source| Ok(Box::new(super::ext4::Ext4::open(source)?)),
+    },
+    #[cfg(feature = "iso9660")]
+    Magic {
+        at: 0x8001,
+        magic: b"CD001",
+        open: |source| Ok(Box::new(super::iso9660::Iso9660::open(source)?)),
+    },
+    #[cfg(feature = "btrfs")]
+    Magic {
+        at: 0x1_0040,
+        magic: b"_BHRfS_M",
+        open: |source| Ok(Box::new(super::btrfs::Btrfs::open(source)?)),
+    },
+    // No more than a boot sector's signature: the reader looks closer.
+    #[cfg(feature = "fat")]
+    Magic {
+        at: 0x1fe,
+        magic: &[0x55, 0xaa],
+        open: |source| Ok(Box::new(super::fat::Fat::open(source)?)),
+    },
+];
+
+/// Opens the file system on a disk or partition; nothing if there is none that
+/// is known here.
+///
+/// # Errors
+/// If the disk cannot be read, or what is on it looks like a file system but
+/// cannot be opened.
+pub fn probe(source: Rc<dyn BlockSource>) -> Result<Option<Box<dyn FileSystem>>, FsError> {
+    let mut first = None;
+    for known in MAGICS {
+        let mut bytes = [0; 8];
+        let Some(bytes) = bytes.get_mut(..known.magic.len()) else {
+            continue;
+        };
+        let end = known
+            .at
+            .saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
+        if end > source.bytes() {
+            continue;
+        }
+        source.read_at(known.at, bytes).map_err(|error| FsError {
+            path: "".into(),
+            problem: Problem::Read(error),
+        })?;
+        if bytes != known.magic {
+            continue;
+        }
+        match (known.open)(source.clone()) {
+            Ok(found) => return Ok(Some(found)),
+            // A boot sector that is not FAT's.
+            Err(FsError {
+                problem: Problem::Missing,
+                ..
+            }) => {}
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    first.map_or(Ok(None), Err)
+}

@@ -1,0 +1,196 @@
+//! Partition tables.
+
+use kexen_disk::{
+    BlockSource,
+    partition::{self, PartitionType, Scheme, Table},
+};
+
+use super::{
+    disk::FileDisk,
+    tools::{Temporary, run, run_with},
+};
+
+fn read(image: &Temporary, sector: u32) -> Table {
+    partition::read(&FileDisk::new(image).with_sector(sector).shared()).unwrap()
+}
+
+/// Whether a table says the same as `partx`, which is Linux's own view.
+fn compare(image: &Temporary, table: &Table) {
+    let text = run(
+        "partx",
+        &[
+            "-g",
+            "-b",
+            "-r",
+            "-o",
+            "NR,START,SIZE,TYPE,UUID,NAME",
+            image.as_str(),
+        ],
+    );
+    let mut lines = text.lines();
+    for entry in &table.partitions {
+        let kind = match &entry.kind {
+            PartitionType::Mbr(kind) => format!("0x{kind:x}"),
+            PartitionType::Guid(guid) => guid.clone(),
+        };
+        let line = format!(
+            "{} {} {} {kind} {} {}",
+            entry.number,
+            entry.start / 512,
+            entry.bytes,
+            entry.part_uuid,
+            entry.label.replace(' ', "\\x20"),
+        );
+        let want = loop {
+            let want = lines.next().unwrap();
+            // Extended partitions are no partitions here.
+            if want.split(' ').nth(3) != Some("0x5") {
+                break want;
+            }
+        };
+        assert_eq!(line.trim_end(), want.trim_end());
+    }
+    assert_eq!(lines.next(), None);
+}
+
+#[test]
+fn gpt_is_what_linux_says() {
+    let image = Temporary::file(16 << 20);
+    let args = [
+        "-n",
+        "1:2048:4095",
+        "-t",
+        "1:ef00",
+        "-c",
+        "1:EFI System",
+        "-A",
+        "1:set:2",
+        "-n",
+        "3:8192:+1M",
+        "-c",
+        "3:Größe",
+        "-n",
+        "128:0:0",
+        "-t",
+        "128:8300",
+        image.as_str(),
+    ];
+    run("sgdisk", &args);
+    let table = read(&image, 512);
+    assert_eq!((table.scheme, table.whole), (Scheme::Gpt, false));
+    assert_eq!(table.notes, Vec::<String>::new());
+    let numbers: Vec<u32> = table.partitions.iter().map(|entry| entry.number).collect();
+    assert_eq!(numbers, [1, 3, 128]);
+    assert_eq!(table.partitions[0].flags, 4);
+    assert_eq!(table.partitions[1].label, "Größe");
+    assert_eq!(table.partitions[2].name, "xvda128");
+    let esp = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+    assert_eq!(table.partitions[0].kind, PartitionType::Guid(esp.into()));
+    // `partx` quotes what is not ASCII in its own way.
+    let mut plain = table.clone();
+    run("sgdisk", &["-c", "3:plain", image.as_str()]);
+    plain.partitions[1].label = "plain".into();
+    compare(&image, &plain);
+}
+
+/// Every byte of the header and of an entry matters; the backup stands in.
+#[test]
+fn a_damaged_gpt_has_a_backup() {
+    let image = Temporary::file(4 << 20);
+    run("sgdisk", &["-n", "1:0:0", "-c", "1:root", image.as_str()]);
+    let good = read(&image, 512);
+    for at in (512..512 + 92).chain(1024..1024 + 128) {
+        let byte = std::fs::read(image.as_path()).unwrap()[at];
+        let change = [(at as u64, !byte)].into();
+        let disk = FileDisk::new(&image).with_changes(change).shared();
+        let table = partition::read(&disk).unwrap();
+        assert_eq!(table.partitions, good.partitions, "{at}");
+        assert_eq!(table.notes.len(), 1, "{at}");
+    }
+    let changes = [(520, 0xff), ((4 << 20) - 500, 0xff)].into();
+    let disk = FileDisk::new(&image).with_changes(changes).shared();
+    let error = partition::read(&disk).unwrap_err().to_string();
+    assert!(error.starts_with("xvda: damaged GPT: primary: "), "{error}");
+    // A disk that shrank has the primary alone; one that grew too.
+    for bytes in [3 << 20, 4 << 20] {
+        let disk = FileDisk::new(&image).with_bytes(bytes).shared();
+        assert!(partition::read(&disk).is_ok());
+    }
+}
+
+#[test]
+fn large_sectors_are_understood() {
+    // `sgdisk` takes a file's sectors for 512 bytes; `fdisk` can be told.
+    let image = Temporary::file(16 << 20);
+    let fdisk = |script: &str| run_with("fdisk", &["-b", "4096", image.as_str()], script);
+    fdisk("g\nn\n1\n256\n767\nn\n2\n1024\n2047\nw\n");
+    let table = read(&image, 4096);
+    let found: Vec<(u64, u64)> = table
+        .partitions
+        .iter()
+        .map(|entry| (entry.start, entry.bytes))
+        .collect();
+    assert_eq!(found, [(1 << 20, 2 << 20), (4 << 20, 4 << 20)]);
+    fdisk("o\nn\np\n1\n256\n767\nn\ne\n2\n1024\n2047\nn\nl\n1280\n1535\nw\n");
+    let table = read(&image, 4096);
+    let found: Vec<(u32, u64, u64)> = table
+        .partitions
+        .iter()
+        .map(|entry| (entry.number, entry.start, entry.bytes))
+        .collect();
+    assert_eq!(found, [(1, 1 << 20, 2 << 20), (5, 5 << 20, 1 << 20)]);
+}
+
+#[test]
+fn mbr_is_what_linux_says() {
+    let image = Temporary::file(64 << 20);
+    let mut script = "label: dos\nlabel-id: 0xabcd0123\n\
+        start=2048, size=2048, type=c, bootable\nstart=4096, size=110000, type=5\n\
+        start=120000, size=4096, type=83\n"
+        .to_string();
+    for n in 0..20 {
+        script += &format!("start={}, size=2048, type=8e\n", 6144 + n * 4096);
+    }
+    run_with("sfdisk", &["-q", image.as_str()], &script);
+    let table = read(&image, 512);
+    assert_eq!((table.scheme, table.whole), (Scheme::Mbr, false));
+    assert_eq!(table.partitions.len(), 22);
+    assert_eq!(table.partitions[0].part_uuid, "abcd0123-01");
+    assert_eq!(table.partitions[0].flags, 0x80);
+    assert_eq!(table.partitions[2].part_uuid, "abcd0123-05");
+    assert_eq!(table.partitions[21].name, "xvda24");
+    compare(&image, &table);
+}
+
+#[test]
+fn a_file_system_on_the_whole_disk_is_no_table() {
+    let image = Temporary::file(16 << 20);
+    for args in [
+        &["mke2fs", "-q", "-F"][..],
+        &["mkfs.vfat"],
+        &["mkfs.vfat", "--mbr=y"],
+    ] {
+        run(args[0], &[&args[1..], &[image.as_str()]].concat());
+        let table = read(&image, 512);
+        assert_eq!(table.partitions, [], "{args:?}");
+        assert!(table.whole, "{args:?}");
+    }
+}
+
+/// A file system in a partition, through everything there is.
+#[test]
+fn a_partition_is_a_disk() {
+    let image = Temporary::file(16 << 20);
+    run("sgdisk", &["-n", "1:2048:0", image.as_str()]);
+    let inner = Temporary::file(14 << 20);
+    run("mke2fs", &["-q", "-F", "-L", "inner", inner.as_str()]);
+    let mut bytes = std::fs::read(image.as_path()).unwrap();
+    bytes[1 << 20..15 << 20].copy_from_slice(&std::fs::read(inner.as_path()).unwrap());
+    std::fs::write(image.as_path(), bytes).unwrap();
+    let disk: std::rc::Rc<dyn BlockSource> = FileDisk::new(&image).cached();
+    let table = partition::read(&disk).unwrap();
+    let partition = table.partitions[0].open(&disk).unwrap();
+    assert_eq!(partition.name(), "xvda1");
+    let fs = kexen_disk::fs::probe(std::rc::Rc::new(partition));
+    assert_eq!(fs.unwrap().unwrap().label(), "inner");
+}
