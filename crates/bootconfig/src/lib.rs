@@ -2,7 +2,13 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`entry`] | what can be booted from a disk |
 //! | [`module`] | the boot module: a newc archive of entries, read and written |
+//! | [`volumes`] | the file systems that are looked at, and how they are called |
+//! | [`bls`] | Boot Loader Specification entries, and unified kernel images |
+//! | [`grub`] | grub.cfg, as GRUB runs it |
+//! | [`extlinux`] | extlinux.conf and its relatives |
+//! | [`find`] | all of these on all volumes, as one menu |
 //! | [`options`] | the `kexen.*` words of the guest's command line |
 //!
 //! Archives and command lines are hostile: every read is checked, every
@@ -24,8 +30,17 @@ extern crate alloc;
 
 use alloc::{format, string::String};
 
+pub mod bls;
+pub mod entry;
+pub mod extlinux;
+pub mod find;
+pub mod grub;
 pub mod module;
 pub mod options;
+pub mod volumes;
+
+#[cfg(test)]
+mod testfs;
 
 use options::CmdlineMode;
 

@@ -252,7 +252,7 @@ fn cmdline(file: &str, bytes: &[u8]) -> Result<String, ModuleError> {
     if let Some((offset, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
         return Err(bad(offset, "a control character; it must be one line"));
     }
-    Ok(text.trim().to_string())
+    Ok(text.trim_ascii().to_string())
 }
 
 #[cfg(test)]
@@ -360,6 +360,41 @@ mod tests {
             archive[at] ^= change;
             let _ = Module::parse(&archive);
             let _ = Module::parse(&archive[..at]);
+        }
+
+        #[test]
+        fn whatever_is_written_is_read(
+            files in proptest::collection::btree_map(
+                "[a-z0-9][a-z0-9.-]{0,11}",
+                (
+                    proptest::collection::vec(proptest::prelude::any::<u8>(), 1..300),
+                    proptest::option::of(
+                        proptest::collection::vec(proptest::prelude::any::<u8>(), 0..9000),
+                    ),
+                    proptest::option::of("[!-~]{1,8}( [!-~\u{a0}]{1,8}){0,3}"),
+                ),
+                1..8,
+            ),
+        ) {
+            let new: Vec<NewEntry<'_>> = files
+                .iter()
+                .map(|(name, (kernel, initrd, cmdline))| NewEntry {
+                    name,
+                    kernel,
+                    initrd: initrd.as_deref(),
+                    cmdline: cmdline.as_deref(),
+                })
+                .collect();
+            let archive = write(&new);
+            let module = Module::parse(&archive).unwrap();
+            assert!(module.ignored().is_empty());
+            assert_eq!(module.entries().len(), new.len());
+            for new in new {
+                let entry = module.entries().iter().find(|e| e.name() == new.name).unwrap();
+                assert_eq!(&archive[entry.kernel.clone()], new.kernel);
+                assert_eq!(entry.initrd.clone().map(|at| &archive[at]), new.initrd);
+                assert_eq!(entry.cmdline.as_deref(), new.cmdline);
+            }
         }
     }
 }

@@ -1,13 +1,24 @@
 //! Kexen's options: the `kexen.*` words of the guest's own command line.
 //!
-//! All other words are the kernel's. Double quotes protect spaces, as on
-//! Linux's command line.
+//! All other words are the kernel's. Words end at ASCII white space; double
+//! quotes protect it, as on Linux's command line.
+//!
+//! What is booted, in this order:
+//!
+//! 1. `kexen.boot=module` or `=disk` says where from; without it, from the
+//!    boot module if there is one, or else from the disks.
+//! 2. `kexen.entry=` says which entry: of the boot module by its name, of the
+//!    disks by its id or title ([`crate::entry::find`]).
+//! 3. `kexen.timeout=` says how long to wait for a choice; without it, what
+//!    the configuration on the disk says.
 
 use alloc::{
     format,
     string::{String, ToString},
     vec::Vec,
 };
+
+use crate::entry::Timeout;
 
 /// What to do when something cannot be started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +40,15 @@ pub enum CmdlineMode {
     Append,
     /// They replace it, if there are any.
     Replace,
+}
+
+/// Where what is booted comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootFrom {
+    /// The boot module.
+    Module,
+    /// The guest's own disks.
+    Disk,
 }
 
 /// What the stage before left in memory: pages, and a sum over them.
@@ -105,8 +125,13 @@ impl Differential {
 /// Kexen's options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `kexen.entry`: which entry of the boot module.
+    /// `kexen.entry`: which entry, by its name in the boot module, or by id or
+    /// title on the disks.
     pub entry: Option<String>,
+    /// `kexen.boot`
+    pub boot: Option<BootFrom>,
+    /// `kexen.timeout`
+    pub timeout: Option<Timeout>,
     /// `kexen.cmdline`
     pub cmdline: CmdlineMode,
     /// `kexen.on-error`
@@ -137,7 +162,18 @@ pub struct Options {
 
 /// The options, each with a line of help.
 pub const HELP: &[(&str, &str)] = &[
-    ("kexen.entry=NAME", "start this entry of the boot module"),
+    (
+        "kexen.entry=NAME",
+        "start this entry: a name in the boot module, an id or title on the disks",
+    ),
+    (
+        "kexen.boot=module|disk",
+        "where to boot from (default: the boot module, if there is one)",
+    ),
+    (
+        "kexen.timeout=SECONDS",
+        "how long to wait for a choice (0: not at all, -1: for ever)",
+    ),
     (
         "kexen.cmdline=append|replace",
         "what the other words here do to the entry's cmdline (default append)",
@@ -163,6 +199,18 @@ pub const HELP: &[(&str, &str)] = &[
     (
         "kexen.marker=PAGES:CHECKSUM",
         "what the stage before marked (set by Kexen itself)",
+    ),
+    #[cfg(feature = "omission")]
+    ("kexen.omit=DEFENCE", "leave a defence out (tests alone)"),
+    #[cfg(feature = "probe")]
+    (
+        "kexen.probe=abandon|abandon-omit",
+        "ask Xen a question instead (lab alone)",
+    ),
+    #[cfg(feature = "probe")]
+    (
+        "kexen.differential=SEED,FIRST,COUNT[,KEEP]",
+        "run cases of the differential test instead (lab alone)",
     ),
 ];
 
@@ -203,12 +251,12 @@ impl core::fmt::Display for OptionError {
 
 impl core::error::Error for OptionError {}
 
-/// Splits a command line at spaces outside double quotes.
+/// Splits a command line at ASCII white space outside double quotes.
 fn words(text: &str) -> Vec<&str> {
     let mut quoted = false;
     text.split(move |c: char| {
         quoted ^= c == '"';
-        c.is_whitespace() && !quoted
+        c.is_ascii_whitespace() && !quoted
     })
     .filter(|word| !word.is_empty())
     .collect()
@@ -270,6 +318,13 @@ impl Options {
         match (name, value) {
             ("kexen.entry", Some(name)) if !name.is_empty() => self.entry = Some(name.to_string()),
             ("kexen.entry", _) => return bad("the name of an entry"),
+            ("kexen.boot", Some("module")) => self.boot = Some(BootFrom::Module),
+            ("kexen.boot", Some("disk")) => self.boot = Some(BootFrom::Disk),
+            ("kexen.boot", _) => return bad("module or disk"),
+            ("kexen.timeout", value) => match value.and_then(timeout) {
+                Some(timeout) => self.timeout = Some(timeout),
+                None => return bad("seconds, 0 or -1"),
+            },
             ("kexen.cmdline", Some("append")) => self.cmdline = CmdlineMode::Append,
             ("kexen.cmdline", Some("replace")) => self.cmdline = CmdlineMode::Replace,
             ("kexen.cmdline", _) => return bad("append or replace"),
@@ -385,6 +440,16 @@ fn on_error(value: &str) -> Option<OnError> {
     }
 }
 
+/// Seconds, or -1 for ever.
+fn timeout(value: &str) -> Option<Timeout> {
+    if value == "-1" {
+        return Some(Timeout::Forever);
+    }
+    decimal(value)
+        .filter(|_| !value.is_empty())
+        .map(Timeout::Seconds)
+}
+
 fn marker(value: &str) -> Option<Marker> {
     let (pages, sum) = value.split_once(':')?;
     if sum.len() != 16 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -397,112 +462,4 @@ fn marker(value: &str) -> Option<Marker> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_told_apart() {
-        let (options, rest) = Options::parse(
-            "root=/dev/xvda1 kexen.entry=old  kexen.on-error=crash kexen.stats \
-             dyndbg=\"file a +p\" kexen.chain=3 kexen.marker=0000000012:00000000000000ff",
-        )
-        .unwrap();
-        assert_eq!(rest, "root=/dev/xvda1 dyndbg=\"file a +p\"");
-        assert_eq!(options.entry.as_deref(), Some("old"));
-        assert_eq!(options.on_error, OnError::Crash);
-        assert!(options.stats && !options.quiet);
-        assert_eq!(options.chain, 3);
-        assert_eq!(
-            options.marker,
-            Some(Marker {
-                pages: 12,
-                checksum: 255
-            })
-        );
-    }
-
-    #[test]
-    fn mistakes_name_the_word() {
-        for word in [
-            "kexen.entry=",
-            "kexen.cmdline=both",
-            "kexen.on-error",
-            "kexen.on-error=shell",
-            "kexen.stats=yes",
-            "kexen.chain=1001",
-            "kexen.chain=-1",
-            "kexen.chain=+5",
-            "kexen.marker=1:2",
-            "kexen.marker=1:+00000000000000f",
-        ] {
-            match Options::parse(word).unwrap_err() {
-                OptionError::Value { word: named, .. } => assert_eq!(named, word),
-                OptionError::Unknown { .. } => panic!("{word}"),
-            }
-        }
-        let error = Options::parse("quiet kexen.colour=red").unwrap_err();
-        let text = format!("{error}");
-        assert!(
-            text.contains("unknown option \"kexen.colour=red\""),
-            "{text}"
-        );
-        assert!(text.contains("kexen.entry=NAME"), "{text}");
-    }
-
-    #[test]
-    fn quotes_around_a_word_are_no_part_of_it() {
-        let (options, rest) = Options::parse("\"kexen.entry=a b\" \"c d\"").unwrap();
-        assert_eq!(options.entry.as_deref(), Some("a b"));
-        assert_eq!(rest, "\"c d\"");
-    }
-
-    #[cfg(not(feature = "probe"))]
-    #[test]
-    fn the_image_for_everybody_probes_nothing() {
-        assert!(matches!(
-            Options::parse("kexen.probe=abandon"),
-            Err(OptionError::Unknown { .. })
-        ));
-    }
-
-    #[cfg(not(feature = "omission"))]
-    #[test]
-    fn the_image_for_everybody_omits_nothing() {
-        assert!(matches!(
-            Options::parse("kexen.omit=m2p"),
-            Err(OptionError::Unknown { .. })
-        ));
-    }
-
-    #[test]
-    fn on_error_is_found_beside_mistakes() {
-        let of = Options::on_error_of;
-        assert_eq!(of("kexen.bad kexen.on-error=crash"), OnError::Crash);
-        assert_eq!(of("kexen.on-error=crash kexen.on-error=?"), OnError::Crash);
-        assert_eq!(of("kexen.bad"), OnError::Prompt);
-    }
-
-    #[test]
-    fn a_chain_counts_down() {
-        let text = "a kexen.chain=2 b kexen.marker=1:00000000000000aa";
-        let (options, _) = Options::parse(text).unwrap();
-        assert_eq!(
-            options.next_chain_command_line(text, Some("2:x")),
-            "a kexen.chain=1 b kexen.marker=2:x"
-        );
-        assert_eq!(
-            options.next_chain_command_line(text, None),
-            "a kexen.chain=1 b"
-        );
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn nothing_panics(text in "\\PC{0,200}", option in "kexen\\.[a-z-]{0,14}=?[ -~]{0,30}") {
-            let _ = Options::parse(&text);
-            let _ = Options::parse(&option);
-            let _ = Options::on_error_of(&text);
-            let _ = Options::default().next_chain_command_line(&text, None);
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,175 @@
+use super::*;
+use crate::{
+    entry::Timeout,
+    testfs::{TestFs, gpt},
+};
+use alloc::vec;
+
+fn base(volume: usize, folder: &str) -> Base {
+    Base {
+        volume,
+        folder: folder.into(),
+    }
+}
+
+fn titles(menu: &Menu) -> Vec<&str> {
+    let titles = menu.entries.iter().map(|entry| entry.title.as_str());
+    titles.collect()
+}
+
+fn ids(menu: &Menu) -> Vec<&str> {
+    menu.entries.iter().map(|entry| entry.id.as_str()).collect()
+}
+
+/// Arch Linux with systemd-boot: written by hand after the Arch wiki's page,
+/// in which the ESP is mounted to /boot.
+fn arch() -> TestFs {
+    TestFs::new("vfat", "", "B1C4-0F2E")
+        .file(
+            "/loader/loader.conf",
+            "default  arch.conf\ntimeout  4\nconsole-mode max\neditor   no\n",
+        )
+        .file(
+            "/loader/entries/arch.conf",
+            "title   Arch Linux\nlinux   /vmlinuz-linux\ninitrd  /intel-ucode.img\n\
+             initrd  /initramfs-linux.img\noptions root=UUID=c0ffee00-0000 rw\n",
+        )
+        .file(
+            "/loader/entries/arch-fallback.conf",
+            "title   Arch Linux (fallback initramfs)\nlinux   /vmlinuz-linux\n\
+             initrd  /initramfs-linux-fallback.img\noptions root=UUID=c0ffee00-0000 rw\n",
+        )
+        .files(&[
+            "/vmlinuz-linux",
+            "/intel-ucode.img",
+            "/initramfs-linux.img",
+            "/initramfs-linux-fallback.img",
+        ])
+}
+
+#[test]
+fn arch_with_systemd_boot() {
+    let volumes = gpt(vec![arch()]);
+    let menu = menu(&volumes, &[base(0, "")]);
+    assert_eq!(ids(&menu), ["arch-fallback.conf", "arch.conf"]);
+    assert_eq!(menu.default, Some(1));
+    assert_eq!(menu.timeout, Some(Timeout::Seconds(4)));
+    assert!(menu.notes.is_empty(), "{:?}", menu.notes);
+    let Ok(Kind::Linux {
+        initrds, cmdline, ..
+    }) = menu.entries[1].bootable()
+    else {
+        panic!("{:?}", menu.entries[1]);
+    };
+    assert_eq!(cmdline, "root=UUID=c0ffee00-0000 rw");
+    let paths: Vec<&str> = initrds.iter().map(|place| place.path.as_str()).collect();
+    assert_eq!(paths, ["/intel-ucode.img", "/initramfs-linux.img"]);
+}
+
+#[test]
+fn entries_are_sorted_as_the_specification_says() {
+    let mut fs = TestFs::new("vfat", "", "").files(&["/k"]);
+    for (name, keys) in [
+        ("a-10.conf", "version 10"),
+        ("a-9.conf", "version 9"),
+        ("b.conf", ""),
+        ("c.conf", "sort-key xxxx\nversion 5\nmachine-id 3"),
+        ("cx.conf", "sort-key xxxx\nversion 10\nmachine-id 3"),
+        ("cy.conf", "sort-key xxxx\nversion 1\nmachine-id 2"),
+        ("d.conf", "sort-key kkkk\nversion 100\nmachine-id 8"),
+        ("e+0-3.conf", "sort-key a\nversion 1"),
+        ("f+2.conf", "version 1"),
+        ("g.txt", "version 1"),
+        (".h.conf", "version 1"),
+        ("i.conf", "architecture aa64"),
+    ] {
+        let text = alloc::format!("linux /k\n{keys}\n");
+        fs = fs.file(&alloc::format!("/loader/entries/{name}"), text);
+    }
+    let menu = menu(&gpt(vec![fs]), &[base(0, "")]);
+    assert_eq!(
+        ids(&menu),
+        [
+            "d.conf",
+            "cy.conf",
+            "cx.conf",
+            "c.conf",
+            "f.conf",
+            "b.conf",
+            "a-10.conf",
+            "a-9.conf",
+            "e.conf"
+        ]
+    );
+    assert_eq!(menu.default, Some(0));
+    assert!(menu.notes[0].text.contains("architecture"));
+}
+
+#[test]
+fn images_are_entries() {
+    let osrel = b"PRETTY_NAME=\"Fedora Linux 41\"\nID=fedora\nVERSION_ID=41\n";
+    let image = uki::tests::image(&[(".osrel", osrel), (".linux", b"k"), (".cmdline", b"ro")]);
+    let esp = TestFs::new("vfat", "", "")
+        .file("/EFI/Linux/fedora-6.11.4+3-0.efi", &image)
+        .file("/EFI/Linux/fedora-6.10.9.EFI", &image)
+        .file("/EFI/Linux/broken.efi", "MZ")
+        .file("/loader/loader.conf", "default fedora-6.10*\n");
+    let volumes = gpt(vec![esp]);
+    let menu = menu(&volumes, &[base(0, "")]);
+    assert_eq!(
+        titles(&menu),
+        [
+            "Fedora Linux 41 (41) (fedora-6.11.4.efi)",
+            "Fedora Linux 41 (41) (fedora-6.10.9.EFI)",
+            "broken.efi"
+        ]
+    );
+    assert_eq!(menu.default, Some(1));
+    assert!(menu.entries[0].bootable().is_ok());
+    let problem = menu.entries[2].problem.as_ref().unwrap();
+    assert_eq!(problem.word, "broken.efi");
+}
+
+#[test]
+fn fedoras_variables_come_from_grubenv() {
+    let text = "title Fedora\nversion 6.5\nlinux /vmlinuz-6.5\n\
+                initrd /initramfs-6.5.img $tuned_initrd\noptions $kernelopts $tuned_params\n";
+    let fs = |grubenv| {
+        TestFs::new("ext4", "", "")
+            .file("/loader/entries/m-6.5.conf", text)
+            .file("/grub2/grubenv", grubenv)
+            .files(&["/vmlinuz-6.5", "/initramfs-6.5.img"])
+    };
+    let with = "# GRUB Environment Block\nkernelopts=root=UUID=1 ro\n####";
+    let volumes = gpt(vec![fs(with)]);
+    let menu = menu(&volumes, &[base(0, "")]);
+    let Ok(Kind::Linux { cmdline, .. }) = menu.entries[0].bootable() else {
+        panic!("{menu:?}");
+    };
+    assert_eq!(cmdline, "root=UUID=1 ro");
+}
+
+#[test]
+fn a_default_that_is_not_there_is_noted() {
+    let fs = arch().file("/loader/loader.conf", "default other-*\n");
+    let menu = menu(&gpt(vec![fs]), &[base(0, "")]);
+    assert_eq!(menu.default, Some(0));
+    assert!(menu.notes[0].text.contains("other-*"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn changed_files_never_panic(
+        at in 0_usize..200, byte in 0_u8.., name in "[a+0-9-]{0,8}(\\.conf|\\.efi)",
+    ) {
+        let mut text = b"title   Arch Linux\nlinux   /vmlinuz-linux\ninitrd  /i $x\n\
+            initrd  /initramfs-linux.img\noptions root=UUID=c0ffee00-0000 rw\n".to_vec();
+        let at = at % text.len();
+        text[at] = byte;
+        let fs = arch()
+            .file(&alloc::format!("/loader/entries/{name}"), &text)
+            .file("/loader/loader.conf", &text);
+        let menu = menu(&gpt(vec![fs]), &[base(0, "")]);
+        assert!(menu.entries.len() >= 2);
+    }
+}

@@ -1,0 +1,391 @@
+//! What can be booted from a disk, and what was wrong with the rest.
+//!
+//! Every configuration on a disk becomes a [`Menu`] of [`Entry`]s. What a
+//! configuration asks for and Kexen cannot do is a problem of the entry that
+//! asks for it; the other entries stay as they are.
+
+use alloc::{format, string::String, vec::Vec};
+
+use crate::module::MAX_CMDLINE;
+
+/// Entries of one menu, at most.
+pub const MAX_ENTRIES: usize = 256;
+/// Notes of one menu, at most.
+pub const MAX_NOTES: usize = 64;
+/// Bytes of a configuration file, at most.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// A file, and the volume it is on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The volume: an index into [`crate::volumes::Volumes`].
+    pub volume: usize,
+    /// The path in its file system; it begins with `/`.
+    pub path: String,
+}
+
+/// Where a configuration says something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Which file.
+    pub place: Place,
+    /// Which line, from 1 on; 0 if the file has none.
+    pub line: u32,
+}
+
+/// What is booted, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A Linux kernel.
+    Linux {
+        /// The kernel.
+        kernel: Place,
+        /// Its initrds: one behind the other, see [`initrd_offsets`].
+        initrds: Vec<Place>,
+        /// Its command line.
+        cmdline: String,
+    },
+    /// A unified kernel image: see [`crate::bls::uki`].
+    Uki {
+        /// The image.
+        image: Place,
+        /// A command line instead of the image's own.
+        cmdline: Option<String>,
+    },
+    /// The guest's own boot loader for PV guests (`pvboot-x86_64.elf`).
+    Chain {
+        /// Its ELF file.
+        image: Place,
+    },
+}
+
+/// Why an entry cannot be booted as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryProblem {
+    /// Where that is asked for.
+    pub source: Source,
+    /// What is asked for: a word of the configuration.
+    pub word: String,
+    /// What is wrong, and what to do.
+    pub what: String,
+}
+
+impl core::fmt::Display for EntryProblem {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.source.place.path)?;
+        if self.source.line != 0 {
+            write!(f, ":{}", self.source.line)?;
+        }
+        write!(f, ": {:?}: {}", self.word, self.what)
+    }
+}
+
+impl core::error::Error for EntryProblem {}
+
+/// How often an entry may still fail before it counts as bad (`+LEFT-DONE`
+/// in its file's name). Kexen reads disks only: it does not count down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// Tries left; with 0 the entry is bad.
+    pub left: u32,
+    /// Tries that were made.
+    pub done: u32,
+}
+
+/// A place in a menu with submenus: what one level is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which one on its level, from 0 on.
+    pub index: usize,
+    /// Its id; empty if it has none.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+}
+
+/// One thing to boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is called in configurations; empty if it has no name.
+    pub id: String,
+    /// What it is called in menus.
+    pub title: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// What it is sorted by first.
+    pub sort_key: Option<String>,
+    /// Of which installation it is.
+    pub machine_id: Option<String>,
+    /// Boot counting.
+    pub tries: Option<Tries>,
+    /// Where it is written.
+    pub source: Source,
+    /// Where it is in its menu: the submenus, and last itself.
+    pub steps: Vec<Step>,
+    /// What it boots, as far as that is known.
+    pub kind: Option<Kind>,
+    /// Why it cannot be booted as it is.
+    pub problem: Option<EntryProblem>,
+}
+
+/// Characters of a word or title that are shown, at most.
+const MAX_SHOWN: usize = 300;
+
+/// A text that can be printed: hostile ones may be long, or have characters
+/// that a terminal obeys.
+#[must_use]
+pub(crate) fn shown(text: &str) -> String {
+    let printable = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().take(MAX_SHOWN).map(printable).collect()
+}
+
+/// A command line as a kernel takes it: tabs and line ends are blanks.
+///
+/// # Errors
+/// In words: if it is too long, or has control characters.
+pub(crate) fn command_line(text: &str) -> Result<String, String> {
+    if text.len() > MAX_CMDLINE {
+        return Err(format!(
+            "the command line is longer than {MAX_CMDLINE} bytes"
+        ));
+    }
+    let text = text.trim_ascii().replace(['\t', '\n', '\r'], " ");
+    if text.contains(|c: char| c.is_control()) {
+        return Err("the command line has control characters; write it again".into());
+    }
+    Ok(text)
+}
+
+impl Entry {
+    /// An entry of which only name and place are known.
+    #[must_use]
+    pub fn new(id: &str, title: &str, source: Source) -> Self {
+        Self {
+            id: id.into(),
+            title: shown(title),
+            version: None,
+            sort_key: None,
+            machine_id: None,
+            tries: None,
+            source,
+            steps: Vec::new(),
+            kind: None,
+            problem: None,
+        }
+    }
+
+    /// What it boots, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// What is wrong with it; `None` if it boots nothing.
+    pub fn bootable(&self) -> Result<&Kind, Option<&EntryProblem>> {
+        match (&self.kind, &self.problem) {
+            (Some(kind), None) => Ok(kind),
+            (_, problem) => Err(problem.as_ref()),
+        }
+    }
+}
+
+/// How long to wait for a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// So many seconds; 0: not at all.
+    Seconds(u32),
+    /// For ever.
+    Forever,
+}
+
+/// What is shown while waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MenuStyle {
+    /// The entries.
+    #[default]
+    Menu,
+    /// The seconds left.
+    Countdown,
+    /// Nothing.
+    Hidden,
+}
+
+/// Something to tell that keeps no entry from being booted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Where.
+    pub source: Source,
+    /// What.
+    pub text: String,
+}
+
+impl core::fmt::Display for Note {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.source.place.path)?;
+        if self.source.line != 0 {
+            write!(f, ":{}", self.source.line)?;
+        }
+        write!(f, ": {}", self.text)
+    }
+}
+
+/// What one configuration comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Menu {
+    /// The entries, in the order of the menu.
+    pub entries: Vec<Entry>,
+    /// Which is booted without a choice.
+    pub default: Option<usize>,
+    /// Which are tried when that fails, in this order.
+    pub fallback: Vec<usize>,
+    /// How long to wait, if the configuration says that.
+    pub timeout: Option<Timeout>,
+    /// What is shown meanwhile.
+    pub style: MenuStyle,
+    /// What else there is to tell.
+    pub notes: Vec<Note>,
+}
+
+impl Menu {
+    /// Adds a note, unless there are too many.
+    pub fn note(&mut self, source: Source, text: String) {
+        if self.notes.len() < MAX_NOTES {
+            let text = shown(&text);
+            self.notes.push(Note { source, text });
+        }
+    }
+}
+
+/// The entry that a name means: an id first, then a title, then a path of
+/// indexes, ids or titles through submenus as GRUB writes it (`1>2`).
+#[must_use]
+pub fn find(entries: &[Entry], name: &str) -> Option<usize> {
+    let id = |entry: &Entry| {
+        !entry.id.is_empty() && (entry.id == name || entry.id.strip_suffix(".conf") == Some(name))
+    };
+    entries
+        .iter()
+        .position(id)
+        .or_else(|| entries.iter().position(|entry| entry.title == name))
+        .or_else(|| by_steps(entries, name))
+}
+
+/// The entry at the end of a path through submenus; its first one if the path
+/// ends at a submenu. A `>` in a title is written `>>`.
+#[must_use]
+pub fn by_steps(entries: &[Entry], path: &str) -> Option<usize> {
+    let path = path.replace(">>", "\u{1}");
+    let wanted: Vec<String> = path
+        .split('>')
+        .map(|step| step.trim_ascii().replace('\u{1}', ">"))
+        .collect();
+    // A name that looks like a number means the number, as in GRUB.
+    let is = |step: &Step, want: &str| match want.parse::<usize>() {
+        Ok(index) => step.index == index,
+        Err(_) => {
+            step.title == *want
+                || (!step.id.is_empty()
+                    && (step.id == *want || step.id.strip_suffix(".conf") == Some(want)))
+        }
+    };
+    entries.iter().position(|entry| {
+        entry.steps.len() >= wanted.len()
+            && entry
+                .steps
+                .iter()
+                .zip(&wanted)
+                .all(|(step, want)| is(step, want))
+    })
+}
+
+/// Where each of several initrds begins when they are put one behind the
+/// other, each at a multiple of four bytes, and how long all are; `None` if
+/// that is more than a number holds.
+#[must_use]
+pub fn initrd_offsets(lengths: &[u64]) -> Option<(Vec<u64>, u64)> {
+    let mut end = 0_u64;
+    let mut offsets = Vec::new();
+    for length in lengths {
+        let start = end.checked_next_multiple_of(4)?;
+        offsets.push(start);
+        end = start.checked_add(*length)?;
+    }
+    Some((offsets, end.checked_next_multiple_of(4)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn entry(id: &str, title: &str, steps: &[(usize, &str)]) -> Entry {
+        let place = Place {
+            volume: 0,
+            path: "/grub.cfg".into(),
+        };
+        let mut entry = Entry::new(id, title, Source { place, line: 3 });
+        entry.steps = steps
+            .iter()
+            .map(|(index, title)| Step {
+                index: *index,
+                id: String::new(),
+                title: (*title).into(),
+            })
+            .collect();
+        entry
+    }
+
+    #[test]
+    fn entries_are_found_by_id_title_and_path() {
+        let entries = [
+            entry("simple", "Debian", &[(0, "Debian")]),
+            entry("a.conf", "6.1", &[(1, "More > more"), (0, "6.1")]),
+            entry("b.conf", "5.10", &[(1, "More > more"), (1, "5.10")]),
+        ];
+        for (name, index) in [
+            ("simple", 0),
+            ("a", 1),
+            ("b.conf", 2),
+            ("5.10", 2),
+            ("0", 0),
+            ("1", 1),
+            ("1>1", 2),
+            ("More >> more>5.10", 2),
+            ("More >> more", 1),
+        ] {
+            assert_eq!(find(&entries, name), Some(index), "{name}");
+        }
+        for name in ["2", "1>2", "0>0", "", "x"] {
+            assert_eq!(find(&entries, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn initrds_begin_at_multiples_of_four() {
+        assert_eq!(initrd_offsets(&[5, 4, 1]), Some((vec![0, 8, 12], 16)));
+        assert_eq!(initrd_offsets(&[]), Some((vec![], 0)));
+        assert_eq!(initrd_offsets(&[u64::MAX, 1]), None);
+        assert_eq!(initrd_offsets(&[u64::MAX]), None);
+    }
+
+    #[test]
+    fn what_is_shown_obeys_no_one() {
+        let source = entry("", "", &[]).source;
+        let long = "x".repeat(1000);
+        assert_eq!(Entry::new("", "a\u{1b}[2J", source.clone()).title, "a?[2J");
+        assert_eq!(Entry::new("", &long, source).title.len(), MAX_SHOWN);
+        assert_eq!(command_line(" a\tb ").as_deref(), Ok("a b"));
+        assert!(command_line("a\0b").is_err());
+        assert!(command_line(&"x".repeat(MAX_CMDLINE + 1)).is_err());
+    }
+
+    #[test]
+    fn problems_name_file_line_and_word() {
+        let problem = EntryProblem {
+            source: entry("", "", &[]).source,
+            word: "fwsetup".into(),
+            what: "there is no firmware".into(),
+        };
+        assert_eq!(
+            format!("{problem}"),
+            "/grub.cfg:3: \"fwsetup\": there is no firmware"
+        );
+    }
+}

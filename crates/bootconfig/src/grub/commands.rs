@@ -1,0 +1,281 @@
+//! The commands of GRUB scripts.
+//!
+//! Semantics: GNU GRUB manual, "The list of available commands". What has to
+//! do with screens, keys, modules and passwords does nothing and succeeds;
+//! what boots in a way that Kexen has not is the entry's problem.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+};
+
+use super::{
+    envblock,
+    parser::{Block, MAX_DEPTH},
+    shell::{Flow, Shell},
+};
+use crate::{
+    entry::{Menu, Place},
+    volumes::clean,
+};
+
+/// Configurations that may lead to one another.
+const MAX_CONFIGS: usize = 8;
+/// What reading an environment block costs.
+const BLOCK_STEPS: u32 = 500;
+
+/// Commands that change nothing which matters here.
+const HARMLESS: &[&str] = &[
+    "acpi",
+    "at_keyboard_disable",
+    "authenticate",
+    "background_color",
+    "background_image",
+    "badram",
+    "boot",
+    "btrfs-mount-subvol",
+    "cat",
+    "clear",
+    "cls",
+    "cpuid",
+    "cutmem",
+    "date",
+    "devicetree",
+    "echo",
+    "gptsync",
+    "hwmatch",
+    "insmod",
+    "keymap",
+    "list_env",
+    "loadfont",
+    "ls",
+    "lsmod",
+    "nativedisk",
+    "outb",
+    "parttool",
+    "password",
+    "password_pbkdf2",
+    "play",
+    "rmmod",
+    "serial",
+    "sleep",
+    "smbios",
+    "terminal",
+    "terminal_input",
+    "terminal_output",
+    "terminfo",
+    "tpm_record_pcrs",
+    "trust",
+    "usb_keyboard",
+    "vbeinfo",
+    "videoinfo",
+    "videotest",
+];
+
+impl Shell<'_> {
+    /// Runs a command; `None` if there is none of that name.
+    pub(super) fn builtin(
+        &mut self,
+        line: u32,
+        name: &str,
+        arguments: &[String],
+        block: Option<&Block>,
+        menu: &mut Menu,
+    ) -> Result<Option<bool>, Flow> {
+        let first = arguments.first().map_or("", String::as_str);
+        let count = |default: u32| first.parse().unwrap_or(default);
+        let status = match name {
+            "true" | ":" => true,
+            // No key is held, nothing is typed, nothing is unlocked.
+            "false" | "keystatus" | "cryptomount" | "read" => {
+                if name == "cryptomount" {
+                    self.hint = Some("encrypted volumes are not read".into());
+                }
+                false
+            }
+            "set" => match first.split_once('=') {
+                Some((name, value)) => self.assign(line, name, value, menu),
+                None => true,
+            },
+            "unset" => {
+                self.env.unset(first);
+                true
+            }
+            "export" => {
+                // A value behind the name is no value: it is the name.
+                for name in arguments {
+                    self.env.export(name);
+                }
+                true
+            }
+            "[" => match arguments {
+                [condition @ .., last] if last == "]" => self.test(condition),
+                _ => self.refuse(menu, line, "[", "no `]` follows".into()),
+            },
+            "test" => self.test(arguments),
+            "setparams" => {
+                self.arguments = arguments.to_vec();
+                true
+            }
+            "shift" => {
+                let count = usize::try_from(count(1)).unwrap_or(usize::MAX);
+                let enough = count <= self.arguments.len();
+                self.arguments.drain(..count.min(self.arguments.len()));
+                enough
+            }
+            "break" => return Err(Flow::Break(count(1))),
+            "continue" => return Err(Flow::Continue(count(1))),
+            "return" if self.calls == 0 => {
+                let text = "`return` outside a function does nothing";
+                menu.note(self.source(line), text.into());
+                true
+            }
+            "return" => {
+                self.status = first.parse().unwrap_or(self.status);
+                return Err(Flow::Return);
+            }
+            "exit" | "normal_exit" | "halt" | "poweroff" | "reboot" | "fwsetup" => {
+                // Asked whether it can: no.
+                if first == "--is-supported" {
+                    return Ok(Some(false));
+                }
+                let what = "this boots no kernel, and a Xen guest has no setup program; \
+                            take another entry";
+                self.refuse(menu, line, name, what.into());
+                return Err(Flow::Exit);
+            }
+            "eval" => self.eval(line, &arguments.join(" "), menu)?,
+            "source" | "." => match self.place(first) {
+                Ok(place) => self.source_file(line, place, menu)?,
+                Err(what) => self.refuse(menu, line, first, what),
+            },
+            "configfile" => self.configfile(line, first, menu)?,
+            "normal" if first.is_empty() => {
+                let path = format!("{}/grub.cfg", self.env.get("prefix"));
+                self.configfile(line, &path, menu)?
+            }
+            "normal" => self.configfile(line, first, menu)?,
+            "load_env" => self.load_env(line, arguments, menu)?,
+            "save_env" => self.save_env(line, arguments, menu),
+            "increment" | "decrement" => {
+                let number: i64 = self.env.get(first).parse().unwrap_or(0);
+                let by = if name == "increment" { 1 } else { -1 };
+                let number = number.saturating_add(by).to_string();
+                self.assign(line, first, &number, menu)
+            }
+            "search" | "search.fs_uuid" | "search.fs_label" | "search.file"
+            | "search.part_uuid" => self.search(line, name, arguments, menu)?,
+            "probe" => self.probe(line, arguments, menu)?,
+            "menuentry" | "submenu" | "hiddenentry" => {
+                self.menuentry(line, name, arguments, block, menu)?
+            }
+            "blscfg" => self.blscfg(line, first, menu)?,
+            "regexp" => {
+                let what = "regular expressions are not supported; write the condition with `[`";
+                self.refuse(menu, line, name, what.into())
+            }
+            _ if HARMLESS.contains(&name) => true,
+            _ => return Ok(self.load(line, name, arguments, menu)),
+        };
+        Ok(Some(status))
+    }
+
+    /// The place that a word means: `(device)/path`, or a path on `$root`.
+    pub(super) fn place(&self, word: &str) -> Result<Place, String> {
+        let (device, path) = match word.strip_prefix('(').and_then(|word| word.split_once(')')) {
+            Some((device, path)) => (device, path),
+            None => (self.env.get("root"), word),
+        };
+        let Some(volume) = self.volumes.by_grub_name(device) else {
+            let known = [("lvm", "LVM"), ("md", "RAID"), ("crypt", "encrypted")];
+            let kind = known.iter().find(|(start, _)| device.starts_with(start));
+            return Err(match kind {
+                Some((_, kind)) => format!("({device}): {kind} volumes are not read"),
+                None => format!("there is no volume ({device})"),
+            });
+        };
+        Ok(self.volumes.locate(volume, &clean(path)))
+    }
+
+    fn eval(&mut self, line: u32, text: &str, menu: &mut Menu) -> Result<bool, Flow> {
+        // Texts that contain one another are as deep as blocks.
+        self.spend(menu, line, MAX_DEPTH)?;
+        self.run_text(text, line, menu)
+    }
+
+    /// Another configuration in place of this one.
+    fn configfile(&mut self, line: u32, word: &str, menu: &mut Menu) -> Result<bool, Flow> {
+        let place = match self.place(word) {
+            Ok(place) => place,
+            Err(what) => return Ok(self.refuse(menu, line, word, what)),
+        };
+        if !self.volumes.is_file(&place) {
+            return Ok(self.refuse(menu, line, word, "there is no such file".into()));
+        }
+        if self.configs.len() == MAX_CONFIGS {
+            let what = format!("more than {MAX_CONFIGS} configurations lead to one another");
+            self.refuse(menu, line, word, what);
+            return Err(Flow::Exit);
+        }
+        self.configuration(place.clone());
+        self.source_file(line, place.clone(), menu)?;
+        // Nothing behind it is run: GRUB shows that menu, and stays there.
+        self.file = place.into();
+        Err(Flow::Exit)
+    }
+
+    /// `-f FILE` or `--file=FILE`, or `$prefix/grubenv`; and the other words.
+    fn block_file(&self, arguments: &[String]) -> (String, alloc::vec::Vec<String>) {
+        let mut file = format!("{}/grubenv", self.env.get("prefix"));
+        let mut names = alloc::vec::Vec::new();
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "-f" | "--file" => file = words.next().cloned().unwrap_or_default(),
+                "-s" | "--skip-sig" => {}
+                word => match word.strip_prefix("--file=") {
+                    Some(path) => file = path.to_string(),
+                    None => names.push(word.to_string()),
+                },
+            }
+        }
+        (file, names)
+    }
+
+    fn load_env(&mut self, line: u32, arguments: &[String], menu: &mut Menu) -> Result<bool, Flow> {
+        self.spend(menu, line, BLOCK_STEPS)?;
+        let (file, names) = self.block_file(arguments);
+        let text = self.place(&file).map_err(|_| ()).and_then(|place| {
+            self.volumes
+                .text(&place, envblock::MAX_BYTES)
+                .map_err(|_| ())
+        });
+        let Ok(text) = text else {
+            return Ok(false);
+        };
+        for (name, value) in envblock::parse(&text) {
+            if names.is_empty() || names.contains(&name) {
+                self.assign(line, &name, &value, menu);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Disks are only read: what should have been written is told, where it
+    /// chooses the entry of the next time.
+    fn save_env(&mut self, line: u32, arguments: &[String], menu: &mut Menu) -> bool {
+        let (_, names) = self.block_file(arguments);
+        for name in names {
+            let what = match name.as_str() {
+                _ if self.in_entry => continue,
+                "next_entry" | "prev_saved_entry" => "the entry chosen for once stays chosen",
+                "boot_counter" => "boots are not counted",
+                _ => continue,
+            };
+            let source = self.source(line);
+            let text = format!("{name} is not written back, since disks are only read: {what}");
+            menu.note(source, text);
+        }
+        true
+    }
+}

@@ -1,0 +1,516 @@
+//! Running a GRUB script.
+//!
+//! Semantics: GNU GRUB manual, "Shell-like scripting". Steps: words are
+//! expanded (variables outside quotes are parted at blanks), then a function
+//! of that name is called, or a command ([`super::commands`]), or the word is
+//! an assignment.
+//!
+//! Everything costs steps, of which a script has a number: it ends, whatever
+//! it says.
+
+use alloc::{
+    collections::BTreeMap,
+    format,
+    rc::Rc,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+
+use kexen_disk::fs::FileType;
+
+use super::{
+    condition::{self, Files},
+    env::{Environment, MAX_VALUE},
+    lexer::{Piece, Word},
+    parser::{Block, Node, parse},
+};
+use crate::{
+    bls::type1::Type1,
+    entry::{EntryProblem, MAX_ENTRIES, MAX_FILE, Menu, Place, Source, shown},
+    volumes::{Volume, Volumes},
+};
+
+/// Steps of a configuration before its menu.
+pub(super) const MAX_STEPS: u32 = 200_000;
+/// Steps of one entry.
+pub(super) const ENTRY_STEPS: u32 = 20_000;
+/// Steps of all entries together.
+pub(super) const ALL_ENTRIES_STEPS: u32 = 500_000;
+/// What a look at the disk costs.
+pub(super) const LOOK_STEPS: u32 = 50;
+/// How deep blocks, functions and files may be in one another while running.
+const MAX_NEST: u32 = 48;
+/// Functions, at most.
+const MAX_FUNCTIONS: usize = 256;
+/// What reading a file costs.
+const FILE_STEPS: u32 = 1000;
+
+/// An entry of a menu, whose body is not run yet.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) title: String,
+    pub(super) id: String,
+    pub(super) source: Source,
+    pub(super) what: What,
+}
+
+/// What an entry is made of.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// `menuentry`: a body and its arguments.
+    Script(Block, Vec<String>),
+    /// `submenu`: the same, in a context of its own.
+    Submenu(Block, Vec<String>),
+    /// A file that `blscfg` found, and the folder that `loader` is in.
+    Bls(Rc<Type1>, String),
+}
+
+/// What an entry has loaded so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) kind: Option<crate::entry::Kind>,
+}
+
+/// Why a block ends before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Out of so many loops.
+    Break(u32),
+    /// On with the next round, so many loops out.
+    Continue(u32),
+    /// Out of the function or file.
+    Return,
+    /// Out of everything.
+    Exit,
+}
+
+/// What a script is run with, and what it has come to.
+#[derive(Debug)]
+pub(super) struct Shell<'a> {
+    pub(super) volumes: &'a Volumes<'a>,
+    pub(super) env: Environment,
+    functions: Rc<BTreeMap<String, Block>>,
+    pub(super) arguments: Vec<String>,
+    /// The file that is run.
+    pub(super) file: Rc<Place>,
+    pub(super) items: Vec<Item>,
+    pub(super) loaded: Loaded,
+    /// What the entry that is run cannot do.
+    pub(super) problem: Option<EntryProblem>,
+    /// What went wrong last and may be the cause of a problem.
+    pub(super) hint: Option<String>,
+    /// Whether an entry is run, not a configuration.
+    pub(super) in_entry: bool,
+    /// Folders that `blscfg` has read.
+    pub(super) blscfg: Vec<Place>,
+    /// The configurations that were read in place of the first.
+    pub(super) configs: Vec<Place>,
+    /// What the last command came to; 0 is success.
+    pub(super) status: u32,
+    /// How many functions are being run.
+    pub(super) calls: u32,
+    pub(super) steps: u32,
+    nest: u32,
+}
+
+impl<'a> Shell<'a> {
+    pub(super) fn new(volumes: &'a Volumes<'a>, env: Environment, file: Place) -> Self {
+        Self {
+            volumes,
+            env,
+            functions: Rc::default(),
+            arguments: Vec::new(),
+            configs: vec![file.clone()],
+            file: Rc::new(file),
+            items: Vec::new(),
+            loaded: Loaded::default(),
+            problem: None,
+            hint: None,
+            in_entry: false,
+            blscfg: Vec::new(),
+            status: 0,
+            calls: 0,
+            steps: MAX_STEPS,
+            nest: 0,
+        }
+    }
+
+    /// A copy of all of this to run an entry in.
+    pub(super) fn for_entry(&self, arguments: &[String], file: &Place) -> Self {
+        Self {
+            arguments: arguments.to_vec(),
+            file: Rc::new(file.clone()),
+            items: Vec::new(),
+            loaded: Loaded::default(),
+            problem: None,
+            hint: None,
+            in_entry: true,
+            blscfg: Vec::new(),
+            configs: Vec::new(),
+            volumes: self.volumes,
+            env: self.env.clone(),
+            functions: self.functions.clone(),
+            status: 0,
+            calls: 0,
+            steps: ENTRY_STEPS,
+            nest: 0,
+        }
+    }
+
+    pub(super) fn source(&self, line: u32) -> Source {
+        Source {
+            place: (*self.file).clone(),
+            line,
+        }
+    }
+
+    /// What Kexen cannot do: the entry's problem, or a note of the menu. The
+    /// command has failed.
+    pub(super) fn refuse(&mut self, menu: &mut Menu, line: u32, word: &str, what: String) -> bool {
+        let word = shown(word);
+        if self.in_entry {
+            let source = self.source(line);
+            self.problem
+                .get_or_insert(EntryProblem { source, word, what });
+        } else {
+            menu.note(self.source(line), format!("{word:?}: {what}"));
+        }
+        false
+    }
+
+    /// Goes on in another configuration: with exported variables alone and
+    /// a menu of its own.
+    pub(super) fn configuration(&mut self, place: Place) {
+        self.env = self.env.exported();
+        self.items.clear();
+        self.arguments.clear();
+        self.configs.push(place.clone());
+        let (volume, folder) = (
+            self.volumes.get(place.volume).map(Volume::grub_name),
+            place.path.rsplit_once('/').map_or("", |(folder, _)| folder),
+        );
+        let device = volume.unwrap_or_default();
+        for (name, path) in [("config_file", &*place.path), ("config_directory", folder)] {
+            self.env.set(name, &format!("({device}){path}"));
+            self.env.export(name);
+        }
+    }
+
+    /// Takes steps; ends everything if there are not so many left.
+    pub(super) fn spend(&mut self, menu: &mut Menu, line: u32, steps: u32) -> Result<(), Flow> {
+        match self.steps.checked_sub(steps) {
+            Some(left) => {
+                self.steps = left;
+                Ok(())
+            }
+            None => {
+                self.steps = 0;
+                let what = if self.in_entry {
+                    format!(
+                        "this entry takes more than {ENTRY_STEPS} steps, or all together more \
+                         than {ALL_ENTRIES_STEPS}"
+                    )
+                } else {
+                    format!("this takes more than {MAX_STEPS} steps; the rest is left out")
+                };
+                self.refuse(menu, line, "steps", what);
+                Err(Flow::Exit)
+            }
+        }
+    }
+
+    /// Runs commands.
+    pub(super) fn run(&mut self, nodes: &[Node], menu: &mut Menu) -> Result<(), Flow> {
+        if self.nest == MAX_NEST {
+            let what = format!("blocks and functions are more than {MAX_NEST} deep");
+            self.refuse(menu, 0, "nesting", what);
+            return Err(Flow::Exit);
+        }
+        self.nest = self.nest.saturating_add(1);
+        let result = nodes.iter().try_for_each(|node| self.node(node, menu));
+        self.nest = self.nest.saturating_sub(1);
+        result
+    }
+
+    fn node(&mut self, node: &Node, menu: &mut Menu) -> Result<(), Flow> {
+        self.spend(menu, 0, 1)?;
+        match node {
+            Node::Command { line, words, block } => {
+                let words = self.expand(words, *line, menu)?;
+                self.status = self.command(*line, &words, block.as_ref(), menu)?;
+                Ok(())
+            }
+            Node::If { arms, otherwise } => {
+                for (condition, body) in arms {
+                    self.run(condition, menu)?;
+                    if self.status == 0 {
+                        return self.run(body, menu);
+                    }
+                }
+                self.status = 0;
+                self.run(otherwise, menu)
+            }
+            Node::For { name, words, body } => {
+                let values = self.expand(words, 0, menu)?;
+                self.status = 0;
+                for value in values {
+                    self.spend(menu, 0, 1)?;
+                    self.env.set(name, &value);
+                    let flow = self.run(body, menu);
+                    if !again(flow)? {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Node::While {
+                condition,
+                wanted,
+                body,
+            } => {
+                loop {
+                    self.spend(menu, 0, 1)?;
+                    self.run(condition, menu)?;
+                    if (self.status == 0) != *wanted {
+                        break;
+                    }
+                    let flow = self.run(body, menu);
+                    if !again(flow)? {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Node::Function { name, body } => {
+                let functions = Rc::make_mut(&mut self.functions);
+                if functions.len() < MAX_FUNCTIONS {
+                    functions.insert(name.clone(), body.clone());
+                } else {
+                    let what = format!("more than {MAX_FUNCTIONS} functions");
+                    self.refuse(menu, 0, name, what);
+                }
+                Ok(())
+            }
+            Node::Group(body) => self.run(body, menu),
+            Node::Broken { line, word, why } => {
+                self.refuse(menu, *line, word, format!("not understood: {why}"));
+                self.status = 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs a command, and tells its status.
+    fn command(
+        &mut self,
+        line: u32,
+        words: &[String],
+        block: Option<&Block>,
+        menu: &mut Menu,
+    ) -> Result<u32, Flow> {
+        let (words, inverted) = match words {
+            [first, rest @ ..] if first == "!" => (rest, true),
+            words => (words, false),
+        };
+        let [name, arguments @ ..] = words else {
+            // Nothing but variables without a value.
+            return Ok(0);
+        };
+        let status = if let Some(body) = self.functions.get(name).cloned() {
+            let outer = core::mem::replace(&mut self.arguments, arguments.to_vec());
+            self.calls = self.calls.saturating_add(1);
+            let flow = self.run(&body, menu);
+            self.calls = self.calls.saturating_sub(1);
+            self.arguments = outer;
+            if flow == Err(Flow::Exit) {
+                return Err(Flow::Exit);
+            }
+            self.status
+        } else if let Some(done) = self.builtin(line, name, arguments, block, menu)? {
+            u32::from(!done)
+        } else if let Some((name, value)) = name.split_once('=') {
+            u32::from(!self.assign(line, name, value, menu))
+        } else {
+            let what = "no such command here; Kexen leaves it out, the entry may need it";
+            self.refuse(menu, line, name, what.to_string());
+            // To GRUB, that is a success.
+            return Ok(0);
+        };
+        Ok(if inverted {
+            u32::from(status == 0)
+        } else {
+            status
+        })
+    }
+
+    /// `name=value`
+    pub(super) fn assign(&mut self, line: u32, name: &str, value: &str, menu: &mut Menu) -> bool {
+        if self.env.set(name, value) {
+            return true;
+        }
+        let what = format!("the variable, or all of them, are longer than is taken ({MAX_VALUE})");
+        self.refuse(menu, line, name, what)
+    }
+
+    /// Reads a script; every token is a step.
+    pub(super) fn parse(&mut self, text: &str, line: u32, menu: &mut Menu) -> Result<Block, Flow> {
+        let (nodes, tokens) = parse(text, line.max(1), self.steps);
+        let blanks = u32::try_from(text.len() / 64).unwrap_or(u32::MAX);
+        self.spend(menu, line, tokens.saturating_add(blanks))?;
+        Ok(nodes)
+    }
+
+    /// Runs text as a script of its own: a file's, or `eval`'s.
+    pub(super) fn run_text(
+        &mut self,
+        text: &str,
+        line: u32,
+        menu: &mut Menu,
+    ) -> Result<bool, Flow> {
+        let nodes = self.parse(text, line, menu)?;
+        self.status = 0;
+        match self.run(&nodes, menu) {
+            Ok(()) | Err(Flow::Return | Flow::Break(_) | Flow::Continue(_)) => Ok(self.status == 0),
+            Err(Flow::Exit) => Err(Flow::Exit),
+        }
+    }
+
+    /// Runs a file in this context.
+    pub(super) fn source_file(
+        &mut self,
+        line: u32,
+        place: Place,
+        menu: &mut Menu,
+    ) -> Result<bool, Flow> {
+        self.spend(menu, line, FILE_STEPS)?;
+        let text = match self.volumes.text(&place, MAX_FILE) {
+            Ok(text) => text,
+            Err(error) => {
+                // To GRUB, that is a success: what matters may come behind.
+                let text = format!("{}: {}", place.path, error.problem);
+                menu.note(self.source(line), text);
+                return Ok(true);
+            }
+        };
+        let outer = core::mem::replace(&mut self.file, Rc::new(place));
+        let result = self.run_text(&text, 1, menu);
+        self.file = outer;
+        result
+    }
+
+    pub(super) fn push_item(&mut self, item: Item, menu: &mut Menu) -> bool {
+        if self.items.len() < MAX_ENTRIES {
+            self.items.push(item);
+            return true;
+        }
+        if self.items.len() == MAX_ENTRIES {
+            menu.note(
+                item.source,
+                format!("more than {MAX_ENTRIES} entries: left out"),
+            );
+        }
+        false
+    }
+
+    /// Words with their variables replaced.
+    pub(super) fn expand(
+        &mut self,
+        words: &[Word],
+        line: u32,
+        menu: &mut Menu,
+    ) -> Result<Vec<String>, Flow> {
+        let mut fields = Vec::new();
+        let mut bytes = 0_usize;
+        for word in words {
+            let mut field: Option<String> = None;
+            for piece in &word.0 {
+                let length = match piece {
+                    Piece::Text(text) | Piece::Quoted(text) => {
+                        field.get_or_insert_default().push_str(text);
+                        text.len()
+                    }
+                    Piece::Variable { name, quoted } => {
+                        let value = self.value(name);
+                        let length = value.len();
+                        if *quoted {
+                            field.get_or_insert_default().push_str(&value);
+                        } else {
+                            part(&value, &mut field, &mut fields);
+                        }
+                        length
+                    }
+                };
+                bytes = bytes.saturating_add(length);
+                if bytes > MAX_VALUE {
+                    let what = format!("a command is longer than {MAX_VALUE} bytes");
+                    self.refuse(menu, line, "words", what);
+                    return Err(Flow::Exit);
+                }
+            }
+            fields.extend(field);
+        }
+        let steps = (bytes / 64).saturating_add(fields.len());
+        self.spend(menu, line, u32::try_from(steps).unwrap_or(u32::MAX))?;
+        Ok(fields)
+    }
+
+    fn value(&self, name: &str) -> String {
+        match name {
+            "?" => self.status.to_string(),
+            "#" => self.arguments.len().to_string(),
+            "*" | "@" => self.arguments.join(" "),
+            _ => match name.parse::<usize>() {
+                Ok(number) => number
+                    .checked_sub(1)
+                    .and_then(|index| self.arguments.get(index))
+                    .cloned()
+                    .unwrap_or_default(),
+                Err(_) => self.env.get(name).to_string(),
+            },
+        }
+    }
+
+    /// Whether a condition of `test` holds.
+    pub(super) fn test(&mut self, arguments: &[String]) -> bool {
+        let words = arguments.to_vec();
+        condition::holds(&words, self)
+    }
+}
+
+impl Files for Shell<'_> {
+    fn kind(&mut self, path: &str) -> Option<FileType> {
+        self.steps = self.steps.saturating_sub(LOOK_STEPS);
+        let place = self.place(path).ok()?;
+        self.volumes.kind_of(&place).ok()
+    }
+
+    fn bytes(&mut self, path: &str) -> Option<u64> {
+        self.steps = self.steps.saturating_sub(LOOK_STEPS);
+        let place = self.place(path).ok()?;
+        let data = self.volumes.fs(&place).ok()?.metadata(&place.path).ok()?;
+        (data.kind == FileType::Regular).then_some(data.len)
+    }
+}
+
+/// Parts a value at blanks: its first part goes on with the word so far.
+fn part(value: &str, field: &mut Option<String>, fields: &mut Vec<String>) {
+    for c in value.chars() {
+        if c.is_ascii_whitespace() {
+            fields.extend(field.take());
+        } else {
+            field.get_or_insert_default().push(c);
+        }
+    }
+}
+
+/// What a round of a loop means for the loop: whether there is another one.
+fn again(flow: Result<(), Flow>) -> Result<bool, Flow> {
+    match flow {
+        Ok(()) | Err(Flow::Continue(0 | 1)) => Ok(true),
+        Err(Flow::Break(0 | 1)) => Ok(false),
+        Err(Flow::Continue(loops)) => Err(Flow::Continue(loops.saturating_sub(1))),
+        Err(Flow::Break(loops)) => Err(Flow::Break(loops.saturating_sub(1))),
+        Err(flow) => Err(flow),
+    }
+}
