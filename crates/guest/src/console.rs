@@ -50,6 +50,16 @@ impl Console {
         }
     }
 
+    /// Whether something was typed that is not read yet. Of the hypervisor's
+    /// console that is not known.
+    pub fn has_input<M: Machine + ?Sized>(&self, m: &M) -> bool {
+        let Self::Ring { page, .. } = *self else {
+            return false;
+        };
+        let (prod, cons) = (m.load32(page + abi::IN_PROD), m.load32(page + abi::IN_CONS));
+        matches!((prod, cons), (Ok(prod), Ok(cons)) if prod != cons)
+    }
+
     /// Reads what was typed, without waiting; returns how many bytes.
     pub fn read<M: Machine + ?Sized>(&self, m: &M, into: &mut [u8]) -> usize {
         match *self {

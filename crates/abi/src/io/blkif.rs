@@ -58,8 +58,11 @@ pub const FEATURE_PERSISTENT: &str = "feature-persistent";
 pub const FEATURE_MAX_INDIRECT_SEGMENTS: &str = "feature-max-indirect-segments";
 /// Backend: log2 of the pages of the largest ring.
 pub const MAX_RING_PAGE_ORDER: &str = "max-ring-page-order";
-/// Frontend: the ring's grant.
+/// Frontend: the ring's grant; of a ring of several pages those of `ring-ref0`
+/// and so on.
 pub const RING_REF: &str = "ring-ref";
+/// Frontend: log2 of the pages of its ring, if it has several.
+pub const RING_PAGE_ORDER: &str = "ring-page-order";
 /// Frontend: its port.
 pub const EVENT_CHANNEL: &str = "event-channel";
 /// Frontend: how it lays out requests.
@@ -105,6 +108,39 @@ pub struct BlkifRequest {
     pub seg: [BlkifSegment; BLKIF_MAX_SEGMENTS_PER_REQUEST],
 }
 
+/// `BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST`
+pub const BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST: usize = 8;
+/// Segments in a page of them.
+pub const SEGMENTS_PER_INDIRECT_PAGE: u32 = 512;
+
+/// `struct blkif_request_indirect`: the segments are in pages of their own.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct BlkifRequestIndirect {
+    /// [`BLKIF_OP_INDIRECT`]
+    pub operation: u8,
+    /// What is to be done: read or write.
+    pub indirect_op: u8,
+    /// Segments in use.
+    pub nr_segments: u16,
+    /// Padding.
+    pub pad: u32,
+    /// The response has it too.
+    pub id: u64,
+    /// First sector on the device.
+    pub sector_number: u64,
+    /// The device's number, low half.
+    pub handle: u16,
+    /// Padding.
+    pub pad1: u16,
+    /// The grants of the pages with the segments.
+    pub indirect_grefs: [u32; BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST],
+    /// Padding.
+    pub pad2: u32,
+}
+
 /// `struct blkif_response`
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -131,6 +167,11 @@ const _: () = {
     assert!(offset_of!(BlkifRequest, id) == 8);
     assert!(offset_of!(BlkifRequest, sector_number) == 16);
     assert!(offset_of!(BlkifRequest, seg) == 24);
+    assert!(size_of::<BlkifRequestIndirect>() == 64);
+    assert!(offset_of!(BlkifRequestIndirect, id) == 8);
+    assert!(offset_of!(BlkifRequestIndirect, handle) == 24);
+    assert!(offset_of!(BlkifRequestIndirect, indirect_grefs) == 28);
+    assert!(4096 / size_of::<BlkifSegment>() == 512);
     assert!(size_of::<BlkifResponse>() == 16);
     assert!(offset_of!(BlkifResponse, status) == 10);
 };

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Block, BlockError, Granted, Io};
+use super::{Block, BlockError, Flight, Granted, Io};
 use crate::{
     HypercallError, Machine,
     grants::End,
@@ -51,7 +51,7 @@ impl Block {
         let outcome = xenbus::close(s, &self.device);
         for flight in &mut self.flights {
             self.held
-                .extend(flight.take().into_iter().flat_map(|flight| flight.pages));
+                .extend(flight.take().into_iter().flat_map(Flight::granted));
         }
         end(m, references, &mut self.held);
         let mut outcome = outcome.map_err(|error| self.error(error.into()));

@@ -1,15 +1,20 @@
 //! From a device in the store to one that answers requests.
 
-use alloc::{boxed::Box, format, vec::Vec};
+use alloc::{boxed::Box, format, string::String, vec::Vec};
 
-use kexen_abi::io::blkif::{BlkifRequest, EVENT_CHANNEL, PROTOCOL, PROTOCOL_X86_64, RING_REF};
+use kexen_abi::io::blkif::{
+    BlkifRequest, EVENT_CHANNEL, MAX_RING_PAGE_ORDER, PROTOCOL, PROTOCOL_X86_64, RING_PAGE_ORDER,
+    RING_REF,
+};
 
-use super::{Block, BlockError, Geometry, Granted, Page, Problem, ring::FrontRing};
+use super::{
+    Block, BlockError, Figures, Geometry, Granted, Memory, Page, Problem, ring::FrontRing,
+};
 use crate::{
     Machine, events,
     references::{Access, References},
     xenbus::{self, Closed, Device, XenbusState},
-    xenstore::Session,
+    xenstore::{Session, if_present},
 };
 
 /// A device that could not be connected.
@@ -35,7 +40,7 @@ struct Sofar {
 }
 
 impl Block {
-    /// Connects a device, with a ring in a page of the caller's.
+    /// Connects a device, in memory of the caller's.
     ///
     /// # Errors
     /// Why not; all that could be undone is.
@@ -43,10 +48,10 @@ impl Block {
         s: &mut Session<'_, M>,
         references: &mut References,
         device: Device,
-        ring: Page,
+        memory: Memory<'_>,
     ) -> Result<Self, Box<NotConnected>> {
         let mut sofar = Sofar::default();
-        match sofar.go(s, references, &device, ring) {
+        match sofar.go(s, references, &device, memory.ring) {
             Ok((ring, geometry)) => {
                 let entries = usize::try_from(ring.entries()).unwrap_or(0);
                 Ok(Self {
@@ -58,6 +63,12 @@ impl Block {
                     lied: false,
                     flights: core::iter::repeat_with(|| None).take(entries).collect(),
                     serial: 0,
+                    figures: Figures::default(),
+                    lists: if geometry.indirect_segments > 0 {
+                        memory.lists.into()
+                    } else {
+                        Vec::new()
+                    },
                     held: sofar.held,
                 })
             }
@@ -83,7 +94,7 @@ impl Sofar {
         s: &mut Session<'_, M>,
         references: &mut References,
         device: &Device,
-        page: Page,
+        pages: &[Page],
     ) -> Result<(FrontRing, Geometry), Problem> {
         let m = s.machine();
         if xenbus::reset(s, device)? == Closed::Gone {
@@ -91,22 +102,25 @@ impl Sofar {
         }
         device.wait_for_backend(s, INIT_WAIT, false)?;
         let entry = u64::try_from(size_of::<BlkifRequest>()).unwrap_or(u64::MAX);
-        let ring = FrontRing::new(m, &[page], entry)?;
+        let order = ring_order(s, device, pages.len())?;
+        let pages = pages.get(..1 << order).unwrap_or_default();
+        let ring = FrontRing::new(m, pages, entry)?;
         let backend = device.backend_id();
-        let reference = references.grant(m, backend, page.frame, Access::Write)?;
-        self.held.push(Granted { reference, page });
+        for page in pages {
+            let reference = references.grant(m, backend, page.frame, Access::Write)?;
+            self.held.push(Granted {
+                reference,
+                page: *page,
+            });
+        }
         let port = events::alloc_unbound(m, backend)?;
         self.port = Some(port);
         self.told = true;
-        device.switch_state(
-            s,
-            XenbusState::INITIALISED,
-            &[
-                (RING_REF, &format!("{reference}")),
-                (EVENT_CHANNEL, &format!("{port}")),
-                (PROTOCOL, PROTOCOL_X86_64),
-            ],
-        )?;
+        let mut told = ring_entries(order, &self.held);
+        told.push((EVENT_CHANNEL.into(), format!("{port}")));
+        told.push((PROTOCOL.into(), PROTOCOL_X86_64.into()));
+        let told: Vec<(&str, &str)> = told.iter().map(|(k, v)| (&**k, &**v)).collect();
+        device.switch_state(s, XenbusState::INITIALISED, &told)?;
         device.wait_for_backend(s, CONNECTED, false)?;
         let geometry = Geometry::read(s, device)?;
         device.switch_state(s, XenbusState::CONNECTED, &[])?;
@@ -127,4 +141,32 @@ impl Sofar {
             super::close::close_port(s.machine(), &mut self.port);
         }
     }
+}
+
+/// log2 of the pages of the ring: what the backend offers and the caller gives.
+fn ring_order<M: Machine + ?Sized>(
+    s: &mut Session<'_, M>,
+    device: &Device,
+    pages: usize,
+) -> Result<u32, Problem> {
+    let path = format!("{}/{MAX_RING_PAGE_ORDER}", device.backend());
+    let offered = if_present(s.read_number(&path));
+    let offered: u32 = offered
+        .map_err(|error| Problem::Xenbus(xenbus::Problem::Store(error)))?
+        .unwrap_or(0);
+    let given = pages.checked_ilog2().ok_or(Problem::Pages(pages))?;
+    Ok(offered.min(given))
+}
+
+/// What the backend is told of the ring.
+fn ring_entries(order: u32, ring: &[Granted]) -> Vec<(String, String)> {
+    if let (0, [only, ..]) = (order, ring) {
+        return Vec::from([(RING_REF.into(), format!("{}", only.reference))]);
+    }
+    let entry = |(n, granted): (usize, &Granted)| {
+        (format!("{RING_REF}{n}"), format!("{}", granted.reference))
+    };
+    let mut entries: Vec<_> = ring.iter().enumerate().map(entry).collect();
+    entries.push((RING_PAGE_ORDER.into(), format!("{order}")));
+    entries
 }

@@ -9,13 +9,19 @@
 //! operation. A ring that says what cannot be is given up ([`Problem::Lie`]);
 //! all that can be done with the device then is to close it.
 //!
-//! Order of steps: reset what an earlier kernel left; grant the ring, open a
-//! port, tell the backend of both (Initialised); wait for it to be Connected
-//! and read what the device is; Connected. Requests and responses. At the
+//! Order of steps: reset what an earlier kernel left; grant the ring, as large
+//! as both sides can have it, open a port, tell the backend of both
+//! (Initialised); wait for it to be Connected and read what the device is;
+//! Connected. Requests and responses. At the
 //! end: wait for the responses, close by [`crate::xenbus`], end the grants,
 //! close the port.
 //!
-//! Grants are not persistent: a page that is still mapped after its response
+//! A request has up to 11 pages, or up to [`INDIRECT_PAGES`] where the backend
+//! takes their list in a page of its own (an indirect request), for which the
+//! caller gives pages, one for each of such requests in flight.
+//!
+//! Grants are not persistent: each is of the page that the caller wants filled,
+//! so nothing is copied here. A page that is still mapped after its response
 //! is an error, and is named when the device is closed.
 //! A [`Block`] that is dropped without [`Block::close`] leaves all of this to
 //! the backend.
@@ -28,7 +34,8 @@
 //! let mut references = References::new(Grants::new(0x2000));
 //! let mut session = store.on(m, wait);
 //! let device = Device::open(&mut session, "vbd", 51712).unwrap();
-//! let mut disk = Block::connect(&mut session, &mut references, device, ring).unwrap();
+//! let memory = Memory { ring: &[ring], lists: &[] };
+//! let mut disk = Block::connect(&mut session, &mut references, device, memory).unwrap();
 //! let mut io = Io { m, wait, references: &mut references };
 //! disk.read(&mut io, 0, 8, &[page]).unwrap();
 //! let closing = disk.close(&mut store.on(m, wait), &mut references);
@@ -40,6 +47,7 @@ mod close;
 mod connect;
 mod error;
 mod geometry;
+mod name;
 mod request;
 mod ring;
 mod transfer;
@@ -50,7 +58,8 @@ pub use self::close::Closing;
 pub use self::connect::NotConnected;
 pub use self::error::{BlockError, Lie, Problem};
 pub use self::geometry::Geometry;
-pub use self::request::Operation;
+pub use self::name::name;
+pub use self::request::{INDIRECT_PAGES, Operation};
 use self::ring::FrontRing;
 pub use self::transfer::{Done, Ticket};
 use crate::{references::References, wait::Wait, xenbus::Device};
@@ -65,6 +74,17 @@ pub struct Page {
     pub address: u64,
     /// The number to grant it by: gfn, or mfn of a PV guest.
     pub frame: u32,
+}
+
+/// Memory that a device is driven with: pages of the caller's, given for as
+/// long as it is connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory<'a> {
+    /// For the ring: as many of them as both sides can use, a power of two.
+    pub ring: &'a [Page],
+    /// For the lists of large requests, one for each of them in flight; none:
+    /// all requests are small.
+    pub lists: &'a [Page],
 }
 
 /// A page by a grant.
@@ -101,8 +121,26 @@ struct Flight {
     operation: Operation,
     sector: u64,
     pages: Vec<Granted>,
+    /// The page with the list of them, if it is a large one.
+    list: Option<Granted>,
     /// Nobody waits for it any more.
     abandoned: bool,
+}
+
+impl Flight {
+    /// All pages that the backend may reach for it.
+    fn granted(self) -> impl Iterator<Item = Granted> {
+        self.pages.into_iter().chain(self.list)
+    }
+}
+
+/// What has gone over a ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Requests.
+    pub requests: u64,
+    /// Bytes that they were about.
+    pub bytes: u64,
 }
 
 /// A connected block device.
@@ -119,6 +157,9 @@ pub struct Block {
     flights: Vec<Option<Flight>>,
     /// Makes a request's id unlike that of any before.
     serial: u32,
+    figures: Figures,
+    /// Pages for lists that no request uses.
+    lists: Vec<Page>,
     /// The ring's grants, and those that outlived their requests.
     held: Vec<Granted>,
 }
@@ -142,6 +183,12 @@ impl Block {
         self.port
     }
 
+    /// What has been asked of it so far.
+    #[must_use]
+    pub const fn figures(&self) -> Figures {
+        self.figures
+    }
+
     /// Requests that have no response yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -152,7 +199,7 @@ impl Block {
     /// in flight, and those that it has not let go.
     pub fn granted(&self) -> impl Iterator<Item = Granted> {
         let flights = self.flights.iter().flatten();
-        let pages = flights.flat_map(|flight| flight.pages.iter());
+        let pages = flights.flat_map(|flight| flight.pages.iter().chain(&flight.list));
         self.held.iter().chain(pages).copied()
     }
 }

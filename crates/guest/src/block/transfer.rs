@@ -1,9 +1,6 @@
 //! Operations: as many requests as they take, and waiting for them.
 
-use super::{
-    Block, BlockError, Io, Operation, Page, Problem,
-    request::{Answered, PAGES, SECTORS},
-};
+use super::{Block, BlockError, Io, Operation, Page, Problem, request::Answered};
 use crate::Machine;
 
 /// A request that was submitted.
@@ -60,8 +57,8 @@ impl Block {
         result.map_err(|problem| self.error(problem))
     }
 
-    /// Puts one request of at most 11 pages into the ring, and returns
-    /// without waiting.
+    /// Puts one request of at most 11 pages, or [`super::INDIRECT_PAGES`] where
+    /// the backend takes such, into the ring, and returns without waiting.
     ///
     /// # Errors
     /// See [`Problem`]; then nothing is granted.
@@ -134,8 +131,13 @@ impl Block {
         let mut first_error = None;
         loop {
             while more && first_error.is_none() && self.has_room() {
-                let now = left.1.min(SECTORS);
-                let (here, rest) = left.2.split_at(left.2.len().min(PAGES));
+                let most = self.most_pages().min(left.2.len());
+                // One short of grants waits for those of others.
+                if self.in_flight() > 0 && io.references.free() <= most {
+                    break;
+                }
+                let (here, rest) = left.2.split_at(most);
+                let now = left.1.min(Self::sectors_of(most));
                 if let Err(problem) = self.enter(io, operation, left.0, now, here) {
                     first_error = Some(problem);
                 }
@@ -150,8 +152,8 @@ impl Block {
                     }
                 }
                 Ok(None) if more && first_error.is_none() => {
-                    // Requests that nobody waits for fill the ring.
-                    self.wait_room(io)?;
+                    // Requests that nobody waits for have ring or grants.
+                    self.wait_one(io)?;
                 }
                 Ok(None) => return first_error.map_or(Ok(()), Err),
                 Err(problem) => {
@@ -215,12 +217,13 @@ impl Block {
         }
     }
 
-    /// Waits until the ring has room.
-    fn wait_room<M: Machine + ?Sized>(&mut self, io: &mut Io<'_, M>) -> Result<(), Problem> {
-        while !self.has_room() {
+    /// Waits until one of the requests in flight is answered, whoever's.
+    fn wait_one<M: Machine + ?Sized>(&mut self, io: &mut Io<'_, M>) -> Result<(), Problem> {
+        let before = self.in_flight();
+        while before > 0 && self.in_flight() >= before {
             self.ring.want_event(io.m)?;
             self.next_done(io)?;
-            if !self.has_room() {
+            if self.in_flight() >= before {
                 self.pause(io)?;
             }
         }

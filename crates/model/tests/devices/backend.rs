@@ -1,11 +1,12 @@
 //! A block backend of a few sectors, and its faults.
 
 use kexen_abi::io::blkif::{
-    BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_READ, BLKIF_OP_WRITE, BlkifRequest, BlkifResponse,
+    BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_INDIRECT, BLKIF_OP_READ, BLKIF_OP_WRITE, BlkifRequest,
+    BlkifRequestIndirect, BlkifResponse, BlkifSegment,
 };
-use kexen_abi::io::ring::{ENTRIES, REQ_PROD, RSP_PROD};
+use kexen_abi::io::ring::{ENTRIES, REQ_PROD, RSP_PROD, entries};
 use kexen_model::{Guest, Mapping};
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::daemon::Daemon;
 use super::world::{BACK, FRONT, bind, unbind};
@@ -39,6 +40,8 @@ pub(crate) enum Fault {
     Producer(u32),
     /// It keeps the pages of requests.
     KeepsPages,
+    /// It keeps the list of a large request's pages.
+    KeepsList,
     /// It keeps the ring.
     KeepsRing,
 }
@@ -46,7 +49,7 @@ pub(crate) enum Fault {
 pub(crate) struct Backend {
     dom0: Guest,
     pub(crate) disk: Vec<u8>,
-    ring: Option<Mapping>,
+    ring: Option<Vec<Mapping>>,
     port: u32,
     req_cons: u32,
     rsp_prod: u32,
@@ -55,6 +58,38 @@ pub(crate) struct Backend {
     late: u32,
     /// Most requests that it has found in the ring at once.
     pub(crate) most: u32,
+    /// Whether it answers large requests as such, not as what they are to do.
+    pub(crate) echoes: bool,
+    /// Most segments that it has found in a request.
+    pub(crate) segments: usize,
+}
+
+/// Reads from or writes to a ring of several pages.
+fn parts(at: u64, len: usize) -> impl Iterator<Item = (usize, u64, usize, usize)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let here = at + u64::try_from(done).unwrap();
+        let from = done;
+        done = len.min(from + usize::try_from(4096 - here % 4096).unwrap());
+        (done > from).then_some((
+            usize::try_from(here / 4096).unwrap(),
+            here % 4096,
+            from,
+            done,
+        ))
+    })
+}
+
+fn read(ring: &[Mapping], at: u64, bytes: &mut [u8]) {
+    for (page, offset, from, to) in parts(at, bytes.len()) {
+        ring[page].read(offset, &mut bytes[from..to]).unwrap();
+    }
+}
+
+fn write(ring: &[Mapping], at: u64, bytes: &[u8]) {
+    for (page, offset, from, to) in parts(at, bytes.len()) {
+        ring[page].write(offset, &bytes[from..to]).unwrap();
+    }
 }
 
 impl Backend {
@@ -72,6 +107,8 @@ impl Backend {
             fault: None,
             late: 0,
             most: 0,
+            echoes: false,
+            segments: 0,
         }
     }
 
@@ -128,8 +165,16 @@ impl Backend {
         };
         let protocol = daemon.get(&format!("{FRONT}/protocol"));
         assert_eq!(protocol.as_deref(), Some("x86_64-abi"));
-        let ring = self.dom0.map_grant(1, number("ring-ref"), true);
-        self.ring = Some(ring.unwrap());
+        let map = |reference| self.dom0.map_grant(1, reference, true).unwrap();
+        let order = daemon.get(&format!("{FRONT}/ring-page-order"));
+        self.ring = Some(match order {
+            None => vec![map(number("ring-ref"))],
+            Some(order) => {
+                let pages = 1 << order.parse::<u32>().unwrap();
+                let page = |n| map(number(&format!("ring-ref{n}")));
+                (0..pages).map(page).collect()
+            }
+        });
         self.port = bind(&self.dom0, number("event-channel"));
         (self.req_cons, self.rsp_prod) = (0, 0);
         for (name, value) in [
@@ -152,9 +197,9 @@ impl Backend {
         };
         unbind(&self.dom0, self.port);
         if self.fault == Some(Fault::KeepsRing) {
-            self.kept.push(ring);
+            self.kept.extend(ring);
         } else {
-            ring.unmap().unwrap();
+            ring.into_iter().for_each(|page| page.unmap().unwrap());
         }
     }
 
@@ -162,14 +207,16 @@ impl Backend {
         let Some(ring) = self.ring.take() else {
             return;
         };
+        let size = entries(4096 * u64::try_from(ring.len()).unwrap(), 112);
+        let entry = |index: u32| ENTRIES + u64::from(index % size) * 112;
         let mut word = [0; 4];
-        ring.read(REQ_PROD, &mut word).unwrap();
+        read(&ring, REQ_PROD, &mut word);
         let prod = u32::from_le_bytes(word);
         self.most = self.most.max(prod.wrapping_sub(self.req_cons));
         while self.req_cons != prod && self.fault != Some(Fault::NoAnswer) {
             let mut request = BlkifRequest::new_zeroed();
-            let at = ENTRIES + u64::from(self.req_cons % 32) * 112;
-            ring.read(at, request.as_mut_bytes()).unwrap();
+            let at = entry(self.req_cons);
+            read(&ring, at, request.as_mut_bytes());
             self.req_cons = self.req_cons.wrapping_add(1);
             if let Some(Fault::Unanswered(left)) = &mut self.fault {
                 *left -= 1;
@@ -178,10 +225,14 @@ impl Backend {
                     break;
                 }
             }
-            let status = self.carry_out(&request);
+            let (operation, status) = self.carry_out(&request);
             let mut response = BlkifResponse {
                 id: request.id,
-                operation: request.operation,
+                operation: if self.echoes {
+                    request.operation
+                } else {
+                    operation
+                },
                 status,
                 ..BlkifResponse::default()
             };
@@ -193,8 +244,7 @@ impl Backend {
             }
             let times = 1 + u32::from(self.fault == Some(Fault::Twice));
             for _ in 0..times {
-                let at = ENTRIES + u64::from(self.rsp_prod % 32) * 112;
-                ring.write(at, response.as_bytes()).unwrap();
+                write(&ring, entry(self.rsp_prod), response.as_bytes());
                 self.rsp_prod = self.rsp_prod.wrapping_add(1);
             }
         }
@@ -202,20 +252,47 @@ impl Backend {
         if let Some(Fault::Producer(more)) = self.fault {
             said = said.wrapping_add(more);
         }
-        ring.write(RSP_PROD, &said.to_le_bytes()).unwrap();
+        write(&ring, RSP_PROD, &said.to_le_bytes());
         self.ring = Some(ring);
     }
 
     /// Writes what it likes into the ring's page.
     pub(crate) fn scribble(&self, at: u64, bytes: &[u8]) {
-        self.ring.as_ref().unwrap().write(at, bytes).unwrap();
+        write(self.ring.as_ref().unwrap(), at, bytes);
     }
 
-    fn carry_out(&mut self, request: &BlkifRequest) -> i16 {
+    /// What is to be done, and with which pages.
+    fn segments(&mut self, request: &BlkifRequest) -> (u8, Vec<BlkifSegment>) {
+        if request.operation != BLKIF_OP_INDIRECT {
+            let count = usize::from(request.nr_segments);
+            return (request.operation, request.seg[..count].to_vec());
+        }
+        let bytes = &request.as_bytes()[..size_of::<BlkifRequestIndirect>()];
+        let request = BlkifRequestIndirect::read_from_bytes(bytes).unwrap();
+        let count = usize::from(request.nr_segments);
+        let mut segments = vec![BlkifSegment::default(); count];
+        let list = request.indirect_grefs[0];
+        if let Ok(mapping) = self.dom0.map_grant(1, list, true) {
+            mapping.unmap().unwrap();
+            panic!("the list of segments is writable");
+        }
+        let page = self.dom0.map_grant(1, list, false).unwrap();
+        page.read(0, segments.as_mut_bytes()).unwrap();
+        if self.fault == Some(Fault::KeepsList) {
+            self.kept.push(page);
+        } else {
+            page.unmap().unwrap();
+        }
+        (request.indirect_op, segments)
+    }
+
+    /// What it did, and its status.
+    fn carry_out(&mut self, request: &BlkifRequest) -> (u8, i16) {
         let mut at = usize::try_from(request.sector_number).unwrap() * 512;
-        let segments = &request.seg[..usize::from(request.nr_segments)];
+        let (operation, segments) = self.segments(request);
+        self.segments = self.segments.max(segments.len());
         for segment in segments {
-            let writable = request.operation == BLKIF_OP_READ;
+            let writable = operation == BLKIF_OP_READ;
             // What is written must not be granted writable.
             if !writable && let Ok(mapping) = self.dom0.map_grant(1, segment.gref, true) {
                 mapping.unmap().unwrap();
@@ -225,7 +302,7 @@ impl Backend {
             let first = usize::from(segment.first_sect) * 512;
             let len = (usize::from(segment.last_sect) + 1) * 512 - first;
             let offset = u64::try_from(first).unwrap();
-            match request.operation {
+            match operation {
                 BLKIF_OP_READ => page.write(offset, &self.disk[at..at + len]).unwrap(),
                 BLKIF_OP_WRITE => page.read(offset, &mut self.disk[at..at + len]).unwrap(),
                 other => panic!("operation {other} has segments"),
@@ -237,7 +314,7 @@ impl Backend {
                 page.unmap().unwrap();
             }
         }
-        assert!(request.operation <= BLKIF_OP_FLUSH_DISKCACHE);
-        0
+        assert!(operation <= BLKIF_OP_FLUSH_DISKCACHE);
+        (operation, 0)
     }
 }

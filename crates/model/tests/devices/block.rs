@@ -1,6 +1,6 @@
 //! Block devices.
 
-use kexen_guest::block::{Block, Io, Lie, NotConnected, Operation, Page, Problem};
+use kexen_guest::block::{Block, Io, Lie, Memory, NotConnected, Operation, Page, Problem};
 use kexen_guest::references::References;
 use kexen_guest::xenbus::{self, Closed, Device, XenbusState};
 use kexen_guest::xenstore::Store;
@@ -21,11 +21,20 @@ struct Disk<'a> {
 }
 
 fn try_connect(world: &World) -> Result<Disk<'_>, Box<NotConnected>> {
+    let ring = [world.ring_page()];
+    let memory = Memory {
+        ring: &ring,
+        lists: &[],
+    };
+    connect_in(world, memory)
+}
+
+fn connect_in<'a>(world: &'a World, memory: Memory<'_>) -> Result<Disk<'a>, Box<NotConnected>> {
     let (mut store, mut references) = (world.store(), world.references());
     let mut time = world.time(500);
     let mut s = store.on(&world.m, &mut time);
     let device = Device::open(&mut s, "vbd", 51712).unwrap();
-    let block = Block::connect(&mut s, &mut references, device, world.ring_page())?;
+    let block = Block::connect(&mut s, &mut references, device, memory)?;
     Ok(Disk {
         world,
         store,
@@ -114,6 +123,72 @@ fn a_disk_is_read_and_given_back() {
     assert_eq!(disk.block.in_flight(), 0);
     assert!(world.peers().backend.most > 1, "one request at a time");
     disk.closes();
+}
+
+/// A ring of several pages and lists of pages, as far as the backend has them.
+fn large<'a>(world: &'a World, order: &str, segments: &str) -> Disk<'a> {
+    {
+        let daemon = &mut world.peers().daemon;
+        daemon.set(&format!("{BACK}/max-ring-page-order"), order);
+        daemon.set(&format!("{BACK}/feature-max-indirect-segments"), segments);
+    }
+    let page = |number| world.page(number);
+    let ring: Vec<Page> = (12..16).map(page).collect();
+    let lists: Vec<Page> = (16..18).map(page).collect();
+    let memory = Memory {
+        ring: &ring,
+        lists: &lists,
+    };
+    connect_in(world, memory).unwrap_or_else(|error| panic!("{}", error.error))
+}
+
+#[test]
+fn large_requests_and_rings_are_used_where_there_are_any() {
+    // The backend's order and segments; ring pages and pages of a request.
+    for (order, segments, ring, most) in [
+        ("4", "256", 4, 40),
+        ("1", "32", 2, 32),
+        ("0", "12", 1, 12),
+        ("9", "8", 4, 11),
+        ("2", "0", 4, 11),
+    ] {
+        let world = World::new();
+        world.peers().backend.echoes = ring == 4;
+        let mut disk = large(&world, order, segments);
+        assert_eq!(disk.block.granted().count(), ring, "{order} {segments}");
+        for (sector, sectors) in [(3, 1), (0, 320), (100, 8 * 39 + 5)] {
+            let pages = pages(&world, u64::from(sectors).div_ceil(8));
+            disk.read(sector, sectors, &pages).unwrap();
+            let (at, len) = (sector * 512, usize::try_from(sectors).unwrap() * 512);
+            let at = usize::try_from(at).unwrap();
+            let expected = world.peers().backend.disk[at..at + len].to_vec();
+            assert_eq!(bytes(&world, &pages, len), expected);
+        }
+        assert_eq!(world.peers().backend.segments, most, "{order} {segments}");
+        let pages = pages(&world, 40);
+        disk.with(|block, io| block.write(io, 8, 320, &pages))
+            .unwrap();
+        assert_eq!(
+            world.peers().backend.disk[8 * 512..328 * 512],
+            bytes(&world, &pages, 320 * 512)
+        );
+        disk.closes();
+    }
+}
+
+#[test]
+fn a_list_that_is_kept_is_named_and_not_used_again() {
+    let world = World::new();
+    let mut disk = large(&world, "0", "256");
+    world.peers().backend.fault = Some(Fault::KeepsList);
+    let pages = pages(&world, 40);
+    let problem = disk.read(0, 320, &pages).unwrap_err();
+    assert!(matches!(problem, Problem::StillMapped(one) if one.page.number == 17));
+    world.peers().backend.fault = None;
+    disk.read(0, 320, &pages).unwrap();
+    let closing = disk.close();
+    let held: Vec<u64> = closing.held.iter().map(|one| one.page.number).collect();
+    assert_eq!(held, [17]);
 }
 
 #[test]
