@@ -196,8 +196,9 @@ fn fill_holes<G: Guest>(guest: &mut G, swing: &dyn Swing) {
     }
 }
 
-/// Quiesce and release.
-fn stop<G: Guest>(
+/// Quiesce and release: what [`exec`] does when everything is written, for a
+/// kernel that goes its own way to the jump.
+pub fn stop<G: Guest>(
     guest: &mut G,
     swing: &mut dyn Swing,
     times: &mut Times,

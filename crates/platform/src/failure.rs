@@ -46,6 +46,8 @@ pub enum Failure {
         /// What the kernel lacks.
         why: String,
     },
+    /// Something about the guest's disks, in words.
+    Disk(String),
     /// The hand-off stopped.
     Handoff(HandoffError),
     /// What the stage before left in memory is not as it left it.
@@ -94,6 +96,7 @@ impl core::fmt::Display for Failure {
             Self::CannotStart { file, guest, why } => {
                 write!(f, "{file}: cannot start in a {guest}: {why}")
             }
+            Self::Disk(what) => f.write_str(what),
             Self::Handoff(error) => error.fmt(f),
             Self::Marker {
                 pages,

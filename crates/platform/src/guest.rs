@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use kexen_guest::{Extents, console::Console};
+use kexen_guest::{Extent, Extents, console::Console};
 use kexen_handoff::{
     HandoffError, Ledger,
     ledger::Kind,
@@ -107,6 +107,13 @@ pub struct Stock {
 }
 
 impl Stock {
+    /// Pages that were kept for good are free again, beyond this attempt.
+    pub fn give_back(&mut self, pages: Extent) {
+        self.free.insert(pages);
+        self.kept.remove(pages);
+        self.returned.insert(pages);
+    }
+
     /// Notes that pages were mapped, for the end of the attempt.
     pub fn mapped(&mut self, at: u64, pages: usize) {
         if at != MODULE_BUFFER {

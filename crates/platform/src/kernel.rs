@@ -80,10 +80,36 @@ pub fn load<G: Guest>(
     at: u64,
     entry: &Entry,
 ) -> Result<Kernel, Failure> {
-    let m = guest.machine();
-    let file = format!("{}kernel", entry.prefix());
+    let name = format!("{}kernel", entry.prefix());
     let (offset, len) = offset_len(&entry.kernel);
-    let place = at + offset;
+    let file = File {
+        name,
+        at: at + offset,
+        len,
+    };
+    load_file(guest, report, quiet, file)
+}
+
+/// A kernel's file in memory.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// How it is called in messages.
+    pub name: String,
+    /// Where it is.
+    pub at: u64,
+    /// Its bytes.
+    pub len: u64,
+}
+
+/// Loads a kernel from a file in memory.
+pub fn load_file<G: Guest>(
+    guest: &mut G,
+    report: &Report,
+    quiet: bool,
+    file: File,
+) -> Result<Kernel, Failure> {
+    let m = guest.machine();
+    let (file, place, len) = (file.name, file.at, file.len);
     let head = lent(m, place, len, |bytes| head(&file, bytes))?;
     guest.grow_heap(heap_for(head.peek_scratch + PEEK))?;
     let elf = lent(m, place, len, |bytes| first(&file, bytes))?;

@@ -16,10 +16,12 @@
 //! | [`arch`] | entry code, hypercalls, heap, trampolines: all `unsafe` |
 //! | [`guest`] | what a guest of any type offers; [`pv_guest`], [`pvh_guest`] |
 //! | [`module`], [`kernel`] | the boot module; a kernel from file to memory |
+//! | [`ground`] | what frontends stand on: pages, grants, the store |
 //! | [`loan`], [`report`] | guest memory as slices; lines for the console |
 //! | [`crash`] | the hand-off from a panic |
 //! | [`wait`] | waiting for another domain, with an end |
 //! | [`pci`] | the devices of an HVM guest |
+//! | [`disks`] | block devices as sources of bytes |
 //! | [`exec`] | the hand-off of a kernel in full swing |
 //! | [`vcpus`], [`lapic`] | further vCPUs: started, parked, made as new |
 //! | [`failure`] | why something could not be started |
@@ -30,8 +32,10 @@ extern crate alloc;
 
 pub mod arch;
 pub mod crash;
+pub mod disks;
 pub mod exec;
 pub mod failure;
+pub mod ground;
 pub mod guest;
 pub mod kernel;
 pub mod lapic;

@@ -340,10 +340,20 @@ impl Guest for PvGuest {
     }
 
     fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError> {
-        if let Some(old) = self.module.replace(Module::Pages(pages, len)) {
-            for page in old.pages() {
-                self.mapped_free.insert(Extent::new(page, 1));
+        match self.module.replace(Module::Pages(pages, len)) {
+            Some(Module::Pages(pages, _)) => {
+                // Nothing may map what can become a table.
+                self.unmap(MODULE_BUFFER, u64::try_from(pages.len()).unwrap_or(0))?;
+                for page in pages {
+                    self.stock.give_back(Extent::new(page, 1));
+                }
             }
+            Some(old) => {
+                for page in old.pages() {
+                    self.mapped_free.insert(Extent::new(page, 1));
+                }
+            }
+            None => {}
         }
         Ok(())
     }

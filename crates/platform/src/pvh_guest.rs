@@ -315,10 +315,10 @@ impl Guest for PvhGuest {
 
     fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError> {
         match self.module.replace(Module::Mapped(pages, len)) {
-            Some(Module::InPlace(at, len)) => self.stock.free.insert(Extent::covering(at, len)),
+            Some(Module::InPlace(at, len)) => self.stock.give_back(Extent::covering(at, len)),
             Some(Module::Mapped(pages, _)) => {
                 for page in pages {
-                    self.stock.free.insert(Extent::new(page, 1));
+                    self.stock.give_back(Extent::new(page, 1));
                 }
             }
             None => {}

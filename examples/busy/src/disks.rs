@@ -11,7 +11,7 @@ use alloc::{
 };
 
 use kexen_guest::{
-    block::{Block, Io, Page},
+    block::{Block, Io, Memory, Page},
     references::References,
     shared_info::Place,
     xenbus::{self, Device},
@@ -30,6 +30,11 @@ const PATIENCE: u64 = 10_000_000_000;
 const CLASS: &str = "vbd";
 /// The token of the watch on a node.
 const NODE: &str = "await";
+
+/// Small requests, in a ring of as many pages.
+const fn memory(ring: &[Page]) -> Memory<'_> {
+    Memory { ring, lists: &[] }
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -91,7 +96,7 @@ impl Disks {
             let device = Device::open(&mut s, CLASS, number).map_err(text)?;
             let backend = device.backend_id();
             let ring = pages()?;
-            let block = Block::connect(&mut s, references, device, ring)
+            let block = Block::connect(&mut s, references, device, memory(&[ring]))
                 .map_err(|failed| text(&failed.error))?;
             ledger.enter(Claim::of(
                 Kind::Device {
@@ -211,7 +216,7 @@ impl Disks {
             let mut s = self.store.on(self.m, &mut wait);
             let device = Device::open(&mut s, CLASS, disk.number).map_err(text)?;
             let holder = Holder::Domain(device.backend_id());
-            disk.block = Block::connect(&mut s, references, device, disk.ring)
+            disk.block = Block::connect(&mut s, references, device, memory(&[disk.ring]))
                 .map_err(|failed| text(&failed.error))?;
             ledger.enter(Claim::of(kind, holder));
         }

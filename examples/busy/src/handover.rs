@@ -20,7 +20,7 @@ use kexen_platform::{
 };
 
 use crate::{
-    ground::Ground,
+    field::Field,
     hold::{self, Held},
     leftovers::{self, Marked},
     options::Options,
@@ -46,7 +46,7 @@ pub(crate) struct Busy {
 
 impl Busy {
     /// Takes all claims that are asked for.
-    pub(crate) fn new<G: Ground>(
+    pub(crate) fn new<G: Field>(
         guest: &mut G,
         report: &Report,
         options: &Options,

@@ -20,7 +20,7 @@ use kexen_platform::{
 use crate::{
     devices::{self, Interrupt},
     disks::Disks,
-    ground::Ground,
+    field::Field,
     options::Options,
     text,
     work::{self, MOST, PLACE},
@@ -53,13 +53,13 @@ pub(crate) struct Held {
 }
 
 /// Takes everything that `busy.hold` names.
-pub(crate) fn all<G: Ground>(guest: &mut G, options: &Options) -> Result<Held, String> {
+pub(crate) fn all<G: Field>(guest: &mut G, options: &Options) -> Result<Held, String> {
     let m = guest.machine();
     let count = vcpus::count(m).map_err(text)?;
     let most = u32::try_from(MOST).unwrap_or(0);
     let count = count.min(most);
     let words = guest.take(1)?[0].address;
-    let (place, other, in_ram) = guest.place(words, count, options)?;
+    let (place, other, in_ram) = guest.busy_place(words, count, options)?;
     // A PV vCPU can never be given back: only if it is asked for by name.
     let several = options.holds(if m.is_pv() { "pv-vcpus" } else { "vcpus" });
     let mut held = Held {
@@ -135,7 +135,7 @@ pub(crate) fn all<G: Ground>(guest: &mut G, options: &Options) -> Result<Held, S
 }
 
 /// The grant table, and pages granted to the backend domain.
-fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, String> {
+fn grants<G: Field>(guest: &mut G, options: &Options) -> Result<References, String> {
     let m = guest.machine();
     let table = guest.grants()?;
     let taken = |&reference: &u32| table.flags(m, reference).is_ok_and(|flags| flags != 0);
@@ -170,7 +170,7 @@ fn grants<G: Ground>(guest: &mut G, options: &Options) -> Result<References, Str
 
 /// A mapping of a granted page: this guest's own, as there is no other domain
 /// that grants it any. Its page number is a hole from then on (`p2m_add_page`).
-fn foreign<G: Ground>(guest: &mut G, references: &mut References) -> Result<(), String> {
+fn foreign<G: Field>(guest: &mut G, references: &mut References) -> Result<(), String> {
     let m = guest.machine();
     let (Some(address), Some(own)) = (guest.foreign()?, platform::domid()) else {
         return Ok(());
@@ -197,7 +197,7 @@ fn foreign<G: Ground>(guest: &mut G, references: &mut References) -> Result<(), 
 }
 
 /// Connects the block devices.
-fn disks<G: Ground>(guest: &mut G, options: &Options, held: &mut Held) -> Result<(), String> {
+fn disks<G: Field>(guest: &mut G, options: &Options, held: &mut Held) -> Result<(), String> {
     let m = guest.machine();
     let Some(references) = &mut held.references else {
         return Ok(());
@@ -219,7 +219,7 @@ fn disks<G: Ground>(guest: &mut G, options: &Options, held: &mut Held) -> Result
 }
 
 /// Pages given back to Xen, some of them with one in between.
-fn balloon<G: Ground>(guest: &mut G, count: u64) -> Result<(), String> {
+fn balloon<G: Field>(guest: &mut G, count: u64) -> Result<(), String> {
     let m = guest.machine();
     let alone = count.min(ALONE);
     let mut pages: Vec<_> = guest.take(2 * alone)?.into_iter().step_by(2).collect();
@@ -242,7 +242,7 @@ fn balloon<G: Ground>(guest: &mut G, count: u64) -> Result<(), String> {
 
 /// Where Xen would call this kernel: by a vector in an HVM guest, by addresses
 /// in a PV one. In a PVH guest nothing could take it back.
-fn callback<G: Ground>(guest: &mut G) -> Result<(), String> {
+fn callback<G: Field>(guest: &mut G) -> Result<(), String> {
     let m = guest.machine();
     let kind = if m.is_pv() {
         vcpus::set_pv_callbacks(m, platform::entry(m)).map_err(text)?;
@@ -258,7 +258,7 @@ fn callback<G: Ground>(guest: &mut G) -> Result<(), String> {
 }
 
 /// Runstate and time areas: by page where Xen has that, by address elsewhere.
-fn areas<G: Ground>(guest: &mut G, m: &'static Xen, vcpu: u32) -> Result<(), String> {
+fn areas<G: Field>(guest: &mut G, m: &'static Xen, vcpu: u32) -> Result<(), String> {
     let held = guest.take(1)?[0];
     let (page, at) = (held.number, held.address);
     m.fill(at, PAGE_SIZE, 0).map_err(text)?;
@@ -287,7 +287,7 @@ fn areas<G: Ground>(guest: &mut G, m: &'static Xen, vcpu: u32) -> Result<(), Str
 }
 
 /// What nothing gives up, if it is asked for: the hand-off must refuse.
-pub(crate) fn hopeless<G: Ground>(
+pub(crate) fn hopeless<G: Field>(
     guest: &mut G,
     asked: &dyn Fn(&str) -> bool,
 ) -> Result<(), String> {

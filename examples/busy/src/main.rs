@@ -12,7 +12,7 @@
 //! | [`work`] | what every vCPU does all the time |
 //! | [`hold`] | the claims |
 //! | [`leftovers`] | what the kernel before should not have left |
-//! | [`ground`] | what differs between types of guest |
+//! | [`field`] | what differs between types of guest |
 //! | [`devices`] | interrupts of emulated devices as event channels |
 //! | [`disks`] | block devices, connected meanwhile |
 //! | [`handover`] | how all that stops |
@@ -24,7 +24,7 @@ extern crate alloc;
 
 mod devices;
 mod disks;
-mod ground;
+mod field;
 mod handover;
 mod hold;
 mod leftovers;
@@ -40,7 +40,7 @@ use kexen_platform::{
     Boot, Started, Xen, crash, exec, kernel, loan::offset_len, module, report::Report,
 };
 
-use ground::Ground;
+use field::Field;
 use handover::Busy;
 use options::Options;
 use work::{SEEN, Worker};
@@ -60,7 +60,7 @@ fn start(boot: Boot) -> ! {
 }
 
 /// Runs to the hand-off, or to the end.
-fn run<G: Ground>(guest: &mut G, entered: u64) -> ! {
+fn run<G: Field>(guest: &mut G, entered: u64) -> ! {
     let m = guest.machine();
     let report = Report::new(guest.console());
     report.keep_for_panic();
@@ -134,7 +134,7 @@ fn totals() -> (u64, u64, u64, u64, u64) {
     )
 }
 
-fn attempt<G: Ground>(
+fn attempt<G: Field>(
     guest: &mut G,
     report: &Report,
     options: &Options,
@@ -264,7 +264,7 @@ fn shrink(m: &'static Xen, report: &Report) -> Result<(), String> {
 
 /// Prepares a capture kernel from the boot module, and crashes on a vCPU with
 /// the heap locked and all other vCPUs stuck.
-fn crash<G: Ground>(
+fn crash<G: Field>(
     guest: &mut G,
     report: &Report,
     options: &Options,

@@ -1,0 +1,418 @@
+//! The guest's block devices as sources of bytes.
+//!
+//! Order of steps: shared info (events), the grant table, the store; each
+//! device connected, one that cannot be is named and left; reads; all closed
+//! for the hand-off, the backends' work on that done side by side.
+//!
+//! A read goes straight into the caller's memory where that is in the window
+//! (see [`Disks::aim`]) and on a page's boundary; otherwise through pages of
+//! this module's, and is copied. Memory shared with others: rings, lists and
+//! the pages of requests, with the backend of each device, as
+//! `kexen_guest::block` says; shared info with Xen.
+
+use alloc::{
+    format,
+    rc::Rc,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::cell::RefCell;
+
+use kexen_abi::PAGE_SIZE;
+use kexen_disk::{BlockSource, ReadError};
+use kexen_guest::{
+    Extent, Machine,
+    block::{self, Block, Figures, Io, Memory, Page},
+    grants::Grants,
+    references::References,
+    shared_info::Place,
+    xenbus::{self, Device},
+    xenstore::Store,
+};
+use kexen_handoff::{
+    Ledger,
+    ledger::{Claim, Holder, Kind},
+};
+
+use crate::{arch::Xen, ground::Ground, wait::Patience};
+
+/// How long a backend may take to connect, to answer or to close, in
+/// nanoseconds.
+const PATIENCE: u64 = 20_000_000_000;
+/// The class of block devices.
+const CLASS: &str = "vbd";
+/// Devices that are looked at: each costs memory.
+const MOST: usize = 16;
+/// Pages of a ring, and of lists of large requests, for each device.
+const RING: u64 = 4;
+const LISTS: u64 = 6;
+/// Pages that reads go through, for all devices.
+const BOUNCE: u64 = 256;
+/// Bytes of a sector of the protocol.
+const SECTOR: u64 = 512;
+
+fn text(error: impl core::fmt::Display) -> String {
+    format!("{error}")
+}
+
+/// What all devices share.
+#[derive(Debug)]
+struct Shared {
+    m: &'static Xen,
+    place: Place,
+    store: Store,
+    references: References,
+    bounce: Vec<Page>,
+    window: Option<Window>,
+}
+
+impl Shared {
+    fn patience(&self) -> Patience {
+        Patience::new(self.m, self.place, PATIENCE)
+    }
+}
+
+/// Memory that is read into directly.
+#[derive(Clone, Debug)]
+struct Window {
+    at: u64,
+    pages: Vec<Page>,
+}
+
+impl Window {
+    /// The pages of this memory, if all of it is here and begins on one.
+    fn pages(&self, at: u64, len: u64) -> Option<&[Page]> {
+        let from = at.checked_sub(self.at)?;
+        if !from.is_multiple_of(PAGE_SIZE) {
+            return None;
+        }
+        let first = usize::try_from(from / PAGE_SIZE).ok()?;
+        let count = usize::try_from(len.div_ceil(PAGE_SIZE)).ok()?;
+        self.pages.get(first..first.checked_add(count)?)
+    }
+}
+
+/// A connected block device.
+#[derive(Debug)]
+pub struct Disk {
+    shared: Rc<RefCell<Shared>>,
+    block: RefCell<Block>,
+    name: String,
+    partition: Option<u32>,
+    number: u32,
+    bytes: u64,
+    sector: u32,
+    cdrom: bool,
+}
+
+impl Disk {
+    /// The partition that it is by itself, without a table.
+    #[must_use]
+    pub const fn partition(&self) -> Option<u32> {
+        self.partition
+    }
+
+    /// Whether it is a CD.
+    #[must_use]
+    pub const fn cdrom(&self) -> bool {
+        self.cdrom
+    }
+
+    /// What has been asked of it so far.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.block.borrow().figures()
+    }
+
+    const fn kind(&self) -> Kind {
+        Kind::Device {
+            class: CLASS,
+            number: self.number,
+        }
+    }
+
+    /// Reads whole sectors into pages.
+    fn fetch(&self, shared: &mut Shared, at: u64, len: u64, pages: &[Page]) -> Result<(), String> {
+        let mut wait = shared.patience();
+        let mut io = Io {
+            m: shared.m,
+            wait: &mut wait,
+            references: &mut shared.references,
+        };
+        let sectors = u32::try_from(len / SECTOR).map_err(text)?;
+        let read = (self.block.borrow_mut()).read(&mut io, at / SECTOR, sectors, pages);
+        read.map_err(text)
+    }
+
+    /// Reads a piece of at most so many bytes as there are pages to go through:
+    /// how much of it.
+    fn piece(&self, shared: &mut Shared, at: u64, into: &mut [u8]) -> Result<usize, String> {
+        let unit = u64::from(self.sector);
+        let want = u64::try_from(into.len()).map_err(text)?;
+        let address = u64::try_from(into.as_mut_ptr().expose_provenance()).map_err(text)?;
+        let whole = want - want % unit;
+        if at.is_multiple_of(unit) && whole > 0 {
+            let most = whole.min(u64::from(u32::MAX / 2) & !(PAGE_SIZE - 1));
+            let window = shared.window.take();
+            let pages = window.as_ref().and_then(|w| w.pages(address, most));
+            let fetched = pages.map(|pages| self.fetch(shared, at, most, pages));
+            shared.window = window;
+            if let Some(fetched) = fetched {
+                fetched?;
+                return usize::try_from(most).map_err(text);
+            }
+        }
+        let start = at - at % unit;
+        let room = BOUNCE * PAGE_SIZE;
+        let end = at.saturating_add(want).min(start + room);
+        let len = (end - start).next_multiple_of(unit);
+        let count = usize::try_from(len.div_ceil(PAGE_SIZE)).map_err(text)?;
+        let pages: Vec<Page> = shared.bounce.iter().copied().take(count).collect();
+        self.fetch(shared, start, len, &pages)?;
+        let mut done = 0;
+        let piece = usize::try_from(end - at).map_err(text)?;
+        for (n, page) in (0..).zip(&pages) {
+            // The part of this page that was asked for.
+            let from = (at - start).saturating_sub(n * PAGE_SIZE).min(PAGE_SIZE);
+            let to = (end - start).saturating_sub(n * PAGE_SIZE).min(PAGE_SIZE);
+            let len = usize::try_from(to - from).map_err(text)?;
+            let part = into.get_mut(done..done + len).unwrap_or_default();
+            shared.m.read(page.address + from, part).map_err(text)?;
+            done += len;
+        }
+        Ok(piece)
+    }
+}
+
+impl BlockSource for Disk {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn sector(&self) -> u32 {
+        self.sector
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let fail = |offset, why| ReadError {
+            name: self.name.clone(),
+            offset,
+            why,
+        };
+        let len = u64::try_from(into.len()).unwrap_or(u64::MAX);
+        if offset.checked_add(len).is_none_or(|end| end > self.bytes) {
+            return Err(fail(offset, format!("beyond its end, {:#x}", self.bytes)));
+        }
+        let mut shared = self.shared.borrow_mut();
+        let (mut at, mut left) = (offset, into);
+        while !left.is_empty() {
+            let done = self.piece(&mut shared, at, left);
+            let done = done.map_err(|why| fail(at, why))?;
+            at += u64::try_from(done).unwrap_or(0);
+            left = left.get_mut(done..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+/// All block devices of this guest.
+#[derive(Debug)]
+pub struct Disks {
+    shared: Rc<RefCell<Shared>>,
+    all: Vec<Rc<Disk>>,
+    /// Devices that could not be connected, and why.
+    problems: Vec<String>,
+    /// Pages that these have kept.
+    kept: Vec<Extent>,
+}
+
+impl Disks {
+    /// Connects all there are.
+    ///
+    /// # Errors
+    /// If there is no memory, or no store; what is wrong with one device is in
+    /// [`Self::problems`].
+    pub fn connect<G: Ground>(guest: &mut G) -> Result<Self, String> {
+        let m = guest.machine();
+        let words = guest.take(1)?.first().map_or(0, |page| page.address);
+        let place = guest.place(words, 1)?;
+        let grants = guest.grants()?;
+        let (page, port) = guest.store()?;
+        let bounce = guest.take(BOUNCE)?;
+        let shared = Rc::new(RefCell::new(Shared {
+            m,
+            place,
+            store: Store::new(page, port),
+            references: References::new(grants),
+            bounce,
+            window: None,
+        }));
+        let mut disks = Self {
+            shared,
+            all: Vec::new(),
+            problems: Vec::new(),
+            kept: Vec::new(),
+        };
+        let numbers = {
+            let mut shared = disks.shared.borrow_mut();
+            let mut wait = shared.patience();
+            let mut s = shared.store.on(m, &mut wait);
+            xenbus::numbers(&mut s, CLASS).map_err(text)?
+        };
+        for (n, number) in numbers.into_iter().enumerate() {
+            let connected = if n < MOST {
+                disks.add(guest, number)
+            } else {
+                Err(format!("device/{CLASS}/{number}: more than {MOST} devices"))
+            };
+            if let Err(problem) = connected {
+                disks.problems.push(problem);
+            }
+        }
+        Ok(disks)
+    }
+
+    fn add<G: Ground>(&mut self, guest: &mut G, number: u32) -> Result<(), String> {
+        let (ring, lists) = (guest.take(RING)?, guest.take(LISTS)?);
+        let shared = &mut *self.shared.borrow_mut();
+        let mut wait = shared.patience();
+        let mut s = shared.store.on(shared.m, &mut wait);
+        let device = Device::open(&mut s, CLASS, number).map_err(text)?;
+        let holder = Holder::Domain(device.backend_id());
+        let memory = Memory {
+            ring: &ring,
+            lists: &lists,
+        };
+        let block = Block::connect(&mut s, &mut shared.references, device, memory);
+        let block = match block {
+            Ok(block) => block,
+            Err(failed) => {
+                // What the backend keeps is a claim on this guest's memory.
+                for held in &failed.held {
+                    let kind = Kind::Grant {
+                        reference: held.reference,
+                        page: held.page.number,
+                    };
+                    guest.ledger().enter(Claim::of(kind, holder));
+                    self.kept.push(Extent::new(held.page.number, 1));
+                }
+                if let Some(port) = failed.port {
+                    let kind = Kind::EventChannel { port };
+                    guest.ledger().enter(Claim::of(kind, holder));
+                }
+                return Err(text(failed.error));
+            }
+        };
+        let (disk, partition) = block::name(number);
+        let geometry = *block.geometry();
+        let disk = Rc::new(Disk {
+            shared: Rc::clone(&self.shared),
+            name: match partition {
+                Some(partition) => format!("{disk}{partition}"),
+                None => disk,
+            },
+            partition,
+            number,
+            bytes: geometry.sectors.saturating_mul(SECTOR),
+            sector: geometry.sector_size,
+            cdrom: geometry.cdrom,
+            block: RefCell::new(block),
+        });
+        guest.ledger().enter(Claim::of(disk.kind(), holder));
+        self.all.push(disk);
+        Ok(())
+    }
+
+    /// Those that are connected.
+    #[must_use]
+    pub fn all(&self) -> &[Rc<Disk>] {
+        &self.all
+    }
+
+    /// What is wrong with the others.
+    #[must_use]
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// The grant table that pages are granted by.
+    #[must_use]
+    pub fn grants(&self) -> Grants {
+        self.shared.borrow().references.grants()
+    }
+
+    /// A wait of so many nanoseconds.
+    #[must_use]
+    pub fn patience(&self, nanoseconds: u64) -> Patience {
+        let shared = self.shared.borrow();
+        Patience::new(shared.m, shared.place, nanoseconds)
+    }
+
+    /// Pages that backends have not let go.
+    pub fn held(&self) -> impl Iterator<Item = Extent> {
+        let granted = |disk: &Rc<Disk>| -> Vec<Extent> {
+            let block = disk.block.borrow();
+            let pages = block.granted().map(|granted| granted.page.number);
+            pages.map(|number| Extent::new(number, 1)).collect()
+        };
+        self.all
+            .iter()
+            .flat_map(granted)
+            .chain(self.kept.iter().copied())
+    }
+
+    /// Has reads into the memory at `at`, whose pages are these in order, go
+    /// there without a copy.
+    pub fn aim(&self, at: u64, pages: Vec<Page>) {
+        self.shared.borrow_mut().window = Some(Window { at, pages });
+    }
+
+    /// Closes all of them and leaves the store; what does not close is a
+    /// blocker, with its holder.
+    ///
+    /// # Errors
+    /// The blockers.
+    pub fn close(&mut self, ledger: &mut Ledger) -> Result<(), Vec<String>> {
+        let mut blockers = Vec::new();
+        let shared = &mut *self.shared.borrow_mut();
+        for disk in &self.all {
+            let is_open = |claim: &Claim| claim.kind == disk.kind();
+            if !ledger.claims().iter().any(is_open) {
+                continue;
+            }
+            let mut wait = shared.patience();
+            let mut s = shared.store.on(shared.m, &mut wait);
+            let mut block = disk.block.borrow_mut();
+            let closing = block.close(&mut s, &mut shared.references);
+            if let Err(error) = &closing.outcome {
+                blockers.push(error.to_string());
+            }
+            for held in &closing.held {
+                blockers.push(format!(
+                    "{CLASS}/{}: domain {} keeps grant {}, page {:#x}",
+                    disk.number,
+                    block.device().backend_id(),
+                    held.reference,
+                    held.page.number
+                ));
+            }
+            if closing.outcome.is_ok() && closing.held.is_empty() {
+                ledger.strike(disk.kind());
+            }
+        }
+        if blockers.is_empty() {
+            let mut wait = shared.patience();
+            let left = shared.store.on(shared.m, &mut wait).finish();
+            blockers.extend(left.err().map(text));
+        }
+        if blockers.is_empty() {
+            Ok(())
+        } else {
+            Err(blockers)
+        }
+    }
+}
