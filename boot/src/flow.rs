@@ -1,6 +1,7 @@
-//! From the boot module to the jump, in a guest of any type.
+//! From the entry to the jump, in a guest of any type.
 //!
-//! Order of steps: options, boot module, entry, kernel, hand-off. Whatever
+//! Order of steps: options; an entry, of the boot module or of the guest's
+//! disks ([`crate::disk`]); kernel; hand-off. Whatever
 //! fails is printed, with what to do about it, and then `kexen.on-error`
 //! says how it goes on; the way back is there until the jump.
 
@@ -10,28 +11,30 @@ use core::{cell::Cell, convert::Infallible};
 use kexen_abi::sched;
 use kexen_bootconfig::{
     compose,
-    options::{OnError, Options},
+    options::{BootFrom, OnError, Options},
 };
 use kexen_guest::hypercall;
 
 use kexen_platform::{
     Xen,
+    disks::Disks,
     failure::Failure,
-    guest::Guest,
-    kernel,
+    ground::Ground,
+    guest::{Guest, Ready},
+    kernel::{self, Kernel},
     loan::offset_len,
     module,
     report::{Report, size},
 };
 
 use crate::{
-    marker,
+    disk, marker,
     prompt::{self, Choice},
     stats,
 };
 
 /// Runs the guest to its next kernel, or to its end.
-pub(crate) fn run<G: Guest>(guest: &mut G) -> ! {
+pub(crate) fn run<G: Ground>(guest: &mut G) -> ! {
     let m = guest.machine();
     let report = Report::new(guest.console());
     report.keep_for_panic();
@@ -63,17 +66,31 @@ pub(crate) fn run<G: Guest>(guest: &mut G) -> ! {
     if let Some(cases) = options.differential {
         crate::differential::run(guest, &report, cases);
     }
+    let from_disk = from_disk(guest, &options);
     let mut failed = marker::check(guest, &report, &options).err();
     loop {
         if failed.is_none() {
-            let Err(failure) = attempt(guest, &report, &options, &words, &choice);
+            let Err(failure) = attempt(guest, &report, &options, &words, &choice, from_disk);
             failed = Some(failure);
         }
         if let Some(failure) = failed.take() {
             report.line(m, format_args!("error: {failure}"));
         }
         stop_on_error(m, &report, options.on_error);
-        choice = prompt::ask(guest, &report, &choice);
+        choice = if from_disk {
+            disk::again(guest, &report)
+        } else {
+            prompt::ask(guest, &report, &choice)
+        };
+    }
+}
+
+/// Whether entries are those of the guest's disks.
+fn from_disk<G: Ground>(guest: &mut G, options: &Options) -> bool {
+    match options.boot {
+        Some(from) => from == BootFrom::Disk,
+        // An error of it comes up when it is used.
+        None => matches!(guest.map_module(), Ok(None)),
     }
 }
 
@@ -111,16 +128,21 @@ fn stop_on_error(m: &Xen, report: &Report, on_error: OnError) {
 
 /// One try to start something. Comes back with the reason why not; pages
 /// that it took are free again.
-fn attempt<G: Guest>(
+fn attempt<G: Ground>(
     guest: &mut G,
     report: &Report,
     options: &Options,
     words: &str,
     choice: &Choice,
+    from_disk: bool,
 ) -> Result<Infallible, Failure> {
     let free = guest.free().clone();
     guest.stock().heap.begin();
-    let result = try_once(guest, report, options, words, choice);
+    let result = if from_disk {
+        try_disk(guest, report, options, words, choice)
+    } else {
+        try_module(guest, report, options, words, choice)
+    };
     // Back to what was free, but for what was kept for good meanwhile.
     guest.keep_tables();
     let mut free = free;
@@ -137,7 +159,8 @@ fn attempt<G: Guest>(
     result
 }
 
-fn try_once<G: Guest>(
+/// An entry of the boot module.
+fn try_module<G: Ground>(
     guest: &mut G,
     report: &Report,
     options: &Options,
@@ -179,29 +202,66 @@ fn try_once<G: Guest>(
     } else {
         entry.initrd.as_ref().map(offset_len)
     };
-    if !quiet {
+    let ready = kernel.ready(initrd, &command_line);
+    go(guest, report, options, &kernel, &ready, None)
+}
+
+/// An entry of the guest's disks.
+fn try_disk<G: Ground>(
+    guest: &mut G,
+    report: &Report,
+    options: &Options,
+    words: &str,
+    choice: &Choice,
+) -> Result<Infallible, Failure> {
+    let (loaded, mut disks) = disk::load(guest, report, options, words, choice)?;
+    let kernel = kernel::load_file(guest, report, options.quiet, loaded.kernel);
+    let result = kernel.and_then(|kernel| {
+        let ready = kernel.ready(loaded.initrd, &loaded.command_line);
+        go(guest, report, options, &kernel, &ready, Some(&mut disks))
+    });
+    if let Err(error) = disk::close(guest, &mut disks) {
+        report.line(guest.machine(), format_args!("error: {error}"));
+    }
+    result
+}
+
+/// The hand-off to a kernel that is in memory.
+fn go<G: Ground>(
+    guest: &mut G,
+    report: &Report,
+    options: &Options,
+    kernel: &Kernel,
+    ready: &Ready<'_>,
+    mut disks: Option<&mut Disks>,
+) -> Result<Infallible, Failure> {
+    let m = guest.machine();
+    if !options.quiet {
         report.line(
             m,
-            format_args!("starting {} with \"{command_line}\"", kernel.what),
+            format_args!("starting {} with \"{}\"", kernel.what, ready.command_line),
         );
     }
-    let ready = kernel.ready(initrd, &command_line);
     let moved = Cell::new(0);
     let mapped = Cell::new(0);
     let never = guest.hand_off(
-        &ready,
+        ready,
         &mut |guest, outcome| {
             moved.set(outcome.moved);
             mapped.set(guest.mapped());
+            if let Some(disks) = &mut disks {
+                disk::stop(guest, disks)?;
+            }
             if options.verify_memory {
-                marker::leave(guest, options, &command_line, outcome.command_line_at)?;
+                let line = ready.command_line;
+                marker::leave(guest, options, line, outcome.command_line_at)?;
             }
             report.console().drain(m);
             Ok(())
         },
         &mut || {
             if options.stats {
-                stats::print(m, report, &kernel, moved.get(), mapped.get());
+                stats::print(m, report, kernel, moved.get(), mapped.get());
                 report.console().drain(m);
             }
         },

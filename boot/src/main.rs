@@ -6,7 +6,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `flow` | from the boot module to the jump, and back on an error |
+//! | `flow` | from the entry to the jump, and back on an error |
+//! | `disk` | entries of the guest's own disks |
 //! | `prompt` | another try, by hand |
 //! | `differential` | cases of the differential test (feature `probe`) |
 //! | `probe` | a question to Xen instead of a boot (feature `probe`) |
@@ -19,6 +20,7 @@ extern crate alloc;
 
 #[cfg(feature = "probe")]
 mod differential;
+mod disk;
 mod flow;
 mod marker;
 #[cfg(feature = "probe")]
@@ -26,19 +28,13 @@ mod probe;
 mod prompt;
 mod stats;
 
-use kexen_platform::{Boot, Kernel, guest::Guest};
+use kexen_platform::{Boot, Started};
 
 kexen_platform::entry!(start);
 
-/// The boot image, in a guest of any type.
-struct Kexen;
-
-impl Kernel for Kexen {
-    fn run<G: Guest>(guest: &mut G) -> ! {
-        flow::run(guest)
-    }
-}
-
 fn start(boot: Boot) -> ! {
-    boot.run::<Kexen>()
+    match boot.guest() {
+        Started::Pv(mut guest) => flow::run(&mut guest),
+        Started::Translated(mut guest) => flow::run(&mut guest),
+    }
 }

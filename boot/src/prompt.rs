@@ -8,7 +8,7 @@ use alloc::{
 use kexen_abi::sched;
 use kexen_guest::hypercall;
 
-use kexen_platform::{guest::Guest, module, report::Report};
+use kexen_platform::{Xen, guest::Guest, module, report::Report};
 
 /// What to start, beside what is configured: for the prompt to change.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +17,12 @@ pub(crate) struct Choice {
     pub(crate) entry: Option<String>,
     /// The kernel's whole command line; none for the configured one.
     pub(crate) command_line: Option<String>,
+    /// Whether an earlier try has failed.
+    pub(crate) again: bool,
 }
+
+/// What the prompt looks like.
+pub(crate) const PROMPT: &str = "kexen> ";
 
 /// The longest line that is taken.
 const LINE: usize = 2048;
@@ -37,8 +42,8 @@ pub(crate) fn ask<G: Guest>(guest: &mut G, report: &Report, last: &Choice) -> Ch
     let m = guest.machine();
     report.raw(m, "Type `boot` to try again, `help` for more.\n");
     loop {
-        report.raw(m, "kexen> ");
-        let line = read_line(guest, report);
+        report.raw(m, PROMPT);
+        let line = read_line(m, report, &mut || guest.wait_for_input());
         let (command, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match command {
             "" => {}
@@ -50,23 +55,26 @@ pub(crate) fn ask<G: Guest>(guest: &mut G, report: &Report, last: &Choice) -> Ch
                 Ok(names) => report.raw(m, &(names + "\n")),
                 Err(failure) => report.line(m, format_args!("error: {failure}")),
             },
-            "poweroff" | "crash" => {
-                let reason = if command == "crash" {
-                    sched::SHUTDOWN_CRASH
-                } else {
-                    sched::SHUTDOWN_POWEROFF
-                };
-                report.console().drain(m);
-                if let Err(error) = hypercall::shutdown(m, reason) {
-                    report.line(m, format_args!("error: {error}"));
-                }
-            }
+            "poweroff" | "crash" => end(m, report, command == "crash"),
             "help" => report.raw(m, HELP),
             other => report.line(
                 m,
                 format_args!("error: no command {other:?}; try boot, list, poweroff, crash, help"),
             ),
         }
+    }
+}
+
+/// Ends the guest.
+pub(crate) fn end(m: &Xen, report: &Report, crash: bool) {
+    let reason = if crash {
+        sched::SHUTDOWN_CRASH
+    } else {
+        sched::SHUTDOWN_POWEROFF
+    };
+    report.console().drain(m);
+    if let Err(error) = hypercall::shutdown(m, reason) {
+        report.line(m, format_args!("error: {error}"));
     }
 }
 
@@ -83,18 +91,19 @@ fn choice(rest: &str, last: &Choice) -> Choice {
             Some(entry.to_string())
         },
         command_line: words.or_else(|| last.command_line.clone()),
+        again: true,
     }
 }
 
-/// Reads a line, echoing it, with backspace.
-fn read_line<G: Guest>(guest: &mut G, report: &Report) -> String {
-    let m = guest.machine();
+/// Reads a line, echoing it, with backspace; `wait` waits until something is
+/// typed.
+pub(crate) fn read_line(m: &Xen, report: &Report, wait: &mut dyn FnMut()) -> String {
     let mut line: Vec<u8> = Vec::new();
     loop {
         let mut bytes = [0; 64];
         let n = report.console().read(m, &mut bytes);
         if n == 0 {
-            guest.wait_for_input();
+            wait();
             continue;
         }
         for byte in bytes.into_iter().take(n) {

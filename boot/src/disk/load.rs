@@ -1,0 +1,221 @@
+//! An entry's files, from the disk into memory.
+//!
+//! Order of steps: how long each file is; pages for all of them, the kernel's
+//! first, then the initrds behind one another from a page of their own on;
+//! the reads, straight into those pages; the pages are the boot module's from
+//! then on, and the hand-off goes on as if a toolstack had loaded them.
+
+use alloc::{
+    boxed::Box,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use kexen_abi::PAGE_SIZE;
+use kexen_bootconfig::{
+    entry::{Kind, Place, initrd_offsets},
+    volumes::Volumes,
+};
+use kexen_disk::fs::File;
+use kexen_guest::{Extent, Machine as _, block::Page};
+use kexen_handoff::HandoffError;
+use kexen_platform::{
+    disks::Disks,
+    failure::Failure,
+    ground::Ground,
+    guest::UNPACKED,
+    kernel,
+    loan::lent,
+    report::{Report, size},
+};
+
+use super::uki;
+
+/// Bytes of one read: between two of them the console tells how far it is.
+const STEP: u64 = 4 << 20;
+
+/// A part of a file that is to be in memory.
+pub(super) struct Part<'a> {
+    pub(super) name: String,
+    pub(super) file: Box<dyn File + 'a>,
+    /// Where it begins in the file, and its bytes.
+    pub(super) from: u64,
+    pub(super) len: u64,
+    /// Where it goes.
+    to: u64,
+}
+
+/// What is in memory.
+pub(crate) struct Loaded {
+    pub(crate) kernel: kernel::File,
+    /// Offset in the boot module, and bytes.
+    pub(crate) initrd: Option<(u64, u64)>,
+    pub(crate) command_line: String,
+}
+
+pub(super) fn failed(why: impl core::fmt::Display) -> Failure {
+    Failure::Disk(why.to_string())
+}
+
+/// Opens a file on its volume; how it is called.
+fn open<'a>(volumes: &'a Volumes<'_>, place: &Place) -> Result<Part<'a>, Failure> {
+    let volume = volumes.get(place.volume);
+    let volume = volume.ok_or_else(|| failed("no such volume"))?;
+    let name = format!("{}:{}", volume.name, place.path);
+    let file = volume.fs.open(&place.path);
+    let file = file.map_err(|error| failed(format!("{}: {error}", volume.name)))?;
+    let len = file.bytes();
+    if len == 0 {
+        return Err(failed(format!("{name}: the file is empty")));
+    }
+    Ok(Part {
+        name,
+        file,
+        from: 0,
+        len,
+        to: 0,
+    })
+}
+
+/// Reads what an entry needs.
+pub(super) fn load<G: Ground>(
+    guest: &mut G,
+    report: &Report,
+    quiet: bool,
+    disks: &Disks,
+    volumes: &Volumes<'_>,
+    kind: &Kind,
+) -> Result<Loaded, Failure> {
+    let (kernel, initrds, command_line) = match kind {
+        Kind::Linux {
+            kernel,
+            initrds,
+            cmdline,
+        } => {
+            let initrds = initrds.iter().map(|place| open(volumes, place));
+            let initrds = initrds.collect::<Result<Vec<_>, _>>()?;
+            (open(volumes, kernel)?, initrds, cmdline.clone())
+        }
+        Kind::Chain { image } => (open(volumes, image)?, Vec::new(), String::new()),
+        Kind::Uki { image, cmdline } => {
+            let whole = || open(volumes, image);
+            let (kernel, initrds, own) = uki::parts(whole)?;
+            let line = cmdline.clone().unwrap_or(own);
+            (kernel, initrds, line)
+        }
+    };
+    let mut parts = Vec::from([kernel]);
+    parts.extend(initrds);
+    let (initrd, len) = lay_out(&mut parts)?;
+    let pages = take(guest, len)?;
+    guest.map(UNPACKED, &pages)?;
+    let window = (0..).zip(&pages).map(|(n, number)| {
+        Ok(Page {
+            number: *number,
+            address: UNPACKED + n * PAGE_SIZE,
+            frame: u32::try_from(guest.frame(*number)?).map_err(failed)?,
+        })
+    });
+    let window = window.collect::<Result<Vec<Page>, Failure>>()?;
+    disks.aim(UNPACKED, window);
+    let read = read(guest, report, quiet, &mut parts, len);
+    disks.aim(UNPACKED, Vec::new());
+    guest.unmap(UNPACKED, len.div_ceil(PAGE_SIZE))?;
+    read?;
+    for page in &pages {
+        guest.stock().kept.insert(Extent::new(*page, 1));
+    }
+    guest.replace_module(pages, len)?;
+    let (at, _) = guest.map_module()?.ok_or(Failure::NoModule)?;
+    let [kernel, ..] = &parts[..] else {
+        return Err(failed("no kernel"));
+    };
+    Ok(Loaded {
+        kernel: kernel::File {
+            name: kernel.name.clone(),
+            at,
+            len: kernel.len,
+        },
+        initrd,
+        command_line,
+    })
+}
+
+/// Says where each part goes: where the initrds are, and the length of all.
+fn lay_out(parts: &mut [Part<'_>]) -> Result<(Option<(u64, u64)>, u64), Failure> {
+    let [kernel, initrds @ ..] = parts else {
+        return Err(failed("no kernel"));
+    };
+    let start = kernel.len.next_multiple_of(PAGE_SIZE);
+    if initrds.is_empty() {
+        return Ok((None, kernel.len));
+    }
+    let lengths: Vec<u64> = initrds.iter().map(|part| part.len).collect();
+    let (offsets, len) = initrd_offsets(&lengths).ok_or_else(|| failed("initrds are too long"))?;
+    for (part, offset) in initrds.iter_mut().zip(offsets) {
+        part.to = start + offset;
+    }
+    Ok((Some((start, len)), start + len))
+}
+
+/// Pages for so many bytes: in one piece if there is one, for the sake of the
+/// initrd, which is not copied then.
+fn take<G: Ground>(guest: &mut G, len: u64) -> Result<Vec<u64>, Failure> {
+    let want = len.div_ceil(PAGE_SIZE);
+    let mut low = guest.free().within(Extent::new(0, 1 << 20));
+    if let Some(run) = low.take_run(want) {
+        guest.free().remove(run);
+        return Ok((run.start..run.end()).collect());
+    }
+    let have = guest.free().count();
+    let pages = guest.free().take(want).ok_or(HandoffError::Memory {
+        what: "the files of the entry",
+        want,
+        have,
+    })?;
+    Ok(pages.pages().collect())
+}
+
+/// Fills the memory, and says how far it is.
+fn read<G: Ground>(
+    guest: &mut G,
+    report: &Report,
+    quiet: bool,
+    parts: &mut [Part<'_>],
+    len: u64,
+) -> Result<(), Failure> {
+    let m = guest.machine();
+    // What is between the parts is zeroes.
+    let pages = len.div_ceil(PAGE_SIZE);
+    for part in &*parts {
+        let end = part.to + part.len;
+        m.fill(
+            UNPACKED + end,
+            end.next_multiple_of(PAGE_SIZE).min(pages * PAGE_SIZE) - end,
+            0,
+        )?;
+    }
+    for part in parts {
+        let mut done = 0;
+        while done < part.len {
+            let now = (part.len - done).min(STEP);
+            let at = UNPACKED + part.to + done;
+            lent(m, at, now, |bytes| {
+                let read = part.file.read_at(part.from + done, bytes);
+                read.map_err(|error| failed(format!("{}: {error}", part.name)))
+            })?;
+            done += now;
+            if !quiet && part.len > STEP {
+                let far = format!("\r  {}  {} of {} ", part.name, size(done), size(part.len));
+                report.raw(m, &far);
+            }
+        }
+        m.count_written(part.len);
+        if !quiet {
+            report.raw(m, "\r\x1b[K");
+            report.line(m, format_args!("{}: {}", part.name, size(part.len)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Booting from the guest's own disks.
+//!
+//! Order of steps: the block devices are connected; partitions and file
+//! systems are looked for; the configurations on them make a list of entries;
+//! one is chosen, by what they say, by the toolstack or by somebody at the
+//! console; its files are read. The hand-off closes the devices: what a
+//! backend does not let go is a blocker.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `choose` | the menu on the console, or what starts without one |
+//! | `find` | from disks to volumes |
+//! | `load` | the files of an entry, into memory |
+//! | `look` | the prompt: look around, boot by hand |
+//! | `uki` | the parts of a unified kernel image |
+
+mod choose;
+mod find;
+mod load;
+mod look;
+mod uki;
+
+use alloc::{string::String, vec::Vec};
+
+use kexen_bootconfig::{compose, entry::Kind, find::spoken, options::Options};
+use kexen_guest::grants::Grants;
+use kexen_handoff::{HandoffError, Ledger};
+use kexen_platform::{
+    Xen,
+    disks::Disks,
+    exec::{self, Swing, Times},
+    failure::Failure,
+    ground::Ground,
+    guest::Guest,
+    report::{Report, size},
+};
+
+pub(crate) use load::Loaded;
+
+use crate::prompt::{self, Choice};
+
+/// Bytes of heap for what is read of disks: file systems' own tables, caches,
+/// configurations.
+const HEAP: u64 = 24 << 20;
+
+/// The disks, as the hand-off sees them.
+struct Closing<'a>(&'a mut Disks);
+
+impl Swing for Closing<'_> {
+    fn quiesce(&mut self, _: &'static Xen, ledger: &mut Ledger) -> Result<(), Vec<String>> {
+        self.0.close(ledger)
+    }
+
+    fn grants(&self) -> Option<Grants> {
+        Some(self.0.grants())
+    }
+}
+
+/// Closes the disks and gives up all that came with them, with the next kernel
+/// written.
+pub(crate) fn stop<G: Guest>(guest: &mut G, disks: &mut Disks) -> Result<(), HandoffError> {
+    exec::stop(guest, &mut Closing(disks), &mut Times::default())
+}
+
+/// The same when there will be no hand-off.
+pub(crate) fn close<G: Guest>(guest: &mut G, disks: &mut Disks) -> Result<(), Failure> {
+    let result = stop(guest, disks);
+    // What a backend keeps is nobody else's memory.
+    for page in disks.held() {
+        guest.stock().kept.insert(page);
+    }
+    Ok(result?)
+}
+
+/// What to do after a failure: the menu once more, when somebody is there.
+pub(crate) fn again<G: Guest>(guest: &mut G, report: &Report) -> Choice {
+    report.raw(guest.machine(), "Press Enter for the menu.\n");
+    let m = guest.machine();
+    let _ = prompt::read_line(m, report, &mut || guest.wait_for_input());
+    Choice {
+        again: true,
+        ..Choice::default()
+    }
+}
+
+/// An entry's files in memory, and the disks that they came from, which are
+/// still connected.
+pub(crate) fn load<G: Ground>(
+    guest: &mut G,
+    report: &Report,
+    options: &Options,
+    words: &str,
+    choice: &Choice,
+) -> Result<(Loaded, Disks), Failure> {
+    guest.grow_heap(HEAP)?;
+    let mut disks = Disks::connect(guest).map_err(Failure::Disk)?;
+    match from(guest, report, options, words, choice, &disks) {
+        Ok(loaded) => Ok((loaded, disks)),
+        Err(failure) => {
+            if let Err(error) = close(guest, &mut disks) {
+                report.line(guest.machine(), format_args!("error: {error}"));
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn from<G: Ground>(
+    guest: &mut G,
+    report: &Report,
+    options: &Options,
+    words: &str,
+    choice: &Choice,
+    disks: &Disks,
+) -> Result<Loaded, Failure> {
+    let m = guest.machine();
+    let quiet = options.quiet;
+    for problem in disks.problems() {
+        report.line(m, format_args!("error: {problem}"));
+    }
+    let volumes = find::volumes(report, m, quiet, disks)?;
+    let found = find::entries(guest, &volumes);
+    let menu = found.menu;
+    if !quiet {
+        for (_, place, entries) in &found.configs {
+            let place = spoken(&volumes, place);
+            report.line(m, format_args!("{place}: {entries} entries"));
+        }
+        for note in &menu.notes {
+            report.line(m, format_args!("{note}"));
+        }
+    }
+    let picked = choose::choose(guest, report, options, choice, disks, &volumes, &menu)?;
+    let mut loaded = load::load(guest, report, quiet, disks, &volumes, &picked.kind)?;
+    if !matches!(picked.kind, Kind::Chain { .. }) || !words.is_empty() {
+        loaded.command_line = match picked.command_line.or_else(|| choice.command_line.clone()) {
+            Some(whole) => whole,
+            None => compose(&loaded.command_line, words, options.cmdline),
+        };
+    }
+    if !quiet {
+        let asked = disks.all().iter().map(|disk| disk.figures());
+        let (requests, bytes) =
+            asked.fold((0, 0), |sum, one| (sum.0 + one.requests, sum.1 + one.bytes));
+        report.line(
+            m,
+            format_args!("disks: {} read in {requests} requests", size(bytes)),
+        );
+    }
+    Ok(loaded)
+}
