@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{bench_handoff, bench_model};
+use super::{bench_handoff, bench_model, bench_peers};
 use crate::host::tools;
 use crate::lab::artefacts::{Flavour, Kernel, Xen};
 use crate::lab::build::{self, Variant};
@@ -30,6 +30,9 @@ pub(crate) struct BenchArgs {
         default_value = "256,1024,4096"
     )]
     memory: Vec<u64>,
+    /// Measure guests that boot their own disk, beside GRUB's Xen images
+    #[arg(long)]
+    peers: bool,
     /// Print one JSON document on stdout
     #[arg(long)]
     json: bool,
@@ -59,6 +62,9 @@ const BALLAST: usize = 32 << 20;
 /// Runs the benchmark and prints its tables.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     tools::require_lab()?;
+    if args.peers {
+        return bench_peers::run(args.xen, args.json);
+    }
     let model = bench_model::measure()?;
     let image = build::image(Variant::Normal)?;
     let kernel = Kernel::debian(Flavour::Cloud)?;
@@ -90,6 +96,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
                 memory,
                 vcpus: 1,
                 disks: false,
+                images: Vec::new(),
                 plain: false,
                 devices: &[],
                 asked: "",

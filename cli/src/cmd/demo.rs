@@ -158,6 +158,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             memory: memory_of(mode, args.memory),
             vcpus: args.vcpus,
             disks,
+            images: Vec::new(),
             plain: args.direct,
             devices: &[],
             asked: "",

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod bench_handoff;
 mod bench_model;
+mod bench_peers;
 pub(crate) mod bundle;
 pub(crate) mod demo;
 pub(crate) mod differential;

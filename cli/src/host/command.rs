@@ -1,5 +1,6 @@
 //! Short-lived programs, run to their end, with errors that show their output.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -16,10 +17,22 @@ pub(crate) fn shown(command: &Command) -> String {
 
 /// Runs a command quietly; its output is shown only if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
+    run_with(command, b"")
+}
+
+/// The same with something to read.
+pub(crate) fn run_with(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not want it all says why by its status.
+        let _ = stdin.write_all(input);
+    }
+    let output = child.wait_with_output()?;
     if !output.status.success() {
         bail!(
             "`{}` failed ({}):\n{}{}",

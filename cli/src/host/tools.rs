@@ -56,6 +56,16 @@ pub(crate) const REPACK: &[Need] = &[
     need("zstd", "zstd", "repacks a kernel"),
 ];
 
+/// For disks that guests boot from.
+pub(crate) const MKFS: &[Need] = &[
+    need("mke2fs", "e2fsprogs", "makes a disk's file system"),
+    need("mkfs.xfs", "xfsprogs", "makes a disk's file system"),
+    need("mkfs.btrfs", "btrfs-progs", "makes a disk's file system"),
+    need("mkfs.vfat", "dosfstools", "makes a disk's file system"),
+    need("mcopy", "mtools", "puts files on a FAT disk"),
+    need("sfdisk", "fdisk", "partitions a disk"),
+];
+
 /// For a dead kernel's memory.
 pub(crate) const CORE: &[Need] = &[
     need("readelf", "binutils", "reads a core file's headers"),

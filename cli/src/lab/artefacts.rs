@@ -223,3 +223,36 @@ pub(crate) fn given(path: &Path) -> Result<PathBuf> {
     path.canonicalize()
         .with_context(|| format!("cannot read {}", path.display()))
 }
+
+/// GRUB's images for Xen guests.
+#[derive(Clone, Debug)]
+pub(crate) struct Grub {
+    /// For PV guests.
+    pub(crate) pv: PathBuf,
+    /// For PVH guests.
+    pub(crate) pvh: PathBuf,
+}
+
+impl Grub {
+    /// Debian 12's.
+    pub(crate) fn debian() -> Result<Self> {
+        const PACKAGE: &str = "grub-xen-host";
+        const IMAGES: [&str; 2] = ["grub-x86_64-xen.bin", "grub-i386-xen_pvh.bin"];
+        let recipe = format!("grub 1\n{PACKAGE}\nbookworm\n{IMAGES:?}\n");
+        let dir = cache::get("grub", "GRUB's images for Xen guests", &recipe, |dir| {
+            let apt = Apt::new(Suite::Bookworm)?;
+            let root = tempfile::tempdir_in(dir)?;
+            let file = apt.unpack(PACKAGE, root.path())?;
+            for image in IMAGES {
+                fs::copy(
+                    root.path().join("usr/lib/grub-xen").join(image),
+                    dir.join(image),
+                )?;
+            }
+            fs::write(dir.join("packages.txt"), file + "\n")?;
+            Ok(())
+        })?;
+        let [pv, pvh] = IMAGES.map(|image| dir.join(image));
+        Ok(Self { pv, pvh })
+    }
+}

@@ -182,6 +182,7 @@ impl Real {
             memory: MEMORY,
             vcpus: 1,
             disks: false,
+            images: Vec::new(),
             plain: false,
             devices: &[],
             asked: "",

@@ -203,6 +203,8 @@ impl Dom0 {
             None => 0,
         };
         let module = module.as_deref().map(|module| (module, bytes));
+        let images = guest.images.iter().map(|image| self.share_image(image));
+        let images = images.collect::<Result<Vec<_>>>()?;
         let config = config(guest, &kernel, module, disks.is_some());
         fs::write(self.share.join(format!("{name}.cfg")), config)?;
         let mut script = String::new();
@@ -210,6 +212,9 @@ impl Dom0 {
             script.push_str(&format!(
                 "losetup /dev/loop0 /lab/disk/{name}-a && losetup /dev/loop1 /lab/disk/{name}-b || exit\n"
             ));
+        }
+        for (image, device) in images.iter().zip(IMAGE_LOOPS) {
+            script.push_str(&format!("losetup /dev/loop{device} {image} || exit\n"));
         }
         for (device, _) in &emulated_disks {
             let file = emulated(name, *device);
@@ -267,6 +272,9 @@ impl Dom0 {
         if disks {
             script.push_str("losetup -d /dev/loop0; losetup -d /dev/loop1\n");
         }
+        for (_, device) in guest.images.iter().zip(IMAGE_LOOPS) {
+            script.push_str(&format!("losetup -d /dev/loop{device}\n"));
+        }
         for device in guest.devices.iter().filter(|device| device.is_disk()) {
             script.push_str(&format!("rm -f {}\n", emulated(name, *device)));
         }
@@ -298,6 +306,9 @@ fn cpu_time(list: &str, name: &str) -> Option<f64> {
 const HVM_MODULE: u64 = 128 << 20;
 /// Where dom0's init has laid out firmware for device models.
 const FIRMWARE: &str = "/lib/kexen-firmware";
+
+/// Loop devices of disk images.
+const IMAGE_LOOPS: std::ops::Range<u32> = 2..8;
 
 /// The file of an emulated disk, in dom0's own memory: Linux cannot read one
 /// in the shared folder straight into another domain's pages, as the device
@@ -342,15 +353,22 @@ fn config(guest: &Guest, kernel: &str, module: Option<(&str, u64)>, disks: bool)
         "cmdline = \"{}\"\nmemory = {}\nvcpus = {}\ncpus = \"{GUEST_CPUS}\"\n",
         cmdline, guest.memory, guest.vcpus
     ));
+    let mut lines = Vec::new();
+    let mut line = |device: u32, vdev: char, access: &str| {
+        lines.push(format!(
+            "\"format=raw,vdev=xvd{vdev},access={access},target=/dev/loop{device}\""
+        ));
+    };
     if disks {
         // The device model shows an HVM guest these as IDE disks too, which
         // it can only where they may be written.
-        let access = if guest.mode == Mode::Hvm { "rw" } else { "ro" };
-        text.push_str(&format!(
-            "disk = [ \"format=raw,vdev=xvda,access={access},target=/dev/loop0\",\n         \
-             \"format=raw,vdev=xvdb,access=rw,target=/dev/loop1\" ]\n",
-        ));
+        line(0, 'a', if guest.mode == Mode::Hvm { "rw" } else { "ro" });
+        line(1, 'b', "rw");
     }
+    for ((_, device), vdev) in guest.images.iter().zip(IMAGE_LOOPS).zip('c'..='h') {
+        line(device, vdev, "rw");
+    }
+    text.push_str(&format!("disk = [ {} ]\n", lines.join(",\n         ")));
     text.push_str(&guest.extra);
     // Kept after its end, so that the reason can be read.
     for event in ["on_poweroff", "on_reboot", "on_crash"] {

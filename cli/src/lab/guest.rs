@@ -158,8 +158,10 @@ pub(crate) struct Guest {
     pub(crate) memory: u64,
     /// Virtual processors.
     pub(crate) vcpus: u32,
-    /// Whether it gets the two test disks.
+    /// Whether it gets the two test disks, `xvda` and `xvdb`.
     pub(crate) disks: bool,
+    /// Images of more disks: `xvdc` and so on.
+    pub(crate) images: Vec<PathBuf>,
     /// Whether the toolstack starts a Linux, not Kexen.
     pub(crate) plain: bool,
     /// Emulated devices of an HVM guest.
@@ -495,6 +497,7 @@ mod tests {
             memory: 256,
             vcpus: 1,
             disks: false,
+            images: Vec::new(),
             plain: false,
             devices: &[],
             asked: "",

@@ -3,6 +3,7 @@
 pub(crate) mod apt;
 pub(crate) mod artefacts;
 pub(crate) mod bare;
+pub(crate) mod boot_disk;
 pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod cpio;

@@ -14,7 +14,7 @@ use super::dom0::{Dom0, SOFT_RESET};
 use super::guest::{self, End, Guest, Mode, Reply, Run};
 use super::matrix::{Case, Expect, Linux, Module, Start};
 use super::probe::{self, Probe};
-use super::{bare, payload, repack};
+use super::{bare, boot_disk, payload, repack};
 use crate::host::{command, tools};
 
 /// What Kexen's prompt says, and a line that it answers.
@@ -122,6 +122,7 @@ impl Bench {
             memory: case.memory,
             vcpus: case.vcpus,
             disks: false,
+            images: Vec::new(),
             plain: self.control,
             devices: &[],
             asked: "",
@@ -164,8 +165,17 @@ impl Bench {
             cmdline.push_str(&format!(" {}", case.asked));
         }
         let name = guest_name(case);
-        let (start, module, words) = if self.control || case.start == Start::Toolstack {
-            (kernel, initrd, cmdline)
+        let mut images = Vec::new();
+        let (start, module, words) = if let Some(layout) = case.disk {
+            let scratch = self.scratch.path();
+            images.push(boot_disk::make(
+                layout, &kernel, &initrd, &cmdline, scratch,
+            )?);
+            let mut options = case.options.clone().into_owned();
+            options.push_str(" kexen.on-error=crash");
+            (self.image(case.image)?.stripped, None, options)
+        } else if self.control || case.start == Start::Toolstack {
+            (kernel, Some(initrd), cmdline)
         } else {
             let image = self.image(case.image)?;
             let module = self.scratch.path().join(format!("{name}.module"));
@@ -187,7 +197,7 @@ impl Bench {
                 Mode::Hvm => image.hvm,
                 _ => image.stripped,
             };
-            (image, module, options.trim().to_owned())
+            (image, Some(module), options.trim().to_owned())
         };
         let (replies, until) = match case.expect {
             Expect::Prompt(_) => (
@@ -230,11 +240,12 @@ impl Bench {
             name,
             mode: case.mode,
             kernel: start,
-            module: Some(module),
+            module,
             cmdline: words,
             memory: case.memory,
             vcpus: case.vcpus,
             disks,
+            images,
             plain: self.control || case.start == Start::Toolstack,
             devices: case.devices,
             asked: case.asked,

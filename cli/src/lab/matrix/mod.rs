@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `boot` | the boot image starts kernels, and refuses bad ones |
+//! | `disk` | the boot image starts what is on the guest's own disk |
 //! | `busy` | a guest in full swing hands over |
 //! | `blocked` | what a hand-off refuses |
 //! | `forgotten` | what comes of a claim that a hand-off forgets |
@@ -11,6 +12,7 @@
 mod blocked;
 mod boot;
 pub(crate) mod busy;
+mod disk;
 mod forgotten;
 mod peers;
 
@@ -20,6 +22,7 @@ use std::fmt;
 use kexen_image::Compression;
 
 use super::artefacts::{Flavour, Xen};
+use super::boot_disk::DiskLayout;
 use super::build::Variant;
 use super::guest::{Device, Mode};
 use super::probe::{Meanwhile, Probe};
@@ -128,6 +131,8 @@ pub(crate) struct Case {
     pub(crate) linux: Linux,
     /// The boot module.
     pub(crate) module: Module,
+    /// The disk that the kernel is on, instead of a boot module.
+    pub(crate) disk: Option<DiskLayout>,
     /// Who starts the kernel.
     pub(crate) start: Start,
     /// Which boot image.
@@ -174,6 +179,7 @@ impl Case {
                 Flavour::Cloud
             }),
             module: Module::Good,
+            disk: None,
             start: Start::Kexen,
             image: Variant::Normal,
             options: Cow::Borrowed(""),
@@ -232,6 +238,7 @@ impl Case {
 /// All runs, in the order of the dom0s that they share.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = boot::cases();
+    cases.extend(disk::cases());
     cases.extend(busy::cases());
     cases.extend(blocked::cases());
     cases.extend(forgotten::cases());

@@ -1,0 +1,301 @@
+//! Disk images that a guest boots from: partitioned, with file systems made by
+//! their real `mkfs`, a kernel, an initrd, and the configuration of a boot
+//! loader as a distribution lays it out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::host::{command, tools};
+
+/// What a disk is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskLayout {
+    /// GPT, one ext4 with Boot Loader Specification entries.
+    BlsExt4,
+    /// MBR with a logical partition, ext4 with a grub.cfg: as Debian has it.
+    GrubExt4,
+    /// GPT, `/boot` on XFS with a grub.cfg that takes in the entries beside
+    /// it: as Fedora has it.
+    GrubXfs,
+    /// GPT, btrfs with a grub.cfg: as openSUSE has it.
+    GrubBtrfs,
+    /// No partition table, ext4 with an extlinux.conf: as Alpine has it.
+    ExtlinuxExt4,
+    /// GPT, a FAT ESP with systemd-boot's entries: as Arch has it.
+    SystemdFat,
+}
+
+/// A file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fs {
+    Ext4,
+    Xfs,
+    Btrfs,
+    Fat,
+}
+
+/// The identifier that configurations look for the file system by.
+const UUID: &str = "6b656e00-1ab0-4d15-8000-626f6f742d31";
+
+impl DiskLayout {
+    /// All there are.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::BlsExt4,
+        Self::GrubExt4,
+        Self::GrubXfs,
+        Self::GrubBtrfs,
+        Self::ExtlinuxExt4,
+        Self::SystemdFat,
+    ];
+
+    /// Its name in a case's.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::BlsExt4 => "bls-ext4",
+            Self::GrubExt4 => "grub-ext4",
+            Self::GrubXfs => "grub-xfs",
+            Self::GrubBtrfs => "grub-btrfs",
+            Self::ExtlinuxExt4 => "extlinux-ext4",
+            Self::SystemdFat => "systemd-fat",
+        }
+    }
+
+    const fn fs(self) -> Fs {
+        match self {
+            Self::BlsExt4 | Self::GrubExt4 | Self::ExtlinuxExt4 => Fs::Ext4,
+            Self::GrubXfs => Fs::Xfs,
+            Self::GrubBtrfs => Fs::Btrfs,
+            Self::SystemdFat => Fs::Fat,
+        }
+    }
+
+    /// Where kernel and initrd are.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::BlsExt4 | Self::GrubExt4 | Self::GrubBtrfs | Self::ExtlinuxExt4 => "boot",
+            Self::GrubXfs | Self::SystemdFat => "",
+        }
+    }
+
+    /// The configuration: files and what is in them.
+    fn files(self, cmdline: &str) -> Vec<(&'static str, String)> {
+        let bls = |folder: &str| {
+            format!(
+                "title The lab's Linux\nversion 6.1\nmachine-id 0123456789abcdef0123456789abcdef\n\
+                 linux {folder}/vmlinuz\ninitrd {folder}/initrd\noptions {cmdline}\n"
+            )
+        };
+        let grub = |folder: &str| {
+            format!(
+                "set default=\"0\"\nset timeout=0\n\
+                 function load_video {{\n  insmod all_video\n}}\n\
+                 if [ x$feature_platform_search_hint = xy ]; then\n  \
+                 search --no-floppy --fs-uuid --set=root --hint='hd0,gpt1' {UUID}\nelse\n  \
+                 search --no-floppy --fs-uuid --set=root {UUID}\nfi\n\
+                 menuentry 'The lab'\\''s Linux' --class gnu-linux --unrestricted \
+                 $menuentry_id_option 'lab-simple' {{\n\tload_video\n\tinsmod gzio\n\tinsmod ext2\n\t\
+                 echo 'Loading Linux ...'\n\tlinux {folder}/vmlinuz {cmdline}\n\t\
+                 echo 'Loading initial ramdisk ...'\n\tinitrd {folder}/initrd\n}}\n\
+                 submenu 'Advanced options' {{\n\tmenuentry 'recovery' {{\n\t\t\
+                 linux {folder}/vmlinuz {cmdline} single\n\t}}\n}}\n"
+            )
+        };
+        match self {
+            Self::BlsExt4 => vec![("loader/entries/lab.conf", bls("/boot"))],
+            Self::GrubExt4 => vec![("boot/grub/grub.cfg", grub("/boot"))],
+            Self::GrubBtrfs => vec![("boot/grub2/grub.cfg", grub("/boot"))],
+            Self::GrubXfs => vec![
+                (
+                    "grub2/grub.cfg",
+                    format!(
+                        "search --no-floppy --fs-uuid --set=root {UUID}\n\
+                         set default=\"0\"\nset timeout=5\ninsmod blscfg\nblscfg\n"
+                    ),
+                ),
+                ("loader/entries/lab.conf", bls("")),
+            ],
+            Self::ExtlinuxExt4 => vec![(
+                "boot/extlinux.conf",
+                format!(
+                    "DEFAULT menu.c32\nPROMPT 0\nMENU TITLE The lab\nTIMEOUT 10\nLABEL lab\n  \
+                     MENU DEFAULT\n  MENU LABEL The lab's Linux\n  LINUX vmlinuz\n  \
+                     INITRD initrd\n  APPEND {cmdline}\n"
+                ),
+            )],
+            Self::SystemdFat => vec![
+                ("loader/loader.conf", "default lab*\ntimeout 3\n".to_owned()),
+                ("loader/entries/lab.conf", bls("")),
+                (
+                    "loader/entries/other.conf",
+                    "title Not this one\nlinux /missing\n".to_owned(),
+                ),
+            ],
+        }
+    }
+
+    /// What sfdisk reads, for a partition of so many MiB; none for no table.
+    fn table(self, mib: u64) -> Option<String> {
+        let size = mib << 11;
+        match self {
+            Self::ExtlinuxExt4 => None,
+            Self::GrubExt4 => Some(format!(
+                "label: dos\nstart={}, type=5\nstart={FIRST}, size={size}, type=83\n",
+                FIRST / 2
+            )),
+            Self::SystemdFat => Some(format!(
+                "label: gpt\nstart={FIRST}, size={size}, type=uefi\n"
+            )),
+            _ => Some(format!(
+                "label: gpt\nstart={FIRST}, size={size}, type=linux\n"
+            )),
+        }
+    }
+}
+
+/// Sectors before the first partition: 2 MiB.
+const FIRST: u64 = 4096;
+
+/// Makes the image of a disk that starts this kernel.
+pub(crate) fn make(
+    layout: DiskLayout,
+    kernel: &Path,
+    initrd: &Path,
+    cmdline: &str,
+    scratch: &Path,
+) -> Result<PathBuf> {
+    tools::require(&[tools::MKFS])?;
+    let root = scratch.join("root");
+    fs::remove_dir_all(&root).ok();
+    let boot = root.join(layout.folder());
+    fs::create_dir_all(&boot)?;
+    fs::copy(kernel, boot.join("vmlinuz")).context("the kernel")?;
+    fs::copy(initrd, boot.join("initrd")).context("the initrd")?;
+    for (name, text) in layout.files(cmdline) {
+        let file = root.join(name);
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(file, text)?;
+    }
+    let bytes = fs::metadata(kernel)?.len() + fs::metadata(initrd)?.len();
+    let mib = ((bytes >> 20) * 5 / 4 + 24).max(layout.fs().least());
+    let part = scratch.join("part");
+    layout.fs().make(&root, &part, mib)?;
+    let Some(table) = layout.table(mib) else {
+        return Ok(part);
+    };
+    let disk = scratch.join(format!("{}.img", layout.name()));
+    assemble(&disk, &part, mib, &table)?;
+    Ok(disk)
+}
+
+impl Fs {
+    /// MiB that it has at least.
+    const fn least(self) -> u64 {
+        match self {
+            Self::Ext4 | Self::Fat => 0,
+            Self::Btrfs => 128,
+            Self::Xfs => 300,
+        }
+    }
+
+    /// Makes it, with what is in a folder.
+    fn make(self, root: &Path, part: &Path, mib: u64) -> Result<()> {
+        fs::remove_file(part).ok();
+        fs::File::create(part)?.set_len(mib << 20)?;
+        match self {
+            Self::Ext4 => {
+                let mut mkfs = Command::new("mke2fs");
+                mkfs.args(["-q", "-F", "-t", "ext4", "-L", "lab", "-U", UUID, "-d"]);
+                command::run(mkfs.arg(root).arg(part))?;
+            }
+            Self::Btrfs => {
+                let mut mkfs = Command::new("mkfs.btrfs");
+                mkfs.args(["-q", "-f", "-L", "lab", "-U", UUID, "--rootdir"]);
+                command::run(mkfs.arg(root).arg(part))?;
+            }
+            Self::Xfs => {
+                let proto = part.with_extension("proto");
+                fs::write(&proto, prototype(root)?)?;
+                let mut mkfs = Command::new("mkfs.xfs");
+                mkfs.args(["-q", "-f", "-L", "lab", "-m", &format!("uuid={UUID}"), "-p"]);
+                command::run(mkfs.arg(proto).arg(part))?;
+            }
+            Self::Fat => {
+                let mut mkfs = Command::new("mkfs.vfat");
+                command::run(mkfs.args(["-n", "LAB"]).arg(part))?;
+                let mut copy = Command::new("mcopy");
+                copy.args(["-s", "-i"]).arg(part);
+                for entry in fs::read_dir(root)? {
+                    copy.arg(entry?.path());
+                }
+                command::run(copy.arg("::/"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `mkfs.xfs -p` makes a folder of.
+fn prototype(root: &Path) -> Result<String> {
+    fn walk(folder: &Path, text: &mut String) -> Result<()> {
+        let mut all: Vec<_> = fs::read_dir(folder)?.collect::<Result<_, _>>()?;
+        all.sort_by_key(fs::DirEntry::file_name);
+        for entry in all {
+            let name = entry.file_name();
+            let name = name.to_str().context("a name that is no text")?;
+            if name.contains(char::is_whitespace) {
+                bail!("{name:?}: a prototype has no names with spaces");
+            }
+            if entry.file_type()?.is_dir() {
+                text.push_str(&format!("{name} d--755 0 0\n"));
+                walk(&entry.path(), text)?;
+                text.push_str("$\n");
+            } else {
+                let path = entry.path();
+                text.push_str(&format!("{name} ---644 0 0 {}\n", path.display()));
+            }
+        }
+        Ok(())
+    }
+    let mut text = String::from("/\n0 0\nd--755 0 0\n");
+    walk(root, &mut text)?;
+    text.push_str("$\n");
+    Ok(text)
+}
+
+/// A disk with one partition.
+fn assemble(disk: &Path, part: &Path, mib: u64, table: &str) -> Result<()> {
+    let first = FIRST >> 11;
+    let file = fs::File::create(disk)?;
+    file.set_len((first + mib + 1) << 20)?;
+    let mut sfdisk = Command::new("sfdisk");
+    command::run_with(sfdisk.arg("--quiet").arg(disk), table.as_bytes())?;
+    let mut dd = Command::new("dd");
+    dd.arg(format!("if={}", part.display()));
+    dd.arg(format!("of={}", disk.display()));
+    dd.arg(format!("seek={first}"));
+    dd.args(["bs=1M", "conv=notrunc,sparse", "status=none"]);
+    command::run(&mut dd)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_can_be_made() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (kernel, initrd) = (scratch.path().join("k"), scratch.path().join("i"));
+        fs::write(&kernel, vec![1; 100_000]).unwrap();
+        fs::write(&initrd, vec![2; 50_000]).unwrap();
+        for layout in DiskLayout::ALL {
+            let disk = make(layout, &kernel, &initrd, "quiet", scratch.path()).unwrap();
+            assert!(fs::metadata(disk).unwrap().len() > 1 << 20, "{layout:?}");
+        }
+    }
+}
