@@ -27,7 +27,7 @@ use kexen_guest::{
     references::References,
     shared_info::Place,
     xenbus::{self, Device},
-    xenstore::Store,
+    xenstore::{Store, if_present},
 };
 use kexen_handoff::{
     Ledger,
@@ -61,7 +61,7 @@ struct Shared {
     m: &'static Xen,
     place: Place,
     store: Store,
-    references: References,
+    references: Rc<RefCell<References>>,
     bounce: Vec<Page>,
     window: Option<Window>,
 }
@@ -103,6 +103,9 @@ pub struct Disk {
     bytes: u64,
     sector: u32,
     cdrom: bool,
+    /// What it is connected in.
+    ring: Vec<Page>,
+    lists: Vec<Page>,
 }
 
 impl Disk {
@@ -137,7 +140,7 @@ impl Disk {
         let mut io = Io {
             m: shared.m,
             wait: &mut wait,
-            references: &mut shared.references,
+            references: &mut shared.references.borrow_mut(),
         };
         let sectors = u32::try_from(len / SECTOR).map_err(text)?;
         let read = (self.block.borrow_mut()).read(&mut io, at / SECTOR, sectors, pages);
@@ -237,43 +240,78 @@ impl Disks {
     /// If there is no memory, or no store; what is wrong with one device is in
     /// [`Self::problems`].
     pub fn connect<G: Ground>(guest: &mut G) -> Result<Self, String> {
-        let m = guest.machine();
         let words = guest.take(1)?.first().map_or(0, |page| page.address);
         let place = guest.place(words, 1)?;
-        let grants = guest.grants()?;
+        let references = Rc::new(RefCell::new(References::new(guest.grants()?)));
+        let mut disks = Self::new(guest, place, references)?;
+        disks.connect_all(guest)?;
+        Ok(disks)
+    }
+
+    /// None yet, for a kernel that has shared info and a grant table already.
+    ///
+    /// # Errors
+    /// If there is no memory, or no store.
+    pub fn new<G: Ground>(
+        guest: &mut G,
+        place: Place,
+        references: Rc<RefCell<References>>,
+    ) -> Result<Self, String> {
         let (page, port) = guest.store()?;
-        let bounce = guest.take(BOUNCE)?;
-        let shared = Rc::new(RefCell::new(Shared {
-            m,
+        let shared = Shared {
+            m: guest.machine(),
             place,
             store: Store::new(page, port),
-            references: References::new(grants),
-            bounce,
+            references,
+            bounce: guest.take(BOUNCE)?,
             window: None,
-        }));
-        let mut disks = Self {
-            shared,
+        };
+        Ok(Self {
+            shared: Rc::new(RefCell::new(shared)),
             all: Vec::new(),
             problems: Vec::new(),
             kept: Vec::new(),
-        };
+        })
+    }
+
+    /// Waits for a node of the store.
+    ///
+    /// # Errors
+    /// The store's; among them that it did not come in time.
+    pub fn await_node(&self, path: &str) -> Result<(), String> {
+        const TOKEN: &str = "await";
+        let shared = &mut *self.shared.borrow_mut();
+        let mut wait = shared.patience();
+        let mut s = shared.store.on(shared.m, &mut wait);
+        s.watch(path, TOKEN).map_err(text)?;
+        while if_present(s.read(path)).map_err(text)?.is_none() {
+            s.wait_event(TOKEN).map_err(text)?;
+        }
+        s.unwatch(path, TOKEN).map_err(text)
+    }
+
+    /// Connects all devices that there are.
+    ///
+    /// # Errors
+    /// The store's; what is wrong with one device is in [`Self::problems`].
+    pub fn connect_all<G: Ground>(&mut self, guest: &mut G) -> Result<(), String> {
         let numbers = {
-            let mut shared = disks.shared.borrow_mut();
+            let shared = &mut *self.shared.borrow_mut();
             let mut wait = shared.patience();
-            let mut s = shared.store.on(m, &mut wait);
+            let mut s = shared.store.on(shared.m, &mut wait);
             xenbus::numbers(&mut s, CLASS).map_err(text)?
         };
         for (n, number) in numbers.into_iter().enumerate() {
             let connected = if n < MOST {
-                disks.add(guest, number)
+                self.add(guest, number)
             } else {
                 Err(format!("device/{CLASS}/{number}: more than {MOST} devices"))
             };
             if let Err(problem) = connected {
-                disks.problems.push(problem);
+                self.problems.push(problem);
             }
         }
-        Ok(disks)
+        Ok(())
     }
 
     fn add<G: Ground>(&mut self, guest: &mut G, number: u32) -> Result<(), String> {
@@ -287,8 +325,8 @@ impl Disks {
             ring: &ring,
             lists: &lists,
         };
-        let block = Block::connect(&mut s, &mut shared.references, device, memory);
-        let block = match block {
+        let references = &mut shared.references.borrow_mut();
+        let block = match Block::connect(&mut s, references, device, memory) {
             Ok(block) => block,
             Err(failed) => {
                 // What the backend keeps is a claim on this guest's memory.
@@ -320,6 +358,8 @@ impl Disks {
             bytes: geometry.sectors.saturating_mul(SECTOR),
             sector: geometry.sector_size,
             cdrom: geometry.cdrom,
+            ring,
+            lists,
             block: RefCell::new(block),
         });
         guest.ledger().enter(Claim::of(disk.kind(), holder));
@@ -342,7 +382,7 @@ impl Disks {
     /// The grant table that pages are granted by.
     #[must_use]
     pub fn grants(&self) -> Grants {
-        self.shared.borrow().references.grants()
+        self.shared.borrow().references.borrow().grants()
     }
 
     /// A wait of so many nanoseconds.
@@ -387,7 +427,7 @@ impl Disks {
             let mut wait = shared.patience();
             let mut s = shared.store.on(shared.m, &mut wait);
             let mut block = disk.block.borrow_mut();
-            let closing = block.close(&mut s, &mut shared.references);
+            let closing = block.close(&mut s, &mut shared.references.borrow_mut());
             if let Err(error) = &closing.outcome {
                 blockers.push(error.to_string());
             }
@@ -414,5 +454,31 @@ impl Disks {
         } else {
             Err(blockers)
         }
+    }
+
+    /// Connects again what was closed for a hand-off that did not happen.
+    ///
+    /// # Errors
+    /// The first device that is not there as before.
+    pub fn reopen(&mut self, ledger: &mut Ledger) -> Result<(), String> {
+        let shared = &mut *self.shared.borrow_mut();
+        for disk in &self.all {
+            if ledger.claims().iter().any(|c| c.kind == disk.kind()) {
+                continue;
+            }
+            let mut wait = shared.patience();
+            let mut s = shared.store.on(shared.m, &mut wait);
+            let device = Device::open(&mut s, CLASS, disk.number).map_err(text)?;
+            let holder = Holder::Domain(device.backend_id());
+            let memory = Memory {
+                ring: &disk.ring,
+                lists: &disk.lists,
+            };
+            let references = &mut shared.references.borrow_mut();
+            let block = Block::connect(&mut s, references, device, memory);
+            *disk.block.borrow_mut() = block.map_err(|failed| text(failed.error))?;
+            ledger.enter(Claim::of(disk.kind(), holder));
+        }
+        Ok(())
     }
 }

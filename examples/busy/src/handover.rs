@@ -4,8 +4,7 @@ use alloc::{format, string::String, vec::Vec};
 
 use kexen_abi::{grant_table::GTF_WRITING, shared_info::VCPU_TIME, vcpu::VcpuTimeInfo};
 use kexen_guest::{
-    Extents, Machine, clock, events, grants::Grants, hypercall::sched_yield,
-    references::References, shared_info::Leave,
+    Extents, Machine, clock, events, grants::Grants, hypercall::sched_yield, shared_info::Leave,
 };
 use kexen_handoff::{
     Ledger,
@@ -20,6 +19,7 @@ use kexen_platform::{
 };
 
 use crate::{
+    disks::Disks,
     field::Field,
     hold::{self, Held},
     leftovers::{self, Marked},
@@ -123,7 +123,7 @@ impl Busy {
         let Some(references) = &self.held.references else {
             return Ok(());
         };
-        let grants = references.grants();
+        let grants = references.borrow().grants();
         let mapped = |kind: Kind| match kind {
             Kind::Grant { reference, .. } => grants
                 .flags(m, reference)
@@ -154,11 +154,8 @@ impl Busy {
     }
 
     /// Reads all disks once more; how many there are.
-    pub(crate) fn disks(&mut self) -> Result<Option<usize>, String> {
-        match (&mut self.held.disks, &mut self.held.references) {
-            (Some(disks), Some(references)) => disks.work(references).map(Some),
-            _ => Ok(None),
-        }
+    pub(crate) fn disks(&self) -> Result<Option<usize>, String> {
+        self.held.disks.as_ref().map(Disks::work).transpose()
     }
 
     /// Has each device interrupt; the kinds, and how many events came.
@@ -216,10 +213,10 @@ impl Swing for Busy {
         if !self.options.omits("park") {
             vcpus::park(m).map_err(|error| alloc::vec![text(error)])?;
         }
-        if let (Some(disks), Some(references)) = (&mut self.held.disks, &mut self.held.references)
+        if let Some(disks) = &mut self.held.disks
             && !self.options.omits("device")
         {
-            disks.close(references, ledger)?;
+            disks.close(ledger)?;
         }
         for interrupt in &self.held.interrupts {
             interrupt.stop(m);
@@ -232,8 +229,8 @@ impl Swing for Busy {
     }
 
     fn resume(&mut self, m: &'static Xen, ledger: &mut Ledger) {
-        if let (Some(disks), Some(references)) = (&mut self.held.disks, &mut self.held.references)
-            && let Err(error) = disks.reopen(references, ledger)
+        if let Some(disks) = &mut self.held.disks
+            && let Err(error) = disks.reopen(ledger)
         {
             self.report.line(m, format_args!("reopen: {error}"));
         }
@@ -241,7 +238,8 @@ impl Swing for Busy {
     }
 
     fn grants(&self) -> Option<Grants> {
-        self.held.references.as_ref().map(References::grants)
+        let references = self.held.references.as_ref()?;
+        Some(references.borrow().grants())
     }
 
     fn patience(&self) -> u64 {

@@ -1,7 +1,8 @@
 //! The claims that the busy guest holds, each entered in the ledger as it is
 //! made: the order of a kernel's life, shared info first.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, rc::Rc, string::String, vec::Vec};
+use core::cell::RefCell;
 
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{
@@ -15,6 +16,7 @@ use kexen_handoff::ledger::{Claim, Holder, Kind, Ledger};
 use kexen_platform::{
     Xen,
     arch::{machine, vcpu as platform},
+    disks,
 };
 
 use crate::{
@@ -41,7 +43,7 @@ fn enter(ledger: &mut Ledger, kind: Kind, holder: Holder) {
 pub(crate) struct Held {
     pub(crate) vcpus: u32,
     pub(crate) place: Place,
-    pub(crate) references: Option<References>,
+    pub(crate) references: Option<Rc<RefCell<References>>>,
     pub(crate) disks: Option<Disks>,
     /// Another page number outside the memory map, for moves.
     pub(crate) other: u32,
@@ -73,7 +75,8 @@ pub(crate) fn all<G: Field>(guest: &mut G, options: &Options) -> Result<Held, St
     };
     PLACE.call_once(|| held.place);
     if options.holds("grants") || options.holds("device") {
-        held.references = Some(grants(guest, options)?);
+        let references = grants(guest, options)?;
+        held.references = Some(Rc::new(RefCell::new(references)));
     }
     if options.holds("balloon") {
         balloon(guest, options.balloon)?;
@@ -198,23 +201,15 @@ fn foreign<G: Field>(guest: &mut G, references: &mut References) -> Result<(), S
 
 /// Connects the block devices.
 fn disks<G: Field>(guest: &mut G, options: &Options, held: &mut Held) -> Result<(), String> {
-    let m = guest.machine();
-    let Some(references) = &mut held.references else {
+    let Some(references) = &held.references else {
         return Ok(());
     };
-    let mut pages = guest.take(16)?.into_iter();
-    let mut page = || {
-        pages
-            .next()
-            .ok_or_else(|| String::from("more disks than there are pages for"))
-    };
-    let store = guest.store()?;
-    let mut disks = Disks::new(m, held.place, store);
+    let mut all = disks::Disks::new(guest, held.place, Rc::clone(references))?;
     if let Some(node) = &options.await_node {
-        disks.await_node(node)?;
+        all.await_node(node)?;
     }
-    disks.connect(references, &mut page, guest.ledger())?;
-    held.disks = Some(disks);
+    all.connect_all(guest)?;
+    held.disks = Some(Disks::new(all)?);
     Ok(())
 }
 

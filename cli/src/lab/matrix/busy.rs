@@ -190,7 +190,7 @@ fn backends() -> Vec<Case> {
             "garbage-ring",
             Meanwhile::GarbageInRing,
             GARBAGE,
-            Refuses(&["error=device/vbd/51776", "the ring cannot be"]),
+            Refuses(&["error=xvde", "device/vbd/51776", "the ring cannot be"]),
         ),
     ]
 }
