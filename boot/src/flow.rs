@@ -11,9 +11,11 @@ use core::{cell::Cell, convert::Infallible};
 use kexen_abi::sched;
 use kexen_bootconfig::{
     compose,
+    module::KEYS,
     options::{BootFrom, OnError, Options},
 };
 use kexen_guest::hypercall;
+use kexen_trust::Keys;
 
 use kexen_platform::{
     Xen,
@@ -22,7 +24,7 @@ use kexen_platform::{
     ground::Ground,
     guest::{Guest, Ready},
     kernel::{self, Kernel},
-    loan::offset_len,
+    loan::{lent, offset_len},
     module,
     report::{Report, size},
 };
@@ -66,18 +68,18 @@ pub(crate) fn run<G: Ground>(guest: &mut G) -> ! {
     if let Some(cases) = options.differential {
         crate::differential::run(guest, &report, cases);
     }
-    let from_disk = from_disk(guest, &options);
+    let mut source = None;
     let mut failed = marker::check(guest, &report, &options).err();
     loop {
         if failed.is_none() {
-            let Err(failure) = attempt(guest, &report, &options, &words, &choice, from_disk);
+            let Err(failure) = attempt(guest, &report, &options, &words, &choice, &mut source);
             failed = Some(failure);
         }
         if let Some(failure) = failed.take() {
             report.line(m, format_args!("error: {failure}"));
         }
         stop_on_error(m, &report, options.on_error);
-        choice = if from_disk {
+        choice = if matches!(source, Some(Source::Disk(_))) {
             disk::again(guest, &report)
         } else {
             prompt::ask(guest, &report, &choice)
@@ -85,13 +87,51 @@ pub(crate) fn run<G: Ground>(guest: &mut G) -> ! {
     }
 }
 
-/// Whether entries are those of the guest's disks.
-fn from_disk<G: Ground>(guest: &mut G, options: &Options) -> bool {
-    match options.boot {
-        Some(from) => from == BootFrom::Disk,
-        // An error of it comes up when it is used.
-        None => matches!(guest.map_module(), Ok(None)),
+/// Where entries come from.
+enum Source {
+    Module,
+    /// The guest's disks, and the keys by which what is there must be signed.
+    Disk(Option<Keys>),
+}
+
+/// Finds out where entries come from. Keys that cannot be read are an error,
+/// not none.
+fn source<G: Ground>(guest: &mut G, report: &Report, options: &Options) -> Result<Source, Failure> {
+    let m = guest.machine();
+    if guest.map_module()?.is_none() {
+        return match options.boot {
+            Some(BootFrom::Module) => Err(Failure::NoModule),
+            _ => Ok(Source::Disk(None)),
+        };
     }
+    let (at, len) = module::find(guest, report, options.quiet)?;
+    let archive = module::read(m, at, len);
+    if options.boot == Some(BootFrom::Module) {
+        return Ok(Source::Module);
+    }
+    // What is wrong with a module that is to be booted is told when it is.
+    let archive = match archive {
+        Err(_) if options.boot.is_none() => return Ok(Source::Module),
+        archive => archive?,
+    };
+    if options.boot.is_none() && !archive.entries().is_empty() {
+        return Ok(Source::Module);
+    }
+    let Some(range) = archive.keys() else {
+        return Ok(Source::Disk(None));
+    };
+    let (offset, len) = offset_len(&range);
+    let keys = lent(m, at + offset, len, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let keys = Keys::parse(&text);
+        keys.map_err(|error| Failure::Disk(format!("boot module: {KEYS}: {error}")))
+    })?;
+    if !options.quiet {
+        for id in keys.ids() {
+            report.line(m, format_args!("starts what is signed by key {id} alone"));
+        }
+    }
+    Ok(Source::Disk(Some(keys)))
 }
 
 /// Who and where we are, in one line.
@@ -134,15 +174,11 @@ fn attempt<G: Ground>(
     options: &Options,
     words: &str,
     choice: &Choice,
-    from_disk: bool,
+    source: &mut Option<Source>,
 ) -> Result<Infallible, Failure> {
     let free = guest.free().clone();
     guest.stock().heap.begin();
-    let result = if from_disk {
-        try_disk(guest, report, options, words, choice)
-    } else {
-        try_module(guest, report, options, words, choice)
-    };
+    let result = try_source(guest, report, options, words, choice, source);
     // Back to what was free, but for what was kept for good meanwhile.
     guest.keep_tables();
     let mut free = free;
@@ -157,6 +193,24 @@ fn attempt<G: Ground>(
         report.line(guest.machine(), format_args!("error: {error}"));
     }
     result
+}
+
+fn try_source<G: Ground>(
+    guest: &mut G,
+    report: &Report,
+    options: &Options,
+    words: &str,
+    choice: &Choice,
+    known: &mut Option<Source>,
+) -> Result<Infallible, Failure> {
+    let source = match known {
+        Some(source) => source,
+        None => known.insert(source(guest, report, options)?),
+    };
+    match source {
+        Source::Module => try_module(guest, report, options, words, choice),
+        Source::Disk(keys) => try_disk(guest, report, options, words, choice, keys.as_ref()),
+    }
 }
 
 /// An entry of the boot module.
@@ -213,8 +267,9 @@ fn try_disk<G: Ground>(
     options: &Options,
     words: &str,
     choice: &Choice,
+    keys: Option<&Keys>,
 ) -> Result<Infallible, Failure> {
-    let (loaded, mut disks) = disk::load(guest, report, options, words, choice)?;
+    let (loaded, mut disks) = disk::load(guest, report, options, words, choice, keys)?;
     let kernel = kernel::load_file(guest, report, options.quiet, loaded.kernel);
     let result = kernel.and_then(|kernel| {
         let ready = kernel.ready(loaded.initrd, &loaded.command_line);

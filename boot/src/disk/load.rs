@@ -2,7 +2,8 @@
 //!
 //! Order of steps: how long each file is; pages for all of them, the kernel's
 //! first, then the initrds behind one another from a page of their own on;
-//! the reads, straight into those pages; the pages are the boot module's from
+//! the reads, straight into those pages; their signatures are checked, if keys
+//! are asked for; the pages are the boot module's from
 //! then on, and the hand-off goes on as if a toolstack had loaded them.
 
 use alloc::{
@@ -21,6 +22,7 @@ use kexen_disk::fs::File;
 use kexen_guest::{Extent, Machine as _, block::Page};
 use kexen_handoff::HandoffError;
 use kexen_platform::{
+    Xen,
     disks::Disks,
     failure::Failure,
     ground::Ground,
@@ -30,7 +32,12 @@ use kexen_platform::{
     report::{Report, size},
 };
 
+use kexen_trust::{Keys, MAX_SIGNATURE};
+
 use super::uki;
+
+/// What the name of a signature's file ends with.
+const SIGNATURE: &str = ".minisig";
 
 /// Bytes of one read: between two of them the console tells how far it is.
 const STEP: u64 = 4 << 20;
@@ -44,6 +51,8 @@ pub(super) struct Part<'a> {
     pub(super) len: u64,
     /// Where it goes.
     to: u64,
+    /// The file that it is all of.
+    place: Place,
 }
 
 /// What is in memory.
@@ -75,10 +84,12 @@ fn open<'a>(volumes: &'a Volumes<'_>, place: &Place) -> Result<Part<'a>, Failure
         from: 0,
         len,
         to: 0,
+        place: place.clone(),
     })
 }
 
-/// Reads what an entry needs.
+/// Reads what an entry needs. With keys each of its files must be signed, and
+/// what is checked is what is in memory, where no backend reaches it any more.
 pub(super) fn load<G: Ground>(
     guest: &mut G,
     report: &Report,
@@ -86,7 +97,20 @@ pub(super) fn load<G: Ground>(
     disks: &Disks,
     volumes: &Volumes<'_>,
     kind: &Kind,
+    keys: Option<&Keys>,
 ) -> Result<Loaded, Failure> {
+    if let (Some(keys), Kind::Uki { image, cmdline }) = (keys, kind) {
+        let mut whole = [open(volumes, image)?];
+        let at = fill(
+            guest,
+            report,
+            quiet,
+            disks,
+            &mut whole,
+            Some((keys, volumes)),
+        )?;
+        return uki::of_memory(guest.machine(), at, &whole[0], cmdline.as_deref());
+    }
     let (kernel, initrds, command_line) = match kind {
         Kind::Linux {
             kernel,
@@ -107,27 +131,9 @@ pub(super) fn load<G: Ground>(
     };
     let mut parts = Vec::from([kernel]);
     parts.extend(initrds);
-    let (initrd, len) = lay_out(&mut parts)?;
-    let pages = take(guest, len)?;
-    guest.map(UNPACKED, &pages)?;
-    let window = (0..).zip(&pages).map(|(n, number)| {
-        Ok(Page {
-            number: *number,
-            address: UNPACKED + n * PAGE_SIZE,
-            frame: u32::try_from(guest.frame(*number)?).map_err(failed)?,
-        })
-    });
-    let window = window.collect::<Result<Vec<Page>, Failure>>()?;
-    disks.aim(UNPACKED, window);
-    let read = read(guest, report, quiet, &mut parts, len);
-    disks.aim(UNPACKED, Vec::new());
-    guest.unmap(UNPACKED, len.div_ceil(PAGE_SIZE))?;
-    read?;
-    for page in &pages {
-        guest.stock().kept.insert(Extent::new(*page, 1));
-    }
-    guest.replace_module(pages, len)?;
-    let (at, _) = guest.map_module()?.ok_or(Failure::NoModule)?;
+    let initrd = lay_out(&mut parts)?.0;
+    let keys = keys.map(|keys| (keys, volumes));
+    let at = fill(guest, report, quiet, disks, &mut parts, keys)?;
     let [kernel, ..] = &parts[..] else {
         return Err(failed("no kernel"));
     };
@@ -140,6 +146,78 @@ pub(super) fn load<G: Ground>(
         initrd,
         command_line,
     })
+}
+
+/// Reads the parts into memory of their own, which takes the boot module's
+/// place; where that is.
+fn fill<G: Ground>(
+    guest: &mut G,
+    report: &Report,
+    quiet: bool,
+    disks: &Disks,
+    parts: &mut [Part<'_>],
+    trust: Option<(&Keys, &Volumes<'_>)>,
+) -> Result<u64, Failure> {
+    let (_, len) = lay_out(parts)?;
+    let pages = take(guest, len)?;
+    guest.map(UNPACKED, &pages)?;
+    let window = (0..).zip(&pages).map(|(n, number)| {
+        Ok(Page {
+            number: *number,
+            address: UNPACKED + n * PAGE_SIZE,
+            frame: u32::try_from(guest.frame(*number)?).map_err(failed)?,
+        })
+    });
+    let window = window.collect::<Result<Vec<Page>, Failure>>()?;
+    disks.aim(UNPACKED, window);
+    let mut result = read(guest, report, quiet, parts, len);
+    disks.aim(UNPACKED, Vec::new());
+    if let (Ok(()), Some((keys, volumes))) = (&result, trust) {
+        let mut all = parts.iter();
+        result =
+            all.try_for_each(|part| check(guest.machine(), report, quiet, part, keys, volumes));
+    }
+    guest.unmap(UNPACKED, len.div_ceil(PAGE_SIZE))?;
+    result?;
+    for page in &pages {
+        guest.stock().kept.insert(Extent::new(*page, 1));
+    }
+    guest.replace_module(pages, len)?;
+    let (at, _) = guest.map_module()?.ok_or(Failure::NoModule)?;
+    Ok(at)
+}
+
+/// Checks a file in memory by the signature beside it on the disk.
+fn check(
+    m: &Xen,
+    report: &Report,
+    quiet: bool,
+    part: &Part<'_>,
+    keys: &Keys,
+    volumes: &Volumes<'_>,
+) -> Result<(), Failure> {
+    let wrong = |why: &dyn core::fmt::Display| {
+        failed(format!(
+            "{}: not started, since keys are asked for: {why}",
+            part.name
+        ))
+    };
+    let path = format!("{}{SIGNATURE}", part.place.path);
+    let volume = volumes.get(part.place.volume);
+    let volume = volume.ok_or_else(|| failed("no such volume"))?;
+    let text = volume.fs.read(&path, MAX_SIGNATURE);
+    let text = text.map_err(|error| wrong(&format!("its signature: {error}")))?;
+    let text = String::from_utf8_lossy(&text);
+    let signed = lent(m, UNPACKED + part.to, part.len, |bytes| {
+        keys.check(bytes, &text).map_err(|error| wrong(&error))
+    })?;
+    if !quiet {
+        report.line(
+            m,
+            format_args!("{}: signed by key {}", part.name, signed.key),
+        );
+    }
+    Ok(())
 }
 
 /// Says where each part goes: where the initrds are, and the length of all.

@@ -35,6 +35,8 @@ use kexen_platform::{
     report::{Report, size},
 };
 
+use kexen_trust::Keys;
+
 pub(crate) use load::Loaded;
 
 use crate::prompt::{self, Choice};
@@ -91,10 +93,11 @@ pub(crate) fn load<G: Ground>(
     options: &Options,
     words: &str,
     choice: &Choice,
+    keys: Option<&Keys>,
 ) -> Result<(Loaded, Disks), Failure> {
     guest.grow_heap(HEAP)?;
     let mut disks = Disks::connect(guest).map_err(Failure::Disk)?;
-    match from(guest, report, options, words, choice, &disks) {
+    match from(guest, report, options, words, choice, keys, &disks) {
         Ok(loaded) => Ok((loaded, disks)),
         Err(failure) => {
             if let Err(error) = close(guest, &mut disks) {
@@ -111,6 +114,7 @@ fn from<G: Ground>(
     options: &Options,
     words: &str,
     choice: &Choice,
+    keys: Option<&Keys>,
     disks: &Disks,
 ) -> Result<Loaded, Failure> {
     let m = guest.machine();
@@ -131,7 +135,7 @@ fn from<G: Ground>(
         }
     }
     let picked = choose::choose(guest, report, options, choice, disks, &volumes, &menu)?;
-    let mut loaded = load::load(guest, report, quiet, disks, &volumes, &picked.kind)?;
+    let mut loaded = load::load(guest, report, quiet, disks, &volumes, &picked.kind, keys)?;
     if !matches!(picked.kind, Kind::Chain { .. }) || !words.is_empty() {
         loaded.command_line = match picked.command_line.or_else(|| choice.command_line.clone()) {
             Some(whole) => whole,

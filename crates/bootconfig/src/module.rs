@@ -2,8 +2,10 @@
 //!
 //! Format: a cpio archive, "newc" (magic 070701, or 070702 with sums).
 //! `kernel`, and optionally `initrd` and `cmdline`, make the entry
-//! `default`; `NAME/kernel` and so on make the entry NAME. `kexen.pad` and
-//! directories are passed over; other files are listed as not used.
+//! `default`; `NAME/kernel` and so on make the entry NAME. `kexen.keys` has
+//! public keys, by one of which what is started from a disk must be signed; a
+//! module may have nothing else. `kexen.pad` and directories are passed over;
+//! other files are listed as not used.
 
 use alloc::{
     string::{String, ToString},
@@ -23,6 +25,8 @@ pub const MAX_ENTRIES: usize = 64;
 pub const MAX_CMDLINE: usize = 64 << 10;
 /// The file that pads the next one to a page.
 pub const PAD: &str = "kexen.pad";
+/// The file with public keys.
+pub const KEYS: &str = "kexen.keys";
 /// The name of the entry without a folder.
 pub const DEFAULT: &str = "default";
 
@@ -31,6 +35,7 @@ pub const DEFAULT: &str = "default";
 pub struct Module {
     entries: Vec<Entry>,
     ignored: Vec<String>,
+    keys: Option<Range<usize>>,
 }
 
 /// One thing to boot. Ranges are into the archive.
@@ -154,9 +159,19 @@ impl Module {
         }
         let mut drafts: Vec<Draft> = Vec::new();
         let mut ignored = Vec::new();
+        let mut keys = None;
         for file in newc::Reader::new(archive) {
             let file = file?;
             if file.is_directory || file.name == PAD {
+                continue;
+            }
+            if file.name == KEYS && file.is_regular {
+                if keys.replace(file.data.clone()).is_some() {
+                    return Err(ModuleError::Duplicate {
+                        file: file.name.to_string(),
+                        offset: file.data.start,
+                    });
+                }
                 continue;
             }
             let (entry, kind) = match file.name.split_once('/') {
@@ -215,11 +230,15 @@ impl Module {
                 cmdline: draft.cmdline,
             });
         }
-        if entries.is_empty() {
+        if entries.is_empty() && keys.is_none() {
             return Err(ModuleError::NoEntries);
         }
         entries.sort_by_key(|entry| entry.name != DEFAULT);
-        Ok(Self { entries, ignored })
+        Ok(Self {
+            entries,
+            ignored,
+            keys,
+        })
     }
 
     /// The entries: `default` first if there is one, the others in the
@@ -227,6 +246,12 @@ impl Module {
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The file of public keys, if there is one.
+    #[must_use]
+    pub fn keys(&self) -> Option<Range<usize>> {
+        self.keys.clone()
     }
 
     /// Files that are not used.
@@ -295,6 +320,19 @@ mod tests {
         }
         let second = module.entries()[1].initrd.clone().unwrap();
         assert_eq!(archive[second], initrd);
+    }
+
+    #[test]
+    fn keys_need_no_kernel_beside_them() {
+        let module = parse(&[(KEYS, b"a key")]).unwrap();
+        assert!(module.entries().is_empty() && module.keys().is_some());
+        let both = parse(&[("kernel", b"k"), (KEYS, b"a key")]).unwrap();
+        assert_eq!((both.entries().len(), both.keys().is_some()), (1, true));
+        assert!(parse(&[("kernel", b"k")]).unwrap().keys().is_none());
+        assert!(matches!(
+            parse(&[(KEYS, b"a"), (KEYS, b"b")]),
+            Err(ModuleError::Duplicate { file, .. }) if file == KEYS
+        ));
     }
 
     fn parse(files: &[(&str, &[u8])]) -> Result<Module, ModuleError> {
