@@ -58,7 +58,14 @@ pub(crate) fn run(xen: Xen, json: bool) -> Result<()> {
         for mode in [Mode::Pv, Mode::Pvh] {
             let cmdline = mode.console();
             let layout = DiskLayout::GrubExt4;
-            let disk = boot_disk::make(layout, &kernel.image, &initrd, cmdline, scratch.path())?;
+            let disk = boot_disk::make(
+                layout,
+                &kernel.image,
+                &initrd,
+                cmdline,
+                None,
+                scratch.path(),
+            )?;
             let grub = match mode {
                 Mode::Pv => &grub.pv,
                 _ => &grub.pvh,

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use kexen_bootconfig::module::{self, DEFAULT, Module, NewEntry};
 use kexen_image::{Elf, Kernel, can_start_pv, can_start_pvh};
+use kexen_trust::Keys;
 use serde::Serialize;
 
 /// Options of `bundle`.
@@ -18,13 +19,14 @@ Examples:
       --cmdline 'root=/dev/xvda1 ro console=hvc0' -o guest.module
   cargo kexen bundle --kernel vmlinuz-new --add old:kernel=vmlinuz-old \\
       --add old:cmdline='console=hvc0' -o guest.module
+  cargo kexen bundle --keys minisign.pub -o guest.module
 
 The guest gets the module as its ramdisk; `kexen.entry=old` on the guest's
 command line starts the other entry.")]
 pub(crate) struct BundleArgs {
     /// Kernel of the default entry: a bzImage or an ELF file with Xen notes
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "keys")]
+    kernel: Option<PathBuf>,
     /// Initrd of the default entry
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
@@ -35,6 +37,10 @@ pub(crate) struct BundleArgs {
     /// NAME:cmdline=TEXT
     #[arg(long, value_name = "NAME:PART=VALUE")]
     add: Vec<String>,
+    /// Public keys of minisign: without a kernel, the guest boots its own disk,
+    /// and starts what is signed by one of them alone
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     /// Compress the module; an initrd then has to be unpacked by Kexen
     #[arg(long, value_enum, default_value_t = Compress::None)]
     compress: Compress,
@@ -107,7 +113,8 @@ pub(crate) fn run(args: &BundleArgs) -> Result<()> {
             cmdline: entry.cmdline.as_deref(),
         });
     }
-    let archive = module::write(&new);
+    let keys = args.keys.as_deref().map(keys).transpose()?;
+    let archive = module::write_with_keys(&new, keys.as_deref());
     // What Kexen would say of it, said here.
     Module::parse(&archive).context("the module would be refused")?;
     let bytes = match args.compress {
@@ -161,13 +168,20 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Reads all files of all entries, the default one first.
 fn gather(args: &BundleArgs) -> Result<Vec<Files>> {
-    let mut entries = vec![Files {
-        name: DEFAULT.into(),
-        path: args.kernel.clone(),
-        kernel: Some(read(&args.kernel)?),
-        initrd: args.initrd.as_deref().map(read).transpose()?,
-        cmdline: args.cmdline.clone(),
-    }];
+    let mut entries = Vec::new();
+    match &args.kernel {
+        Some(kernel) => entries.push(Files {
+            name: DEFAULT.into(),
+            path: kernel.clone(),
+            kernel: Some(read(kernel)?),
+            initrd: args.initrd.as_deref().map(read).transpose()?,
+            cmdline: args.cmdline.clone(),
+        }),
+        None => ensure!(
+            args.initrd.is_none() && args.cmdline.is_none(),
+            "--initrd and --cmdline belong to a kernel; add --kernel FILE"
+        ),
+    }
     for add in &args.add {
         let parts = add
             .split_once('=')
@@ -202,6 +216,14 @@ fn gather(args: &BundleArgs) -> Result<Vec<Files>> {
         ensure!(!twice, "--add {add}: entry {name} has a {part} already");
     }
     Ok(entries)
+}
+
+/// Public keys, as they go into the module.
+fn keys(file: &Path) -> Result<String> {
+    let text = fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+    Keys::parse(&text).with_context(|| file.display().to_string())?;
+    Ok(text)
 }
 
 /// What a kernel is, if it can start in any type of guest.

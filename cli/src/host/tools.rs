@@ -66,6 +66,9 @@ pub(crate) const MKFS: &[Need] = &[
     need("sfdisk", "fdisk", "partitions a disk"),
 ];
 
+/// For signed kernels.
+pub(crate) const SIGN: &[Need] = &[need("minisign", "minisign", "signs a kernel")];
+
 /// For a dead kernel's memory.
 pub(crate) const CORE: &[Need] = &[
     need("readelf", "binutils", "reads a core file's headers"),

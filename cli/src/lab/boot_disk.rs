@@ -28,6 +28,17 @@ pub(crate) enum DiskLayout {
     SystemdFat,
 }
 
+/// Whether files on the disk are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signing {
+    /// Kernel and initrd.
+    All,
+    /// The kernel alone.
+    KernelAlone,
+    /// Both, and a byte of the initrd was changed since.
+    Changed,
+}
+
 /// A file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fs {
@@ -164,6 +175,7 @@ pub(crate) fn make(
     kernel: &Path,
     initrd: &Path,
     cmdline: &str,
+    signing: Option<Signing>,
     scratch: &Path,
 ) -> Result<PathBuf> {
     tools::require(&[tools::MKFS])?;
@@ -173,6 +185,9 @@ pub(crate) fn make(
     fs::create_dir_all(&boot)?;
     fs::copy(kernel, boot.join("vmlinuz")).context("the kernel")?;
     fs::copy(initrd, boot.join("initrd")).context("the initrd")?;
+    if let Some(signing) = signing {
+        sign(&boot, signing, scratch)?;
+    }
     for (name, text) in layout.files(cmdline) {
         let file = root.join(name);
         if let Some(folder) = file.parent() {
@@ -190,6 +205,36 @@ pub(crate) fn make(
     let disk = scratch.join(format!("{}.img", layout.name()));
     assemble(&disk, &part, mib, &table)?;
     Ok(disk)
+}
+
+/// Where [`make`] leaves the public key of what it signs.
+pub(crate) fn public_key(scratch: &Path) -> PathBuf {
+    scratch.join("lab.pub")
+}
+
+/// Signs files with minisign, by a key of its own.
+fn sign(boot: &Path, signing: Signing, scratch: &Path) -> Result<()> {
+    tools::require(&[tools::SIGN])?;
+    let (public, secret) = (public_key(scratch), scratch.join("lab.key"));
+    let mut generate = Command::new("minisign");
+    generate.args(["-G", "-f", "-W", "-p"]).arg(&public);
+    command::run(generate.arg("-s").arg(&secret))?;
+    for name in ["vmlinuz", "initrd"] {
+        if name == "initrd" && signing == Signing::KernelAlone {
+            continue;
+        }
+        let mut sign = Command::new("minisign");
+        sign.arg("-S").arg("-s").arg(&secret);
+        command::run(sign.arg("-m").arg(boot.join(name)))?;
+    }
+    if signing == Signing::Changed {
+        let initrd = boot.join("initrd");
+        let mut bytes = fs::read(&initrd)?;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(initrd, bytes)?;
+    }
+    Ok(())
 }
 
 impl Fs {
@@ -294,7 +339,7 @@ mod tests {
         fs::write(&kernel, vec![1; 100_000]).unwrap();
         fs::write(&initrd, vec![2; 50_000]).unwrap();
         for layout in DiskLayout::ALL {
-            let disk = make(layout, &kernel, &initrd, "quiet", scratch.path()).unwrap();
+            let disk = make(layout, &kernel, &initrd, "quiet", None, scratch.path()).unwrap();
             assert!(fs::metadata(disk).unwrap().len() > 1 << 20, "{layout:?}");
         }
     }

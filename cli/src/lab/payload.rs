@@ -51,6 +51,13 @@ pub(crate) fn write_empty(out: &Path) -> Result<()> {
     save(out, &[])
 }
 
+/// Writes a boot module with public keys alone.
+pub(crate) fn write_keys(out: &Path, keys: &Path) -> Result<()> {
+    let text = fs::read_to_string(keys)?;
+    fs::write(out, module::write_with_keys(&[], Some(&text)))?;
+    Ok(())
+}
+
 fn save(out: &Path, entries: &[NewEntry<'_>]) -> Result<()> {
     fs::write(out, module::write(entries))
         .with_context(|| format!("cannot write {}", out.display()))

@@ -168,12 +168,20 @@ impl Bench {
         let mut images = Vec::new();
         let (start, module, words) = if let Some(layout) = case.disk {
             let scratch = self.scratch.path();
-            images.push(boot_disk::make(
-                layout, &kernel, &initrd, &cmdline, scratch,
-            )?);
+            let signing = case.signing;
+            let disk = boot_disk::make(layout, &kernel, &initrd, &cmdline, signing, scratch)?;
+            images.push(disk);
+            let module = match signing {
+                Some(_) => {
+                    let module = scratch.join(format!("{name}.module"));
+                    payload::write_keys(&module, &boot_disk::public_key(scratch))?;
+                    Some(module)
+                }
+                None => None,
+            };
             let mut options = case.options.clone().into_owned();
             options.push_str(" kexen.on-error=crash");
-            (self.image(case.image)?.stripped, None, options)
+            (self.image(case.image)?.stripped, module, options)
         } else if self.control || case.start == Start::Toolstack {
             (kernel, Some(initrd), cmdline)
         } else {

@@ -17,7 +17,7 @@ mod newc;
 mod write;
 
 pub use newc::NewcError;
-pub use write::{NewEntry, write};
+pub use write::{NewEntry, write, write_with_keys};
 
 /// Entries of a module at most.
 pub const MAX_ENTRIES: usize = 64;

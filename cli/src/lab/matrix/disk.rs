@@ -2,7 +2,11 @@
 //! configuration that is there.
 
 use super::{Case, Expect};
-use crate::lab::{artefacts::Xen, boot_disk::DiskLayout, guest::Mode};
+use crate::lab::{
+    artefacts::Xen,
+    boot_disk::{DiskLayout, Signing},
+    guest::Mode,
+};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -12,7 +16,31 @@ pub(super) fn cases() -> Vec<Case> {
         let mode = if n / 2 % 2 == 0 { Mode::Pvh } else { Mode::Pv };
         cases.push(case(xen, mode, layout));
     }
+    cases.extend(signed());
     cases
+}
+
+/// What is not signed, or not as it was signed, does not start.
+fn signed() -> [Case; 3] {
+    use Signing::{All, Changed, KernelAlone};
+    let case = |xen, mode, name: &str, signing| {
+        let mut case = case(xen, mode, DiskLayout::BlsExt4);
+        case.name = format!("disk-{name}");
+        case.signing = Some(signing);
+        case
+    };
+    const REFUSED: &str = "not started, since keys are asked for";
+    [
+        case(Xen::V4_17, Mode::Pv, "signed", All),
+        case(Xen::V4_17, Mode::Pvh, "signed-in-part", KernelAlone).expect(Expect::Ends(
+            &["/boot/initrd", REFUSED, "no such file or directory"],
+            3,
+        )),
+        case(Xen::V4_20, Mode::Pvh, "signed-and-changed", Changed).expect(Expect::Ends(
+            &["/boot/initrd", REFUSED, "the signature does not fit"],
+            3,
+        )),
+    ]
 }
 
 fn case(xen: Xen, mode: Mode, layout: DiskLayout) -> Case {

@@ -22,7 +22,7 @@ use std::fmt;
 use kexen_image::Compression;
 
 use super::artefacts::{Flavour, Xen};
-use super::boot_disk::DiskLayout;
+use super::boot_disk::{DiskLayout, Signing};
 use super::build::Variant;
 use super::guest::{Device, Mode};
 use super::probe::{Meanwhile, Probe};
@@ -133,6 +133,8 @@ pub(crate) struct Case {
     pub(crate) module: Module,
     /// The disk that the kernel is on, instead of a boot module.
     pub(crate) disk: Option<DiskLayout>,
+    /// Whether what is on it is signed; then it has to be.
+    pub(crate) signing: Option<Signing>,
     /// Who starts the kernel.
     pub(crate) start: Start,
     /// Which boot image.
@@ -180,6 +182,7 @@ impl Case {
             }),
             module: Module::Good,
             disk: None,
+            signing: None,
             start: Start::Kexen,
             image: Variant::Normal,
             options: Cow::Borrowed(""),

@@ -6,7 +6,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::{DEFAULT, PAD};
+use super::{DEFAULT, KEYS, PAD};
 
 /// An entry to write.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,16 @@ pub struct NewEntry<'a> {
 /// Writes an archive; the same entries give the same bytes.
 #[must_use]
 pub fn write(entries: &[NewEntry<'_>]) -> Vec<u8> {
+    write_with_keys(entries, None)
+}
+
+/// The same with a file of public keys.
+#[must_use]
+pub fn write_with_keys(entries: &[NewEntry<'_>], keys: Option<&str>) -> Vec<u8> {
     let mut out = Writer::default();
+    if let Some(text) = keys {
+        out.file(KEYS, text.as_bytes());
+    }
     for entry in entries {
         let name = |file: &str| {
             if entry.name == DEFAULT {
