@@ -79,6 +79,8 @@ pub struct References {
     grants: Grants,
     taken: Set,
     poisoned: Set,
+    /// Where to look first, counted from the first: behind the last one taken.
+    next: u32,
 }
 
 impl References {
@@ -89,6 +91,7 @@ impl References {
             grants,
             taken: Set::default(),
             poisoned: Set::default(),
+            next: 0,
         }
     }
 
@@ -98,7 +101,7 @@ impl References {
         self.grants
     }
 
-    /// Grants a frame to a domain, by the first reference that is free.
+    /// Grants a frame to a domain, by the next reference that is free.
     ///
     /// # Errors
     /// If none is, or the table cannot be reached.
@@ -109,7 +112,11 @@ impl References {
         frame: u32,
         access: Access,
     ) -> Result<u32, ReferenceError> {
-        for reference in self.grants.references() {
+        let all = self.grants.references();
+        let count = all.end.saturating_sub(all.start);
+        for n in 0..count {
+            let at = self.next.wrapping_add(n).checked_rem(count).unwrap_or(0);
+            let reference = all.start.saturating_add(at);
             if self.taken.has(reference) || self.poisoned.has(reference) {
                 continue;
             }
@@ -119,6 +126,7 @@ impl References {
             };
             if granted {
                 self.taken.set(reference, true);
+                self.next = at.wrapping_add(1);
                 return Ok(reference);
             }
             // Somebody else's, before us or beside us.
