@@ -256,3 +256,22 @@ impl Grub {
         Ok(Self { pv, pvh })
     }
 }
+
+/// systemd's stub for unified kernel images, of Debian 12.
+pub(crate) fn efi_stub() -> Result<PathBuf> {
+    const PACKAGE: &str = "systemd-boot-efi";
+    const STUB: &str = "linuxx64.efi.stub";
+    let recipe = format!("stub 1\n{PACKAGE}\nbookworm\n{STUB}\n");
+    let dir = cache::get("efi-stub", "systemd's EFI stub", &recipe, |dir| {
+        let apt = Apt::new(Suite::Bookworm)?;
+        let root = tempfile::tempdir_in(dir)?;
+        let file = apt.unpack(PACKAGE, root.path())?;
+        fs::copy(
+            root.path().join("usr/lib/systemd/boot/efi").join(STUB),
+            dir.join(STUB),
+        )?;
+        fs::write(dir.join("packages.txt"), file + "\n")?;
+        Ok(())
+    })?;
+    Ok(dir.join(STUB))
+}

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::artefacts;
 use crate::host::{command, tools};
 
 /// What a disk is like.
@@ -26,6 +27,8 @@ pub(crate) enum DiskLayout {
     ExtlinuxExt4,
     /// GPT, a FAT ESP with systemd-boot's entries: as Arch has it.
     SystemdFat,
+    /// GPT, a FAT ESP with a unified kernel image on systemd's stub.
+    UkiFat,
 }
 
 /// Whether files on the disk are signed.
@@ -53,13 +56,14 @@ const UUID: &str = "6b656e00-1ab0-4d15-8000-626f6f742d31";
 
 impl DiskLayout {
     /// All there are.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::BlsExt4,
         Self::GrubExt4,
         Self::GrubXfs,
         Self::GrubBtrfs,
         Self::ExtlinuxExt4,
         Self::SystemdFat,
+        Self::UkiFat,
     ];
 
     /// Its name in a case's.
@@ -71,6 +75,7 @@ impl DiskLayout {
             Self::GrubBtrfs => "grub-btrfs",
             Self::ExtlinuxExt4 => "extlinux-ext4",
             Self::SystemdFat => "systemd-fat",
+            Self::UkiFat => "uki-fat",
         }
     }
 
@@ -79,7 +84,7 @@ impl DiskLayout {
             Self::BlsExt4 | Self::GrubExt4 | Self::ExtlinuxExt4 => Fs::Ext4,
             Self::GrubXfs => Fs::Xfs,
             Self::GrubBtrfs => Fs::Btrfs,
-            Self::SystemdFat => Fs::Fat,
+            Self::SystemdFat | Self::UkiFat => Fs::Fat,
         }
     }
 
@@ -88,6 +93,7 @@ impl DiskLayout {
         match self {
             Self::BlsExt4 | Self::GrubExt4 | Self::GrubBtrfs | Self::ExtlinuxExt4 => "boot",
             Self::GrubXfs | Self::SystemdFat => "",
+            Self::UkiFat => "EFI/Linux",
         }
     }
 
@@ -136,6 +142,7 @@ impl DiskLayout {
                      INITRD initrd\n  APPEND {cmdline}\n"
                 ),
             )],
+            Self::UkiFat => Vec::new(),
             Self::SystemdFat => vec![
                 ("loader/loader.conf", "default lab*\ntimeout 3\n".to_owned()),
                 ("loader/entries/lab.conf", bls("")),
@@ -156,7 +163,7 @@ impl DiskLayout {
                 "label: dos\nstart={}, type=5\nstart={FIRST}, size={size}, type=83\n",
                 FIRST / 2
             )),
-            Self::SystemdFat => Some(format!(
+            Self::SystemdFat | Self::UkiFat => Some(format!(
                 "label: gpt\nstart={FIRST}, size={size}, type=uefi\n"
             )),
             _ => Some(format!(
@@ -183,8 +190,12 @@ pub(crate) fn make(
     fs::remove_dir_all(&root).ok();
     let boot = root.join(layout.folder());
     fs::create_dir_all(&boot)?;
-    fs::copy(kernel, boot.join("vmlinuz")).context("the kernel")?;
-    fs::copy(initrd, boot.join("initrd")).context("the initrd")?;
+    if layout == DiskLayout::UkiFat {
+        unify(kernel, initrd, cmdline, &boot.join("lab.efi"), scratch)?;
+    } else {
+        fs::copy(kernel, boot.join("vmlinuz")).context("the kernel")?;
+        fs::copy(initrd, boot.join("initrd")).context("the initrd")?;
+    }
     if let Some(signing) = signing {
         sign(&boot, signing, scratch)?;
     }
@@ -205,6 +216,36 @@ pub(crate) fn make(
     let disk = scratch.join(format!("{}.img", layout.name()));
     assemble(&disk, &part, mib, &table)?;
     Ok(disk)
+}
+
+/// Makes a unified kernel image: sections on systemd's stub, as `ukify` and
+/// `objcopy` make one.
+fn unify(kernel: &Path, initrd: &Path, cmdline: &str, out: &Path, scratch: &Path) -> Result<()> {
+    tools::require(&[tools::CORE])?;
+    let (osrel, line) = (scratch.join("osrel"), scratch.join("cmdline"));
+    fs::write(
+        &osrel,
+        "NAME=\"The lab\"\nPRETTY_NAME=\"The lab's Linux\"\nID=lab\n",
+    )?;
+    fs::write(&line, cmdline)?;
+    let stub = artefacts::efi_stub()?;
+    let mut objcopy = Command::new("objcopy");
+    // Behind the stub's own sections, one after the other.
+    let mut at = 0x2_0000_u64;
+    for (name, file) in [
+        (".osrel", osrel.as_path()),
+        (".cmdline", &line),
+        (".linux", kernel),
+        (".initrd", initrd),
+    ] {
+        objcopy.arg("--add-section");
+        objcopy.arg(format!("{name}={}", file.display()));
+        objcopy.arg("--change-section-vma");
+        objcopy.arg(format!("{name}={at:#x}"));
+        at = (at + fs::metadata(file)?.len()).next_multiple_of(0x1_0000);
+    }
+    command::run(objcopy.arg(stub).arg(out))?;
+    Ok(())
 }
 
 /// Where [`make`] leaves the public key of what it signs.
