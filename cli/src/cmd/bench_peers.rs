@@ -58,14 +58,9 @@ pub(crate) fn run(xen: Xen, json: bool) -> Result<()> {
         for mode in [Mode::Pv, Mode::Pvh] {
             let cmdline = mode.console();
             let layout = DiskLayout::GrubExt4;
-            let disk = boot_disk::make(
-                layout,
-                &kernel.image,
-                &initrd,
-                cmdline,
-                None,
-                scratch.path(),
-            )?;
+            let disk = format!("peer-{}-{}", mode.name(), flavour.name());
+            let (linux, folder) = (&kernel.image, scratch.path());
+            let disk = boot_disk::make(&disk, layout, linux, &initrd, cmdline, None, folder)?;
             let grub = match mode {
                 Mode::Pv => &grub.pv,
                 _ => &grub.pvh,

@@ -176,8 +176,9 @@ impl DiskLayout {
 /// Sectors before the first partition: 2 MiB.
 const FIRST: u64 = 4096;
 
-/// Makes the image of a disk that starts this kernel.
+/// Makes the image of a disk that starts this kernel, in a file of that name.
 pub(crate) fn make(
+    name: &str,
     layout: DiskLayout,
     kernel: &Path,
     initrd: &Path,
@@ -210,11 +211,12 @@ pub(crate) fn make(
     let mib = ((bytes >> 20) * 5 / 4 + 24).max(layout.fs().least());
     let part = scratch.join("part");
     layout.fs().make(&root, &part, mib)?;
-    let Some(table) = layout.table(mib) else {
-        return Ok(part);
-    };
-    let disk = scratch.join(format!("{}.img", layout.name()));
-    assemble(&disk, &part, mib, &table)?;
+    // Each under a name of its own: dom0 keeps what it was given.
+    let disk = scratch.join(format!("{name}.img"));
+    match layout.table(mib) {
+        Some(table) => assemble(&disk, &part, mib, &table)?,
+        None => fs::rename(&part, &disk)?,
+    }
     Ok(disk)
 }
 
@@ -380,7 +382,16 @@ mod tests {
         fs::write(&kernel, vec![1; 100_000]).unwrap();
         fs::write(&initrd, vec![2; 50_000]).unwrap();
         for layout in DiskLayout::ALL {
-            let disk = make(layout, &kernel, &initrd, "quiet", None, scratch.path()).unwrap();
+            let disk = make(
+                layout.name(),
+                layout,
+                &kernel,
+                &initrd,
+                "quiet",
+                None,
+                scratch.path(),
+            )
+            .unwrap();
             assert!(fs::metadata(disk).unwrap().len() > 1 << 20, "{layout:?}");
         }
     }

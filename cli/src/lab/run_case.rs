@@ -169,7 +169,8 @@ impl Bench {
         let (start, module, words) = if let Some(layout) = case.disk {
             let scratch = self.scratch.path();
             let signing = case.signing;
-            let disk = boot_disk::make(layout, &kernel, &initrd, &cmdline, signing, scratch)?;
+            let disk =
+                boot_disk::make(&name, layout, &kernel, &initrd, &cmdline, signing, scratch)?;
             images.push(disk);
             let module = match signing {
                 Some(_) => {
