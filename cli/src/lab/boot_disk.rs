@@ -52,7 +52,7 @@ enum Fs {
 }
 
 /// The identifier that configurations look for the file system by.
-const UUID: &str = "6b656e00-1ab0-4d15-8000-626f6f742d31";
+pub(crate) const UUID: &str = "6b656e00-1ab0-4d15-8000-626f6f742d31";
 
 impl DiskLayout {
     /// All there are.
@@ -166,9 +166,7 @@ impl DiskLayout {
             Self::SystemdFat | Self::UkiFat => Some(format!(
                 "label: gpt\nstart={FIRST}, size={size}, type=uefi\n"
             )),
-            _ => Some(format!(
-                "label: gpt\nstart={FIRST}, size={size}, type=linux\n"
-            )),
+            _ => Some(one_linux(mib)),
         }
     }
 }
@@ -355,8 +353,21 @@ fn prototype(root: &Path) -> Result<String> {
     Ok(text)
 }
 
+/// What sfdisk reads for a GPT disk with one partition of Linux's.
+pub(crate) fn one_linux(mib: u64) -> String {
+    format!(
+        "label: gpt\nstart={FIRST}, size={}, type=linux\n",
+        mib << 11
+    )
+}
+
+/// Makes an ext4 of a folder.
+pub(crate) fn ext4(root: &Path, part: &Path, mib: u64) -> Result<()> {
+    Fs::Ext4.make(root, part, mib)
+}
+
 /// A disk with one partition.
-fn assemble(disk: &Path, part: &Path, mib: u64, table: &str) -> Result<()> {
+pub(crate) fn assemble(disk: &Path, part: &Path, mib: u64, table: &str) -> Result<()> {
     let first = FIRST >> 11;
     let file = fs::File::create(disk)?;
     file.set_len((first + mib + 1) << 20)?;

@@ -8,6 +8,7 @@ pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod cpio;
 pub(crate) mod differential;
+pub(crate) mod distro;
 pub(crate) mod dom0;
 pub(crate) mod dom0_image;
 pub(crate) mod guest;

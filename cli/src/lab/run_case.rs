@@ -93,6 +93,7 @@ impl Bench {
     pub(crate) fn run(&mut self, case: &Case) -> Result<Run> {
         let (guest, release) = match case.expect {
             Expect::Probe(what) => (self.probed(case, what)?, String::new()),
+            Expect::System => (self.system(case)?, String::new()),
             _ => self.guest(case)?,
         };
         let run = self.run_guest(case.xen, &guest)?;
@@ -133,6 +134,31 @@ impl Bench {
             until: None,
             timeout: Duration::from_secs(240),
             name,
+        })
+    }
+
+    /// A distribution's disk, and nothing else.
+    fn system(&mut self, case: &Case) -> Result<Guest> {
+        let distro = case.distro.context("no distribution")?;
+        Ok(Guest {
+            name: guest_name(case),
+            mode: case.mode,
+            kernel: self.image(case.image)?.stripped,
+            module: None,
+            cmdline: "kexen.on-error=crash kexen.timeout=2".to_owned(),
+            memory: case.memory,
+            vcpus: case.vcpus,
+            disks: false,
+            images: vec![distro.disk()?],
+            plain: false,
+            devices: &[],
+            asked: "",
+            extra: String::new(),
+            files: Vec::new(),
+            replies: Vec::new(),
+            afterwards: String::new(),
+            until: None,
+            timeout: Duration::from_secs(400),
         })
     }
 
@@ -236,7 +262,7 @@ impl Bench {
             | Expect::Gone
             | Expect::Refuses(_)
             | Expect::Fails(_) => 240,
-            Expect::Captured | Expect::Vmcore | Expect::Steady => 300,
+            Expect::System | Expect::Captured | Expect::Vmcore | Expect::Steady => 300,
             Expect::Chain(_) | Expect::Hops(_) => 900,
             Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) | Expect::Probe(_) => 120,
         };
@@ -455,6 +481,21 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
             Ok(())
         }
         Expect::Vmcore => vmcore(guest, run).with_context(whole),
+        Expect::System => {
+            ensure!(
+                run.said("root") == Some("/dev/xvdc1:ext4"),
+                "the root is {:?}{}",
+                run.said("root"),
+                whole()
+            );
+            ensure!(
+                run.said("system") == Some("up") && run.end == End::Shutdown(0),
+                "the system did not come up, or not to its end ({:?}){}",
+                run.end,
+                whole()
+            );
+            Ok(())
+        }
         Expect::Probe(what) => probe::judge(what, guest, run),
         Expect::Retry(texts) => {
             ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());

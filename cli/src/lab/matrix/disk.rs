@@ -5,6 +5,7 @@ use super::{Case, Expect};
 use crate::lab::{
     artefacts::Xen,
     boot_disk::{DiskLayout, Signing},
+    distro::Distro,
     guest::Mode,
 };
 
@@ -17,6 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(case(xen, mode, layout));
     }
     cases.extend(signed());
+    cases.extend(distributions());
     cases
 }
 
@@ -49,4 +51,21 @@ fn case(xen: Xen, mode: Mode, layout: DiskLayout) -> Case {
     case.memory = 384;
     case.options("kexen.timeout=0 kexen.stats")
         .expect(Expect::Userspace)
+}
+
+/// Distributions' own images, as they are.
+fn distributions() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (distro, xen, mode) in [
+        (Distro::Debian12, Xen::V4_17, Mode::Pvh),
+        (Distro::Debian12, Xen::V4_20, Mode::Pv),
+        (Distro::Debian13, Xen::V4_20, Mode::Pvh),
+        (Distro::Debian13, Xen::V4_17, Mode::Pv),
+    ] {
+        let mut case = Case::new(xen, mode, format!("disk-{}", distro.name()));
+        case.distro = Some(distro);
+        case.memory = 512;
+        cases.push(case.expect(Expect::System));
+    }
+    cases
 }

@@ -24,6 +24,7 @@ use kexen_image::Compression;
 use super::artefacts::{Flavour, Xen};
 use super::boot_disk::{DiskLayout, Signing};
 use super::build::Variant;
+use super::distro::Distro;
 use super::guest::{Device, Mode};
 use super::probe::{Meanwhile, Probe};
 
@@ -114,6 +115,8 @@ pub(crate) enum Expect {
     /// A capture kernel comes up after a crash and reads the dead kernel's
     /// memory.
     Vmcore,
+    /// The distribution's own system comes up on its own root.
+    System,
     /// A probe's answers, and those of its backend in dom0.
     Probe(Probe),
 }
@@ -133,6 +136,8 @@ pub(crate) struct Case {
     pub(crate) module: Module,
     /// The disk that the kernel is on, instead of a boot module.
     pub(crate) disk: Option<DiskLayout>,
+    /// The distribution whose disk the guest boots, as it is.
+    pub(crate) distro: Option<Distro>,
     /// Whether what is on it is signed; then it has to be.
     pub(crate) signing: Option<Signing>,
     /// Who starts the kernel.
@@ -182,6 +187,7 @@ impl Case {
             }),
             module: Module::Good,
             disk: None,
+            distro: None,
             signing: None,
             start: Start::Kexen,
             image: Variant::Normal,
