@@ -94,7 +94,7 @@ pub(crate) fn run(xen: Xen, json: bool) -> Result<()> {
                     files: Vec::new(),
                     afterwards: String::new(),
                     until: None,
-                    timeout: Duration::from_secs(400),
+                    timeout: Duration::from_secs(150),
                 };
                 let run = dom0.run_guest(&guest)?;
                 let boots = match guest::check(&guest, &run, Some(&kernel.release)) {
