@@ -18,6 +18,7 @@ use super::boot_disk::{self, UUID};
 use crate::host::{cache, command, tools};
 
 const FIRST: &str = include_str!("../../../lab/distro/first");
+const REPORT: &str = include_str!("../../../lab/distro/report");
 const SERVICE: &str = include_str!("../../../lab/distro/kexen-lab.service");
 
 /// MiB of the file system.
@@ -54,7 +55,8 @@ impl Distro {
         tools::require(&[tools::MKFS])?;
         const PACKAGES: &str = "linux-image-cloud-amd64,systemd-sysv,udev,initramfs-tools,\
              e2fsprogs,grub2-common,kmod,util-linux";
-        let recipe = format!("distro 1\n{self:?}\n{PACKAGES}\n{UUID}\n{MIB}\n{FIRST}\n{SERVICE}");
+        let recipe =
+            format!("distro 1\n{self:?}\n{PACKAGES}\n{UUID}\n{MIB}\n{FIRST}\n{REPORT}\n{SERVICE}");
         let why = "a distribution's disk, from its packages";
         let dir = cache::get(self.name(), why, &recipe, |dir| {
             let scratch = tempfile::tempdir_in(dir)?;
@@ -93,9 +95,11 @@ fn finish(root: &Path) -> Result<()> {
         "GRUB_DEFAULT=0\nGRUB_TIMEOUT=5\nGRUB_DISTRIBUTOR=Debian\n\
          GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\nGRUB_CMDLINE_LINUX=\"console=hvc0\"\n",
     )?;
-    let first = root.join("usr/local/sbin/kexen-lab-first");
-    fs::write(&first, FIRST)?;
-    executable(&first)?;
+    for (name, text) in [("first", FIRST), ("report", REPORT)] {
+        let file = root.join(format!("usr/local/sbin/kexen-lab-{name}"));
+        fs::write(&file, text)?;
+        executable(&file)?;
+    }
     let units = root.join("etc/systemd/system");
     fs::write(units.join("kexen-lab.service"), SERVICE)?;
     let wants = units.join("multi-user.target.wants");
