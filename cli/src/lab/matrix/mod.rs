@@ -89,8 +89,8 @@ pub(crate) enum Expect {
     /// An error with all of these texts on one line, then the end with this
     /// reason code.
     Ends(&'static [&'static str], u32),
-    /// All of these texts on one line, then the end, with whatever code, or
-    /// silence for half of the time; without a word from a userspace.
+    /// All of these texts on one line, then the end, with whatever code and
+    /// without a word from a userspace.
     Lost(&'static [&'static str]),
     /// The test userspace hands over by Linux's own kexec; the toolstack resets
     /// the domain under it, and a second userspace finds all as it should be.
