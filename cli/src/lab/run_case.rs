@@ -515,11 +515,15 @@ fn captured(run: &Run) -> Result<()> {
     )
 }
 
+/// The core file that was copied, and the tools that open one.
+fn core(run: &Run) -> Result<&Path> {
+    tools::require(&[tools::CORE])?;
+    run.core.as_deref().context("no core file was copied")
+}
+
 /// What the host's own tools find in the core file that was copied.
 fn readelf(run: &Run, parts: &[&str]) -> Result<()> {
-    tools::require(&[tools::CORE])?;
-    let core = run.core.as_ref().context("no core file was copied")?;
-    let text = command::text(Command::new("readelf").arg("-hln").arg(core))?;
+    let text = command::text(Command::new("readelf").arg("-hln").arg(core(run)?))?;
     for part in parts {
         ensure!(text.contains(part), "readelf finds no `{part}` in:\n{text}");
     }
@@ -528,11 +532,9 @@ fn readelf(run: &Run, parts: &[&str]) -> Result<()> {
 
 /// Has gdb open a busy guest's core file: the vCPU that crashed, and where.
 fn backtrace(run: &Run, symbols: &Path) -> Result<()> {
-    tools::require(&[tools::CORE])?;
-    let core = run.core.as_ref().context("no core file was copied")?;
     let mut gdb = Command::new("gdb");
     gdb.args(["-nx", "-batch", "-ex", "backtrace"]).arg(symbols);
-    let text = command::text(gdb.arg(core))?;
+    let text = command::text(gdb.arg(core(run)?))?;
     for function in ["rust_begin_unwind", "panic_fmt", "stuck_or_crash"] {
         ensure!(
             text.contains(function),

@@ -223,6 +223,16 @@ impl Case {
         self
     }
 
+    /// With every emulated device, and their interrupts as event channels: that
+    /// is so by default up to Xen 4.18.
+    fn all_devices(mut self) -> Self {
+        self.devices = Device::ALL;
+        match self.xen {
+            Xen::V4_17 => self,
+            Xen::V4_20 => self.config("hvm_pirq = 1"),
+        }
+    }
+
     const fn meanwhile(mut self, meanwhile: Meanwhile) -> Self {
         self.meanwhile = Some(meanwhile);
         self
