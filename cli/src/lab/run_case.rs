@@ -406,7 +406,7 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
                 whole()
             );
             ensure!(
-                matches!(run.end, End::Shutdown(_)) || hangs(guest, run),
+                matches!(run.end, End::Shutdown(_)),
                 "it did not end ({:?}){}",
                 run.end,
                 whole()
@@ -504,13 +504,6 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
     }
 }
 
-/// Whether a guest said nothing for half of its time: it is not just slow.
-fn hangs(guest: &Guest, run: &Run) -> bool {
-    let last = run.lines.last().map(|line| line.at);
-    let said_last = last.map(|at| at.duration_since(run.created));
-    run.end == End::Timeout && said_last.is_some_and(|at| at < guest.timeout / 2)
-}
-
 /// The capture kernel found the dead kernel's memory, and its bytes.
 fn vmcore(guest: &Guest, run: &Run) -> Result<()> {
     ensure!(
@@ -583,11 +576,15 @@ fn captured(run: &Run) -> Result<()> {
     )
 }
 
+/// The core file that was copied, and the tools that open one.
+fn core(run: &Run) -> Result<&Path> {
+    tools::require(&[tools::CORE])?;
+    run.core.as_deref().context("no core file was copied")
+}
+
 /// What the host's own tools find in the core file that was copied.
 fn readelf(run: &Run, parts: &[&str]) -> Result<()> {
-    tools::require(&[tools::CORE])?;
-    let core = run.core.as_ref().context("no core file was copied")?;
-    let text = command::text(Command::new("readelf").arg("-hln").arg(core))?;
+    let text = command::text(Command::new("readelf").arg("-hln").arg(core(run)?))?;
     for part in parts {
         ensure!(text.contains(part), "readelf finds no `{part}` in:\n{text}");
     }
@@ -596,11 +593,9 @@ fn readelf(run: &Run, parts: &[&str]) -> Result<()> {
 
 /// Has gdb open a busy guest's core file: the vCPU that crashed, and where.
 fn backtrace(run: &Run, symbols: &Path) -> Result<()> {
-    tools::require(&[tools::CORE])?;
-    let core = run.core.as_ref().context("no core file was copied")?;
     let mut gdb = Command::new("gdb");
     gdb.args(["-nx", "-batch", "-ex", "backtrace"]).arg(symbols);
-    let text = command::text(gdb.arg(core))?;
+    let text = command::text(gdb.arg(core(run)?))?;
     for function in ["rust_begin_unwind", "panic_fmt", "stuck_or_crash"] {
         ensure!(
             text.contains(function),

@@ -3,11 +3,11 @@
 
 use std::borrow::Cow;
 
-use super::{Case, Expect, Linux, Module, Start};
+use super::{Case, Expect, Linux, Module, peers};
 use crate::lab::{
     artefacts::{Flavour, Xen},
     build::Variant,
-    guest::{Device, Mode},
+    guest::Mode,
     probe::Meanwhile,
 };
 
@@ -33,14 +33,9 @@ pub(super) fn case(xen: Xen, mode: Mode, name: impl Into<String>) -> Case {
     match mode {
         Mode::Hvm => {
             case.linux = Linux::Debian(Flavour::Generic);
-            case.devices = Device::ALL;
             case.options = Cow::Borrowed("busy.hold=all busy.moves=100");
             case.asked = "lab.memory lab.cpus lab.emulated xen_emul_unplug=unnecessary";
-            if xen == Xen::V4_20 {
-                // Interrupts of devices as event channels: by default up to
-                // Xen 4.18.
-                case = case.config("hvm_pirq = 1");
-            }
+            case = case.all_devices();
         }
         // A PV guest does not choose where shared info is.
         Mode::Pv | Mode::Dom0Pv => {
@@ -228,8 +223,8 @@ pub(crate) fn measured(xen: Xen, vcpus: u32, grants: u32, ports: u32, hops: u32)
 /// An HVM guest to Linux by Kexen, and from Linux to Linux by the usual tools.
 pub(crate) fn measured_hvm(xen: Xen) -> (Case, Case) {
     let kexen = case(xen, Mode::Hvm, "measured-kexen").asked("").vcpus(1);
-    let mut linux = Case::new(xen, Mode::Hvm, "measured-soft-reset").memory(384);
-    linux.linux = Linux::Debian(Flavour::Generic);
-    linux.start = Start::Toolstack;
-    (kexen, linux.asked("lab.kexec").expect(Expect::Reset))
+    (
+        kexen,
+        peers::by_reset(xen, Mode::Hvm, "measured-soft-reset"),
+    )
 }

@@ -93,8 +93,8 @@ pub(crate) enum Expect {
     /// An error with all of these texts on one line, then the end with this
     /// reason code.
     Ends(&'static [&'static str], u32),
-    /// All of these texts on one line, then the end, with whatever code, or
-    /// silence for half of the time; without a word from a userspace.
+    /// All of these texts on one line, then the end, with whatever code and
+    /// without a word from a userspace.
     Lost(&'static [&'static str]),
     /// The test userspace hands over by Linux's own kexec; the toolstack resets
     /// the domain under it, and a second userspace finds all as it should be.
@@ -236,6 +236,16 @@ impl Case {
         self.config.push_str(&line.into());
         self.config.push('\n');
         self
+    }
+
+    /// With every emulated device, and their interrupts as event channels: that
+    /// is so by default up to Xen 4.18.
+    fn all_devices(mut self) -> Self {
+        self.devices = Device::ALL;
+        match self.xen {
+            Xen::V4_17 => self,
+            Xen::V4_20 => self.config("hvm_pirq = 1"),
+        }
     }
 
     const fn meanwhile(mut self, meanwhile: Meanwhile) -> Self {

@@ -4,7 +4,7 @@
 use super::{Case, Expect, Linux, Start};
 use crate::lab::{
     artefacts::{Flavour, Xen},
-    guest::{Device, Mode},
+    guest::Mode,
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -23,21 +23,27 @@ fn toolstack(xen: Xen, mode: Mode, name: &str) -> Case {
 /// HVM guests: what the lab makes of one, before anything else runs there.
 fn alone() -> [Case; 2] {
     let plain = toolstack(Xen::V4_17, Mode::Hvm, "toolstack").vcpus(2);
-    let mut emulated = toolstack(Xen::V4_20, Mode::Hvm, "toolstack-emulated").vcpus(2);
-    emulated.devices = Device::ALL;
+    let emulated = toolstack(Xen::V4_20, Mode::Hvm, "toolstack-emulated").vcpus(2);
     [
         plain.asked("lab.memory lab.cpus"),
-        emulated.asked("lab.emulated xen_emul_unplug=unnecessary"),
+        emulated
+            .all_devices()
+            .asked("lab.emulated xen_emul_unplug=unnecessary"),
     ]
 }
 
 /// Linux's own kexec, by which every guest but a PV one asks the toolstack for
-/// a soft reset; one of the two HVM ways on each Xen.
+/// a soft reset.
+pub(super) fn by_reset(xen: Xen, mode: Mode, name: &str) -> Case {
+    let case = toolstack(xen, mode, name).memory(384).asked("lab.kexec");
+    case.expect(Expect::Reset)
+}
+
+/// That, which loses a PVH guest; and one of the two HVM ways on each Xen.
 fn kexec(xen: Xen) -> [Case; 2] {
-    let kexec = |mode| toolstack(xen, mode, "peer-kexec").memory(384);
-    let pvh = kexec(Mode::Pvh).asked("lab.kexec").expect(Expect::Gone);
+    let pvh = by_reset(xen, Mode::Pvh, "peer-kexec").expect(Expect::Gone);
     let hvm = match xen {
-        Xen::V4_17 => kexec(Mode::Hvm).asked("lab.kexec").expect(Expect::Reset),
+        Xen::V4_17 => by_reset(xen, Mode::Hvm, "peer-kexec"),
         Xen::V4_20 => toolstack(xen, Mode::Hvm, "peer-kdump")
             .memory(384)
             .asked("lab.kdump lab.marker=kexen-marker-7391 crashkernel=160M")

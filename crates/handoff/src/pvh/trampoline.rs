@@ -64,7 +64,7 @@ pub const IDENTITY_TABLES: u64 = 6;
 
 /// Writes tables that map the low 4 GiB one to one, in pages of 2 MiB, into
 /// [`IDENTITY_TABLES`] pages at physical address `at`.
-pub fn identity_tables<M: Machine + ?Sized>(m: &M, at: u64) -> Result<(), Fault> {
+fn identity_tables<M: Machine + ?Sized>(m: &M, at: u64) -> Result<(), Fault> {
     const TABLE: u64 = PAGE_PRESENT | PAGE_RW;
     let (l3, l2) = (at + PAGE_SIZE, at + 2 * PAGE_SIZE);
     m.fill(at, IDENTITY_TABLES * PAGE_SIZE, 0)?;
