@@ -1,9 +1,13 @@
 //! Progress on stderr: a spinner on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// All spinners: several pieces of work may go on side by side.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A piece of work that takes long enough to be worth a word.
 #[derive(Debug)]
@@ -19,7 +23,8 @@ fn fancy() -> bool {
 
 /// A line on stdout; the end, and no more, where nobody reads on.
 pub(crate) fn say(line: impl std::fmt::Display) {
-    if writeln!(std::io::stdout(), "{line}").is_err() {
+    let written = BARS.suspend(|| writeln!(std::io::stdout(), "{line}"));
+    if written.is_err() {
         std::process::exit(0);
     }
 }
@@ -28,7 +33,7 @@ pub(crate) fn say(line: impl std::fmt::Display) {
 pub(crate) fn step(text: impl Into<String>) -> Step {
     let text = text.into();
     let bar = fancy().then(|| {
-        let bar = ProgressBar::new_spinner();
+        let bar = BARS.add(ProgressBar::new_spinner());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             bar.set_style(style);
         }
@@ -52,12 +57,9 @@ impl Step {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        eprintln!(
-            "ok  {}: {} ({:.1} s)",
-            self.text,
-            result.as_ref(),
-            self.start.elapsed().as_secs_f64()
-        );
+        let seconds = self.start.elapsed().as_secs_f64();
+        let result = result.as_ref();
+        BARS.suspend(|| eprintln!("ok  {}: {result} ({seconds:.1} s)", self.text));
     }
 }
 

@@ -1,16 +1,15 @@
 //! `test`: everything that tests the project, layer by layer.
 
 use std::process::Command;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::differential::{self, Part};
+use super::real_xen;
 use crate::host::{command, tools, workspace};
 use crate::lab::artefacts::Xen;
 use crate::lab::build::{BARE_METAL, PACKAGE};
 use crate::lab::matrix::{self, Case, Expect, Linux};
-use crate::lab::run_case::Bench;
 use crate::ui;
 
 /// Options of `test`.
@@ -36,6 +35,10 @@ pub(crate) struct TestArgs {
     /// model, every result compared (with --quick: a few of them)
     #[arg(long)]
     differential: bool,
+    /// How many machines with a Xen run side by side: 1 or 2 (default: by
+    /// processors and memory)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
+    jobs: Option<u8>,
     /// The seed of the differential test
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -179,7 +182,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if !only_xen {
         host_tests(args, &mut tally)?;
     }
-    real_xen(&cases, args.control, &mut tally)?;
+    let (passed, failed) = real_xen::run(cases, args.control, args.jobs)?;
+    tally.passed += passed;
+    tally.failed += failed;
     let (passed, failed) = differential::run(&parts, args.seed, false)?;
     tally.passed += passed;
     tally.failed += failed;
@@ -272,26 +277,6 @@ fn libtest_totals(text: &str) -> (usize, usize, usize) {
         }
     }
     totals
-}
-
-/// The runs on a real Xen.
-fn real_xen(cases: &[Case], control: bool, tally: &mut Tally) -> Result<()> {
-    if cases.is_empty() {
-        return Ok(());
-    }
-    tools::require_lab()?;
-    let mut bench = Bench::new(cases, control)?;
-    for case in cases {
-        let start = Instant::now();
-        let result = bench.run(case);
-        tally.count(result.is_ok());
-        let seconds = start.elapsed().as_secs_f64();
-        match result {
-            Ok(_) => println!("real-xen: {case} ... ok ({seconds:.1} s)"),
-            Err(error) => println!("real-xen: {case} ... FAILED ({seconds:.1} s)\n    {error:#}"),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

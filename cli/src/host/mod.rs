@@ -2,5 +2,6 @@
 
 pub(crate) mod cache;
 pub(crate) mod command;
+pub(crate) mod memory;
 pub(crate) mod tools;
 pub(crate) mod workspace;

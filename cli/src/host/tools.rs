@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -96,8 +97,12 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
+/// One installation at a time: the host's apt has one lock, and does not wait.
+static INSTALL: Mutex<()> = Mutex::new(());
+
 /// Makes sure that all of these are there; installs what is missing.
 pub(crate) fn require(lists: &[&[Need]]) -> Result<()> {
+    let _alone = INSTALL.lock().unwrap_or_else(PoisonError::into_inner);
     let missing: Vec<Need> = lists
         .iter()
         .copied()

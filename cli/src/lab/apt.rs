@@ -4,7 +4,7 @@
 //! reaches any Debian suite from any Debian or Ubuntu host. The host's other
 //! apt settings, such as a proxy, stay in force.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -91,6 +91,8 @@ fn configured_mirror(sources: &str, ending: &str) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct Apt {
     root: PathBuf,
+    /// One at a time: apt's own locks do not wait.
+    _alone: File,
 }
 
 impl Apt {
@@ -100,9 +102,14 @@ impl Apt {
         for dir in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(root.join(dir))?;
         }
+        let alone = File::create(root.join("alone.lock"))?;
+        alone.lock().context("cannot lock apt's folder")?;
         fs::write(root.join("sources.list"), suite.sources())?;
         fs::write(root.join("status"), "")?;
-        let apt = Self { root };
+        let apt = Self {
+            root,
+            _alone: alone,
+        };
         command::run(apt.command("apt-get").arg("update"))?;
         Ok(apt)
     }

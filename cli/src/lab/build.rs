@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
@@ -55,6 +56,9 @@ pub(crate) const BARE_METAL: [&str; 10] = [
     tools::TARGET,
 ];
 
+/// One build at a time: the images share names in Cargo's target folder.
+static BUILD: Mutex<()> = Mutex::new(());
+
 /// Builds the boot image. `KEXEN_IMAGE` names one that is there already, for
 /// showing or testing what somebody else has built.
 pub(crate) fn image(variant: Variant) -> Result<Image> {
@@ -79,6 +83,7 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
         Variant::Busy => ("kexen-busy-x86_64", "kexen-busy", &[]),
         Variant::Example => ("kexen-example-x86_64", "kexen-example", &[]),
     };
+    let _alone = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
     let step = ui::step(match variant {
         Variant::Busy => "building the busy guest",
         Variant::Example => "building the example kernel",

@@ -2,7 +2,7 @@
 //! killed when dropped.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -206,11 +206,20 @@ pub(crate) fn run_dir(name: &str) -> Result<PathBuf> {
         })
         .collect();
     old.sort();
-    let next = old.last().map_or(1, |(number, _)| number + 1);
     for (_, dir) in old.iter().take(old.len().saturating_sub(KEPT)) {
         fs::remove_dir_all(dir).ok();
     }
-    let dir = runs.join(format!("{next:05}-{name}"));
-    fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let mut next = old.last().map_or(1, |(number, _)| number + 1);
+    let dir = loop {
+        let dir = runs.join(format!("{next:05}-{name}"));
+        match fs::create_dir(&dir) {
+            Ok(()) => break dir,
+            // A run beside this one has just taken the number.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => next += 1,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot create {}", dir.display()));
+            }
+        }
+    };
     Ok(dir.canonicalize()?)
 }
