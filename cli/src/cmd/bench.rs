@@ -97,6 +97,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
                 vcpus: 1,
                 disks: false,
                 images: Vec::new(),
+                before: String::new(),
                 plain: false,
                 devices: &[],
                 asked: "",

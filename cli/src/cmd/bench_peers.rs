@@ -12,7 +12,7 @@ use crate::lab::artefacts::{Flavour, Grub, Kernel, Xen};
 use crate::lab::boot_disk::{self, DiskLayout};
 use crate::lab::build::{self, Variant};
 use crate::lab::dom0::Dom0;
-use crate::lab::guest::{self, Guest, Mode, Reply, Run};
+use crate::lab::guest::{self, Attach, Guest, Mode, Reply, Run};
 use crate::ui;
 
 /// MiB of each guest.
@@ -86,7 +86,8 @@ pub(crate) fn run(xen: Xen, json: bool) -> Result<()> {
                     memory: MEMORY,
                     vcpus: 1,
                     disks: false,
-                    images: vec![disk.clone()],
+                    images: vec![(disk.clone(), Attach::Disk)],
+                    before: String::new(),
                     plain: false,
                     devices: &[],
                     asked: "",

@@ -159,6 +159,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             vcpus: args.vcpus,
             disks,
             images: Vec::new(),
+            before: String::new(),
             plain: args.direct,
             devices: &[],
             asked: "",

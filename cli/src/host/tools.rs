@@ -65,6 +65,7 @@ pub(crate) const MKFS: &[Need] = &[
     need("mkfs.vfat", "dosfstools", "makes a disk's file system"),
     need("mcopy", "mtools", "puts files on a FAT disk"),
     need("sfdisk", "fdisk", "partitions a disk"),
+    need("xorriso", "xorriso", "makes a CD"),
 ];
 
 /// For signed kernels.

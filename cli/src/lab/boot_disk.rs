@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::artefacts;
+use super::artefacts::{self, Grub};
 use crate::host::{command, tools};
 
 /// What a disk is like.
@@ -29,6 +29,14 @@ pub(crate) enum DiskLayout {
     SystemdFat,
     /// GPT, a FAT ESP with a unified kernel image on systemd's stub.
     UkiFat,
+    /// GPT for sectors of 4096 bytes, ext4 with Boot Loader Specification
+    /// entries.
+    BlsLarge,
+    /// A CD with a grub.cfg: as live systems have it.
+    GrubIso,
+    /// As [`Self::GrubExt4`], and with a boot loader of its own: Debian's GRUB
+    /// for PV guests.
+    Chain,
 }
 
 /// Whether files on the disk are signed.
@@ -49,13 +57,14 @@ enum Fs {
     Xfs,
     Btrfs,
     Fat,
+    Iso,
 }
 
 /// The identifier that configurations look for the file system by.
 pub(crate) const UUID: &str = "6b656e00-1ab0-4d15-8000-626f6f742d31";
 
 impl DiskLayout {
-    /// All there are.
+    /// Those that start by themselves, as an ordinary disk.
     pub(crate) const ALL: [Self; 7] = [
         Self::BlsExt4,
         Self::GrubExt4,
@@ -76,12 +85,18 @@ impl DiskLayout {
             Self::ExtlinuxExt4 => "extlinux-ext4",
             Self::SystemdFat => "systemd-fat",
             Self::UkiFat => "uki-fat",
+            Self::BlsLarge => "bls-large",
+            Self::GrubIso => "grub-iso",
+            Self::Chain => "chain",
         }
     }
 
     const fn fs(self) -> Fs {
         match self {
-            Self::BlsExt4 | Self::GrubExt4 | Self::ExtlinuxExt4 => Fs::Ext4,
+            Self::BlsExt4 | Self::GrubExt4 | Self::ExtlinuxExt4 | Self::BlsLarge | Self::Chain => {
+                Fs::Ext4
+            }
+            Self::GrubIso => Fs::Iso,
             Self::GrubXfs => Fs::Xfs,
             Self::GrubBtrfs => Fs::Btrfs,
             Self::SystemdFat | Self::UkiFat => Fs::Fat,
@@ -91,7 +106,13 @@ impl DiskLayout {
     /// Where kernel and initrd are.
     const fn folder(self) -> &'static str {
         match self {
-            Self::BlsExt4 | Self::GrubExt4 | Self::GrubBtrfs | Self::ExtlinuxExt4 => "boot",
+            Self::BlsExt4
+            | Self::GrubExt4
+            | Self::GrubBtrfs
+            | Self::ExtlinuxExt4
+            | Self::BlsLarge
+            | Self::Chain => "boot",
+            Self::GrubIso => "live",
             Self::GrubXfs | Self::SystemdFat => "",
             Self::UkiFat => "EFI/Linux",
         }
@@ -121,8 +142,18 @@ impl DiskLayout {
             )
         };
         match self {
-            Self::BlsExt4 => vec![("loader/entries/lab.conf", bls("/boot"))],
-            Self::GrubExt4 => vec![("boot/grub/grub.cfg", grub("/boot"))],
+            Self::BlsExt4 | Self::BlsLarge => {
+                vec![("loader/entries/lab.conf", bls("/boot"))]
+            }
+            Self::GrubExt4 | Self::Chain => vec![("boot/grub/grub.cfg", grub("/boot"))],
+            Self::GrubIso => vec![(
+                "boot/grub/grub.cfg",
+                format!(
+                    "search --no-floppy --label LAB --set=root\nset default=0\nset timeout=0\n\
+                     menuentry \"The lab's live system\" {{\n\tlinux /live/vmlinuz {cmdline}\n\t\
+                     initrd /live/initrd\n}}\n"
+                ),
+            )],
             Self::GrubBtrfs => vec![("boot/grub2/grub.cfg", grub("/boot"))],
             Self::GrubXfs => vec![
                 (
@@ -158,15 +189,17 @@ impl DiskLayout {
     fn table(self, mib: u64) -> Option<String> {
         let size = mib << 11;
         match self {
-            Self::ExtlinuxExt4 => None,
-            Self::GrubExt4 => Some(format!(
+            Self::ExtlinuxExt4 | Self::GrubIso => None,
+            Self::GrubExt4 | Self::Chain => Some(format!(
                 "label: dos\nstart={}, type=5\nstart={FIRST}, size={size}, type=83\n",
                 FIRST / 2
             )),
             Self::SystemdFat | Self::UkiFat => Some(format!(
                 "label: gpt\nstart={FIRST}, size={size}, type=uefi\n"
             )),
-            _ => Some(one_linux(mib)),
+            Self::BlsExt4 | Self::GrubXfs | Self::GrubBtrfs | Self::BlsLarge => {
+                Some(one_linux(mib))
+            }
         }
     }
 }
@@ -205,6 +238,11 @@ pub(crate) fn make(
         }
         fs::write(file, text)?;
     }
+    if layout == DiskLayout::Chain {
+        let loader = root.join("boot/xen/pvboot-x86_64.elf");
+        fs::create_dir_all(root.join("boot/xen"))?;
+        fs::copy(Grub::debian()?.pv, loader).context("GRUB's image")?;
+    }
     let bytes = fs::metadata(kernel)?.len() + fs::metadata(initrd)?.len();
     let mib = ((bytes >> 20) * 5 / 4 + 24).max(layout.fs().least());
     let part = scratch.join("part");
@@ -212,6 +250,7 @@ pub(crate) fn make(
     // Each under a name of its own: dom0 keeps what it was given.
     let disk = scratch.join(format!("{name}.img"));
     match layout.table(mib) {
+        Some(_) if layout == DiskLayout::BlsLarge => assemble_large(&disk, &part, mib)?,
         Some(table) => assemble(&disk, &part, mib, &table)?,
         None => fs::rename(&part, &disk)?,
     }
@@ -282,7 +321,7 @@ impl Fs {
     /// MiB that it has at least.
     const fn least(self) -> u64 {
         match self {
-            Self::Ext4 | Self::Fat => 0,
+            Self::Ext4 | Self::Fat | Self::Iso => 0,
             Self::Btrfs => 128,
             Self::Xfs => 300,
         }
@@ -291,8 +330,15 @@ impl Fs {
     /// Makes it, with what is in a folder.
     fn make(self, root: &Path, part: &Path, mib: u64) -> Result<()> {
         fs::remove_file(part).ok();
-        fs::File::create(part)?.set_len(mib << 20)?;
+        if self != Self::Iso {
+            fs::File::create(part)?.set_len(mib << 20)?;
+        }
         match self {
+            Self::Iso => {
+                let mut make = Command::new("xorriso");
+                make.args(["-as", "mkisofs", "-quiet", "-R", "-J", "-V", "LAB", "-o"]);
+                command::run(make.arg(part).arg(root))?;
+            }
             Self::Ext4 => {
                 let mut mkfs = Command::new("mke2fs");
                 mkfs.args(["-q", "-F", "-t", "ext4", "-L", "lab", "-U", UUID, "-d"]);
@@ -368,11 +414,32 @@ pub(crate) fn ext4(root: &Path, part: &Path, mib: u64) -> Result<()> {
 
 /// A disk with one partition.
 pub(crate) fn assemble(disk: &Path, part: &Path, mib: u64, table: &str) -> Result<()> {
+    let mut sfdisk = Command::new("sfdisk");
+    partitioned(disk, part, mib, sfdisk.arg("--quiet").arg(disk), table)
+}
+
+/// The same with sectors of 4096 bytes, of which sfdisk knows nothing.
+fn assemble_large(disk: &Path, part: &Path, mib: u64) -> Result<()> {
+    let first = FIRST >> 3;
+    let mut fdisk = Command::new("fdisk");
+    fdisk.args(["--sector-size", "4096"]).arg(disk);
+    // A GPT; its first partition, from this sector, as long as the part.
+    let keys = format!("g\nn\n1\n{first}\n{}\nw\n", first + (mib << 8) - 1);
+    partitioned(disk, part, mib, &mut fdisk, &keys)
+}
+
+/// Makes the disk, has a program partition it, and puts the part in.
+fn partitioned(
+    disk: &Path,
+    part: &Path,
+    mib: u64,
+    program: &mut Command,
+    input: &str,
+) -> Result<()> {
     let first = FIRST >> 11;
     let file = fs::File::create(disk)?;
     file.set_len((first + mib + 1) << 20)?;
-    let mut sfdisk = Command::new("sfdisk");
-    command::run_with(sfdisk.arg("--quiet").arg(disk), table.as_bytes())?;
+    command::run_with(program, input.as_bytes())?;
     let mut dd = Command::new("dd");
     dd.arg(format!("if={}", part.display()));
     dd.arg(format!("of={}", disk.display()));
@@ -390,9 +457,10 @@ mod tests {
     fn every_layout_can_be_made() {
         let scratch = tempfile::tempdir().unwrap();
         let (kernel, initrd) = (scratch.path().join("k"), scratch.path().join("i"));
-        fs::write(&kernel, vec![1; 100_000]).unwrap();
-        fs::write(&initrd, vec![2; 50_000]).unwrap();
-        for layout in DiskLayout::ALL {
+        fs::write(&kernel, vec![1; 1_000_000]).unwrap();
+        fs::write(&initrd, vec![2; 500_000]).unwrap();
+        let more = [DiskLayout::BlsLarge, DiskLayout::GrubIso];
+        for layout in DiskLayout::ALL.into_iter().chain(more) {
             let disk = make(
                 layout.name(),
                 layout,

@@ -183,6 +183,7 @@ impl Real {
             vcpus: 1,
             disks: false,
             images: Vec::new(),
+            before: String::new(),
             plain: false,
             devices: &[],
             asked: "",

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use super::artefacts::{Xen, noise};
 use super::console::{Line, Lines, lab_pair};
 use super::dom0_image;
-use super::guest::{Console, Device, Guest, Mode, Run, watch};
+use super::guest::{Attach, Console, Device, Guest, Mode, Run, watch};
 use super::qemu::{Machine, Qemu, run_dir};
 use crate::host::cache;
 use crate::ui;
@@ -203,7 +203,7 @@ impl Dom0 {
             None => 0,
         };
         let module = module.as_deref().map(|module| (module, bytes));
-        let images = guest.images.iter().map(|image| self.share_image(image));
+        let images = guest.images.iter().map(|(file, _)| self.share_image(file));
         let images = images.collect::<Result<Vec<_>>>()?;
         let config = config(guest, &kernel, module, disks.is_some());
         fs::write(self.share.join(format!("{name}.cfg")), config)?;
@@ -213,8 +213,14 @@ impl Dom0 {
                 "losetup /dev/loop0 /lab/disk/{name}-a && losetup /dev/loop1 /lab/disk/{name}-b || exit\n"
             ));
         }
-        for (image, device) in images.iter().zip(IMAGE_LOOPS) {
-            script.push_str(&format!("losetup /dev/loop{device} {image} || exit\n"));
+        for ((image, (_, attach)), device) in images.iter().zip(&guest.images).zip(IMAGE_LOOPS) {
+            let sectors = match attach {
+                Attach::LargeSectors => "--sector-size 4096 ",
+                _ => "",
+            };
+            script.push_str(&format!(
+                "losetup {sectors}/dev/loop{device} {image} || exit\n"
+            ));
         }
         for (device, _) in &emulated_disks {
             let file = emulated(name, *device);
@@ -223,7 +229,13 @@ impl Dom0 {
                 device.name()
             ));
         }
-        script.push_str(&format!("xl create /lab/{name}.cfg\n"));
+        if guest.before.is_empty() {
+            script.push_str(&format!("xl create /lab/{name}.cfg\n"));
+        } else {
+            script.push_str(&format!("xl create -p /lab/{name}.cfg || exit\n"));
+            script.push_str(&guest.before);
+            script.push_str(&format!("xl unpause {name}\n"));
+        }
         let created = Instant::now();
         let create = self.ask(&script)?;
         let log = self.share.join(format!("log/guest-{name}.log"));
@@ -354,19 +366,27 @@ fn config(guest: &Guest, kernel: &str, module: Option<(&str, u64)>, disks: bool)
         cmdline, guest.memory, guest.vcpus
     ));
     let mut lines = Vec::new();
-    let mut line = |device: u32, vdev: char, access: &str| {
+    let mut line = |device: u32, vdev: char, access: &str, attach: Attach| {
+        let (partition, more) = match attach {
+            Attach::Disk | Attach::LargeSectors => ("", ""),
+            Attach::Partition => ("1", ""),
+            Attach::Cd => ("", "devtype=cdrom,"),
+            Attach::Qdisk => ("", "backendtype=qdisk,"),
+        };
+        let access = if attach == Attach::Cd { "ro" } else { access };
         lines.push(format!(
-            "\"format=raw,vdev=xvd{vdev},access={access},target=/dev/loop{device}\""
+            "\"format=raw,vdev=xvd{vdev}{partition},{more}access={access},target=/dev/loop{device}\""
         ));
     };
     if disks {
         // The device model shows an HVM guest these as IDE disks too, which
         // it can only where they may be written.
-        line(0, 'a', if guest.mode == Mode::Hvm { "rw" } else { "ro" });
-        line(1, 'b', "rw");
+        let access = if guest.mode == Mode::Hvm { "rw" } else { "ro" };
+        line(0, 'a', access, Attach::Disk);
+        line(1, 'b', "rw", Attach::Disk);
     }
-    for ((_, device), vdev) in guest.images.iter().zip(IMAGE_LOOPS).zip('c'..='h') {
-        line(device, vdev, "rw");
+    for (((_, attach), device), vdev) in guest.images.iter().zip(IMAGE_LOOPS).zip('c'..='h') {
+        line(device, vdev, "rw", *attach);
     }
     text.push_str(&format!("disk = [ {} ]\n", lines.join(",\n         ")));
     text.push_str(&guest.extra);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::console::{Line, lab_pair};
+use super::talk;
 
 /// How a guest runs on Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
@@ -59,11 +60,28 @@ impl Mode {
     }
 }
 
+/// How a disk image is attached to a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attach {
+    /// As a disk, by dom0's Linux.
+    Disk,
+    /// As one with sectors of 4096 bytes.
+    LargeSectors,
+    /// As a partition of a disk that nobody sees.
+    Partition,
+    /// As a CD.
+    Cd,
+    /// As a disk, by a device model's block backend.
+    Qdisk,
+}
+
 /// What to do when a guest's console says something.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// Type this line.
     Type(String),
+    /// Press these keys, after a moment.
+    Keys(String),
     /// Have dom0 run this shell script. What the line has after the text that
     /// was waited for is in the variable `value`.
     Dom0(String),
@@ -160,8 +178,10 @@ pub(crate) struct Guest {
     pub(crate) vcpus: u32,
     /// Whether it gets the two test disks, `xvda` and `xvdb`.
     pub(crate) disks: bool,
-    /// Images of more disks: `xvdc` and so on.
-    pub(crate) images: Vec<PathBuf>,
+    /// Images of more disks, `xvdc` and so on, and how they are attached.
+    pub(crate) images: Vec<(PathBuf, Attach)>,
+    /// What dom0 does with the domain there, before it runs.
+    pub(crate) before: String,
     /// Whether the toolstack starts a Linux, not Kexen.
     pub(crate) plain: bool,
     /// Emulated devices of an HVM guest.
@@ -300,6 +320,10 @@ pub(crate) fn watch(
             };
             match reply {
                 Reply::Type(line) => console.send(&format!("{line}\n"))?,
+                Reply::Keys(keys) => {
+                    thread::sleep(talk::PAUSE);
+                    console.send(keys)?;
+                }
                 Reply::Dom0(script) if whole => console.dom0(&with_value(value, script))?,
                 // The rest of the line is yet to come.
                 Reply::Dom0(_) => continue,
@@ -498,6 +522,7 @@ mod tests {
             vcpus: 1,
             disks: false,
             images: Vec::new(),
+            before: String::new(),
             plain: false,
             devices: &[],
             asked: "",

@@ -14,6 +14,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 
 use super::guest::{End, Guest, Reply, Run};
+use super::meanwhile::{afterwards, start_script};
 
 /// Which probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,132 +41,6 @@ impl Probe {
             Self::AbandonOmit => "kexen.probe=abandon-omit",
         }
     }
-}
-
-/// The backend's name in `/lab/img`.
-pub(crate) const BACKEND: &str = "kexen-lab-backend";
-
-/// Stops the backend, and keeps what dom0's Linux had to say meanwhile.
-pub(crate) fn afterwards(name: &str) -> String {
-    format!(
-        "if [ -e /lab/log/backend-{name}.log ]; then\n\
-             touch /run/stop-{name}\n\
-             n=0\n\
-             until grep -q done= /lab/log/backend-{name}.log || [ $n -ge 300 ]; do\n\
-                 sleep 0.1\n\
-                 n=$((n + 1))\n\
-             done\n\
-             dmesg > /lab/log/dmesg-{name}.log\n\
-         fi\n"
-    )
-}
-
-/// Has dom0 start a backend that maps and writes what the guest says.
-fn start_script(name: &str) -> String {
-    let backend = format!("/run/backend-{name}");
-    // Run from dom0's own memory: the shared folder is not for that.
-    format!(
-        "cp /lab/img/{BACKEND} {backend} && chmod 755 {backend} && dmesg --clear || exit\n\
-         rm -f /run/stop-{name}\n\
-         setsid {backend} write $(xl domid {name}) $value /run/stop-{name} \
-         > /lab/log/backend-{name}.log 2>&1 &\n"
-    )
-}
-
-/// What dom0 does while the busy guest runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Meanwhile {
-    /// A backend maps all grants and never lets go.
-    Keeps,
-    /// It lets go some seconds after the hand-off has begun.
-    Late,
-    /// It is killed when the hand-off has begun.
-    Dies,
-    /// A block device more, whose backend has nonsense in xenstore.
-    GarbageInStore,
-    /// A block device more, whose backend fills its ring with nonsense.
-    GarbageInRing,
-    /// The toolstack takes back what the guest has ballooned out.
-    Shrinks,
-}
-
-impl Meanwhile {
-    /// Whether it needs the backend.
-    pub(crate) const fn has_backend(self) -> bool {
-        !matches!(self, Self::Shrinks | Self::GarbageInStore)
-    }
-}
-
-/// MiB that the toolstack takes back: what `busy.balloon=2048` gives up.
-const SHRINK_BY: u64 = 8;
-
-/// What dom0 does for the busy guest: after which of its lines, and how.
-pub(crate) fn busy_replies(what: Meanwhile, name: &str, memory: u64) -> Vec<(String, Reply)> {
-    let start = ("refs=", start_script(name));
-    let replies = match what {
-        Meanwhile::Keeps => vec![start],
-        Meanwhile::Late => vec![
-            start,
-            ("exec=", format!("sleep 3\ntouch /run/stop-{name}\n")),
-        ],
-        Meanwhile::Dies => vec![
-            start,
-            (
-                "exec=",
-                format!("sleep 1\npkill -9 -f backend-{name} || killall -9 backend-{name}\ntrue\n"),
-            ),
-        ],
-        Meanwhile::GarbageInStore => vec![("started=", garbage_script(name, GARBAGE_IN_STORE))],
-        Meanwhile::GarbageInRing => vec![("started=", garbage_script(name, GARBAGE_IN_RING))],
-        Meanwhile::Shrinks => vec![(
-            "ask=shrink",
-            format!("xl mem-set {name} {}m\n", memory - SHRINK_BY),
-        )],
-    };
-    replies
-        .into_iter()
-        .map(|(key, script)| (format!("kexen-busy: {key}"), Reply::Dom0(script)))
-        .collect()
-}
-
-/// What a backend answers that makes no sense: its nodes of the store.
-const GARBAGE_IN_STORE: &str = "\
-    xenstore-write $back/sectors 2^64 $back/sector-size 0 $back/info '' $back/state 4\n";
-/// The backend's nodes make sense, but its ring does not.
-const GARBAGE_IN_RING: &str = "\
-    xenstore-write $back/sectors 2048 $back/sector-size 512 $back/info 0\n\
-    $backend garbage $domid $(xenstore-read $front/ring-ref) 1 $stop >> $log 2>&1 &\n\
-    until grep -q mapped= $log; do sleep 0.1; done\n\
-    xenstore-write $back/state 4\n";
-
-/// A block device `xvde` of whose backend only the store knows: no driver
-/// looks below that name. The node `go` tells the guest that it is complete.
-fn garbage_script(name: &str, answer: &str) -> String {
-    format!(
-        "domid=$(xl domid {name}) || exit\n\
-         front=/local/domain/$domid/device/vbd/51776\n\
-         back=/local/domain/0/backend/garbage/$domid/51776\n\
-         backend=/run/backend-{name}\n\
-         stop=/run/stop-{name}\n\
-         log=/lab/log/backend-{name}.log\n\
-         rm -f $stop\n\
-         [ ! -e /lab/img/{BACKEND} ] || {{ cp /lab/img/{BACKEND} $backend && chmod 755 $backend; }} || exit\n\
-         : > $log\n\
-         xenstore-write $back '' && xenstore-chmod $back n0 r$domid || exit\n\
-         xenstore-write $back/frontend $front $back/frontend-id $domid $back/state 2 || exit\n\
-         xenstore-write $front '' && xenstore-chmod $front n$domid r0 || exit\n\
-         xenstore-write $front/backend $back $front/backend-id 0 $front/virtual-device 51776 \
-             $front/device-type disk $front/state 1 || exit\n\
-         xenstore-write $front/go 1 || exit\n\
-         (\n\
-         n=0\n\
-         until [ \"$(xenstore-read $front/state)\" = 3 ] || [ $n -ge 300 ]; do\n\
-             sleep 0.1\n\
-             n=$((n + 1))\n\
-         done\n\
-         {answer}\
-         ) > $log.sh 2>&1 &\n"
-    )
 }
 
 /// What dom0 does when the guest asks for it.

@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::artefacts::{Flavour, Kernel, Xen};
 use super::build::{self, Image, Variant};
 use super::dom0::{Dom0, SOFT_RESET};
-use super::guest::{self, End, Guest, Mode, Reply, Run};
+use super::guest::{self, Attach, End, Guest, Mode, Reply, Run};
 use super::matrix::{Case, Expect, Linux, Module, Start};
+use super::meanwhile;
 use super::probe::{self, Probe};
 use super::{bare, boot_disk, payload, repack};
 use crate::host::{command, tools};
@@ -124,13 +125,14 @@ impl Bench {
             vcpus: case.vcpus,
             disks: false,
             images: Vec::new(),
+            before: String::new(),
             plain: self.control,
             devices: &[],
             asked: "",
             extra: String::new(),
-            files: vec![(probe::BACKEND.to_owned(), backend)],
+            files: vec![(meanwhile::BACKEND.to_owned(), backend)],
             replies: probe::replies(what, &name),
-            afterwards: probe::afterwards(&name),
+            afterwards: meanwhile::afterwards(&name),
             until: None,
             timeout: Duration::from_secs(240),
             name,
@@ -149,7 +151,8 @@ impl Bench {
             memory: case.memory,
             vcpus: case.vcpus,
             disks: false,
-            images: vec![distro.disk()?],
+            images: vec![(distro.disk()?, Attach::Disk)],
+            before: String::new(),
             plain: false,
             devices: &[],
             asked: "",
@@ -197,7 +200,7 @@ impl Bench {
             let signing = case.signing;
             let disk =
                 boot_disk::make(&name, layout, &kernel, &initrd, &cmdline, signing, scratch)?;
-            images.push(disk);
+            images.push((disk, case.attach));
             let module = match signing {
                 Some(_) => {
                     let module = scratch.join(format!("{name}.module"));
@@ -207,8 +210,15 @@ impl Bench {
                 None => None,
             };
             let mut options = case.options.clone().into_owned();
-            options.push_str(" kexen.on-error=crash");
-            (self.image(case.image)?.stripped, module, options)
+            if !matches!(case.expect, Expect::Talk(_)) {
+                options.push_str(" kexen.on-error=crash");
+            }
+            let image = self.image(case.image)?;
+            let image = match case.mode {
+                Mode::Hvm => image.hvm,
+                _ => image.stripped,
+            };
+            (image, module, options)
         } else if self.control || case.start == Start::Toolstack {
             (kernel, Some(initrd), cmdline)
         } else {
@@ -243,17 +253,24 @@ impl Bench {
                 let boot = Reply::Type("boot good".to_owned());
                 (vec![(PROMPT.to_owned(), boot)], None)
             }
+            Expect::Talk(talk) => (talk.replies(), talk.until()),
             _ => (Vec::new(), None),
         };
+        let mut before = String::new();
         let mut files = Vec::new();
         let mut afterwards = String::new();
         let mut replies = replies;
         if let Some(what) = case.meanwhile {
-            replies = probe::busy_replies(what, &name, case.memory);
+            replies = meanwhile::replies(what, &name, case.memory);
             if what.has_backend() {
-                files.push((probe::BACKEND.to_owned(), self.backend()?));
-                afterwards = probe::afterwards(&name);
+                files.push((meanwhile::BACKEND.to_owned(), self.backend()?));
+                afterwards = meanwhile::afterwards(&name);
             }
+        }
+        if let Some(hostile) = case.hostile {
+            before = hostile.before(&name);
+            files.push((meanwhile::BACKEND.to_owned(), self.backend()?));
+            afterwards = meanwhile::afterwards(&name);
         }
         let timeout = match case.expect {
             Expect::Userspace
@@ -261,6 +278,7 @@ impl Bench {
             | Expect::Reset
             | Expect::Gone
             | Expect::Refuses(_)
+            | Expect::Talk(_)
             | Expect::Fails(_) => 240,
             Expect::System | Expect::Captured | Expect::Vmcore | Expect::Steady => 300,
             Expect::Chain(_) | Expect::Hops(_) => 900,
@@ -281,6 +299,7 @@ impl Bench {
             vcpus: case.vcpus,
             disks,
             images,
+            before,
             plain: self.control || case.start == Start::Toolstack,
             devices: case.devices,
             asked: case.asked,
@@ -480,6 +499,7 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
             );
             Ok(())
         }
+        Expect::Talk(talk) => talk.judge(guest, run, release),
         Expect::Vmcore => vmcore(guest, run).with_context(whole),
         Expect::System => {
             ensure!(

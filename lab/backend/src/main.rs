@@ -7,12 +7,16 @@
 //! kexen-lab-backend read DOMID FIRST COUNT         looks twice, writes nothing
 //! kexen-lab-backend garbage DOMID FIRST COUNT STOP numbers without sense all over
 //!                                                  the pages, until STOP
+//! kexen-lab-backend block DOMID RING PORT LIE STOP a block device's ring, served
+//!                                                  as LIE says, until STOP
 //! ```
 //!
 //! It says what it does in lines `kexen-backend: KEY=VALUE`; the last one is
 //! `done=ok`. The counter is in the first and the last word of each page.
 //! Grants are mapped by `gntdev`, which has all that is unsafe here.
 
+mod block;
+mod evtchn;
 mod gntdev;
 
 use std::error::Error;
@@ -22,6 +26,8 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use block::Lie;
+use evtchn::Bell;
 use gntdev::Mapping;
 
 /// The last word of a page.
@@ -100,7 +106,7 @@ fn read(mapping: Mapping) -> Result<(), Box<dyn Error>> {
 
 fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let [mode, domid, first, count, rest @ ..] = args else {
-        return Err("usage: write|read|garbage DOMID FIRST COUNT [STOP]".into());
+        return Err("usage: write|read|garbage|block DOMID FIRST COUNT [STOP]".into());
     };
     let (domid, first, count) = (domid.parse()?, first.parse()?, count.parse()?);
     match (mode.as_str(), rest) {
@@ -113,6 +119,18 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
             let mapping = Mapping::new(domid, first, count, true)?;
             say("mapped", mapping.pages());
             garbage(mapping, Path::new(stop))
+        }
+        ("block", [lie, stop]) => {
+            let bell = Bell::new(domid, count)?;
+            let mapping = Mapping::new(domid, first, 1, true)?;
+            say("mapped", mapping.pages());
+            if lie == "garbage" {
+                return garbage(mapping, Path::new(stop));
+            }
+            let lie = Lie::named(lie).ok_or("no such lie")?;
+            let answered = block::serve(mapping, &bell, lie, Path::new(stop))?;
+            say("answered", answered);
+            Ok(())
         }
         ("read", []) => {
             let mapping = Mapping::new(domid, first, count, false)?;

@@ -8,7 +8,7 @@ use crate::lab::{
     artefacts::{Flavour, Xen},
     build::Variant,
     guest::Mode,
-    probe::Meanwhile,
+    meanwhile::Meanwhile,
 };
 
 /// How many hand-offs of the busy guest to itself in a row.

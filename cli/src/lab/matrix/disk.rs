@@ -1,12 +1,14 @@
 //! The boot image starts what is on the guest's own disk, by the
 //! configuration that is there.
 
-use super::{Case, Expect};
+use super::{Case, Expect, Linux};
 use crate::lab::{
-    artefacts::Xen,
+    artefacts::{Flavour, Xen},
     boot_disk::{DiskLayout, Signing},
     distro::Distro,
-    guest::Mode,
+    guest::{Attach, Mode},
+    hostile::Hostile,
+    talk::{Talk, TalkEnd},
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -18,6 +20,9 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(case(xen, mode, layout));
     }
     cases.extend(signed());
+    cases.extend(attached());
+    cases.extend(at_the_console());
+    cases.extend(hostile());
     cases.extend(distributions());
     cases
 }
@@ -43,6 +48,126 @@ fn signed() -> [Case; 3] {
             3,
         )),
     ]
+}
+
+/// Other disks than ordinary ones, and the guest's own boot loader.
+fn attached() -> Vec<Case> {
+    use Attach::{Cd, Disk, LargeSectors, Partition, Qdisk};
+    use DiskLayout::{BlsExt4, BlsLarge, Chain, ExtlinuxExt4, GrubIso};
+    use Xen::{V4_17, V4_20};
+    let mut cases: Vec<Case> = [
+        (V4_17, Mode::Pvh, "large-sectors", BlsLarge, LargeSectors),
+        (V4_20, Mode::Pv, "partition", ExtlinuxExt4, Partition),
+        (V4_20, Mode::Pvh, "cd", GrubIso, Cd),
+        (V4_17, Mode::Pv, "qdisk", BlsExt4, Qdisk),
+        (V4_20, Mode::Pvh, "qdisk", BlsExt4, Qdisk),
+        (V4_17, Mode::Hvm, "hvm", BlsExt4, Disk),
+    ]
+    .into_iter()
+    .map(|(xen, mode, name, layout, attach)| {
+        let mut case = case(xen, mode, layout);
+        case.name = format!("disk-{name}");
+        case.attach = attach;
+        case
+    })
+    .collect();
+    // GRUB unpacks no kernel of LZ4's.
+    cases.push(
+        case(V4_17, Mode::Pv, Chain)
+            .options("kexen.timeout=0 kexen.entry=pvboot")
+            .linux(Linux::Debian(Flavour::Generic)),
+    );
+    cases
+}
+
+/// Somebody at the console: looks around, starts by hand, edits.
+fn at_the_console() -> Vec<Case> {
+    const UP: &str = "\u{1b}[A";
+    const DOWN: &str = "\u{1b}[B";
+    static EDIT: Talk = Talk {
+        turns: &[
+            ("The lab's Linux", DOWN),
+            ("The lab's Linux", UP),
+            ("The lab's Linux", "e"),
+            ("console=hvc0", " lab.typed\r"),
+        ],
+        lines: &[&["kexen-lab: cmdline=", "console=hvc0", "lab.typed"]],
+        end: TalkEnd::Userspace,
+    };
+    static LOOK: Talk = Talk {
+        turns: &[
+            ("The lab's Linux", "c"),
+            ("kexen> ", "disks\r"),
+            ("xvdc1", "ls xvdc1:/boot\r"),
+            ("vmlinuz", "cat xvdc1:/loader/entries/lab.conf\r"),
+            (
+                "title The lab",
+                "linux xvdc1:/boot/vmlinuz xvdc1:/boot/initrd -- console=hvc0 lab.disks lab.byhand\r",
+            ),
+        ],
+        lines: &[
+            &["xvdc1", "ext4"],
+            &["machine-id 0123456789abcdef0123456789abcdef"],
+            &["kexen-lab: cmdline=console=hvc0 lab.disks lab.byhand"],
+        ],
+        end: TalkEnd::Userspace,
+    };
+    let mut edit = case(Xen::V4_17, Mode::Pvh, DiskLayout::BlsExt4).options("kexen.timeout=60");
+    edit.name = "disk-menu-edit".to_owned();
+    let mut look = case(Xen::V4_20, Mode::Pv, DiskLayout::BlsExt4).options("kexen.timeout=60");
+    look.name = "disk-menu-look".to_owned();
+    vec![
+        edit.expect(Expect::Talk(&EDIT)),
+        look.expect(Expect::Talk(&LOOK)),
+    ]
+}
+
+/// A second disk whose backend is not to be trusted: it is named, and the good
+/// disk's system starts; unless that backend lets nothing go.
+fn hostile() -> Vec<Case> {
+    macro_rules! named {
+        ($($texts:expr),+) => {{
+            static TALK: Talk = Talk {
+                turns: &[],
+                lines: &[&[$($texts),+]],
+                end: TalkEnd::Userspace,
+            };
+            &TALK
+        }};
+    }
+    Hostile::ALL
+        .into_iter()
+        .enumerate()
+        .map(|(n, (hostile, name))| {
+            let talk: &'static Talk = match hostile {
+                Hostile::Store => named!("error: ", "device/vbd/51776", "cannot be \"2^64\""),
+                Hostile::Deaf => named!("error: ", "device/vbd/51776", "in time"),
+                Hostile::Silent => named!("error: ", "xvde", "in time"),
+                Hostile::Errors => named!("error: ", "xvde", "status"),
+                Hostile::WrongIds => named!("error: ", "xvde", "id"),
+                Hostile::Twice => named!("error: ", "xvde", "response"),
+                Hostile::Ahead | Hostile::Garbage => {
+                    named!("error: ", "xvde", "the ring cannot be")
+                }
+                Hostile::Nothing => named!("xvde: 1.0 MiB"),
+                Hostile::Vanishes => named!("error: ", "xvde", "in time"),
+                Hostile::Keeps => {
+                    static TALK: Talk = Talk {
+                        turns: &[("Press Enter", "\r"), ("The lab's Linux", "c")],
+                        lines: &[&["error: ", "vbd/51776: domain 0 keeps grant"]],
+                        end: TalkEnd::Says("kexen> "),
+                    };
+                    &TALK
+                }
+            };
+            let xen = if n % 2 == 0 { Xen::V4_20 } else { Xen::V4_17 };
+            let mode = if n / 2 % 2 == 0 { Mode::Pv } else { Mode::Pvh };
+            let mut case = case(xen, mode, DiskLayout::BlsExt4);
+            case.name = format!("disk-hostile-{name}");
+            case.hostile = Some(hostile);
+            case.expect(Expect::Talk(talk))
+        })
+        .collect()
 }
 
 fn case(xen: Xen, mode: Mode, layout: DiskLayout) -> Case {

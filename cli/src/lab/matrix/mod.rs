@@ -25,8 +25,11 @@ use super::artefacts::{Flavour, Xen};
 use super::boot_disk::{DiskLayout, Signing};
 use super::build::Variant;
 use super::distro::Distro;
-use super::guest::{Device, Mode};
-use super::probe::{Meanwhile, Probe};
+use super::guest::{Attach, Device, Mode};
+use super::hostile::Hostile;
+use super::meanwhile::Meanwhile;
+use super::probe::Probe;
+use super::talk::Talk;
 
 /// A kernel to hand over to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +120,8 @@ pub(crate) enum Expect {
     Vmcore,
     /// The distribution's own system comes up on its own root.
     System,
+    /// What is said and typed on the console goes like this.
+    Talk(&'static Talk),
     /// A probe's answers, and those of its backend in dom0.
     Probe(Probe),
 }
@@ -138,6 +143,10 @@ pub(crate) struct Case {
     pub(crate) disk: Option<DiskLayout>,
     /// The distribution whose disk the guest boots, as it is.
     pub(crate) distro: Option<Distro>,
+    /// How that disk is attached.
+    pub(crate) attach: Attach,
+    /// A block device more, and what its backend does.
+    pub(crate) hostile: Option<Hostile>,
     /// Whether what is on it is signed; then it has to be.
     pub(crate) signing: Option<Signing>,
     /// Who starts the kernel.
@@ -188,6 +197,8 @@ impl Case {
             module: Module::Good,
             disk: None,
             distro: None,
+            attach: Attach::Disk,
+            hostile: None,
             signing: None,
             start: Start::Kexen,
             image: Variant::Normal,
