@@ -33,6 +33,9 @@ pub(crate) struct BenchArgs {
     /// Measure guests that boot their own disk, beside GRUB's Xen images
     #[arg(long)]
     peers: bool,
+    /// With --peers: also how little memory the guests can do with (minutes more)
+    #[arg(long, requires = "peers")]
+    least_memory: bool,
     /// Print one JSON document on stdout
     #[arg(long)]
     json: bool,
@@ -63,7 +66,7 @@ const BALLAST: usize = 32 << 20;
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     tools::require_lab()?;
     if args.peers {
-        return bench_peers::run(args.xen, args.json);
+        return bench_peers::run(args.xen, args.json, args.least_memory);
     }
     let model = bench_model::measure()?;
     let image = build::image(Variant::Normal)?;

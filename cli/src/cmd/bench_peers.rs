@@ -1,163 +1,191 @@
 //! `bench --peers`: a guest that boots its own disk, by Kexen and by GRUB's
 //! images for Xen guests (package grub-xen-host), beside the toolstack loading
 //! the same kernel and initrd itself: same disk, same dom0, one run.
+//!
+//! Where the figures come from: `peers.rs` has the scripts that dom0 measures
+//! with.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use kexen_image::Compression;
 use serde::Serialize;
 
+use super::peers::{self, Figures};
 use crate::lab::artefacts::{Flavour, Grub, Kernel, Xen};
 use crate::lab::boot_disk::{self, DiskLayout};
 use crate::lab::build::{self, Variant};
 use crate::lab::dom0::Dom0;
-use crate::lab::guest::{self, Attach, Guest, Mode, Reply, Run};
+use crate::lab::guest::{self, Attach, Guest, Mode, Reply};
+use crate::lab::repack;
 use crate::ui;
 
 /// MiB of each guest.
 const MEMORY: u64 = 384;
 /// Filler in the initrd.
 const BALLAST: usize = 32 << 20;
-/// The first line of the guest's own kernel.
-const LINUX: &str = "Linux version";
+/// MiB that a guest of the least memory is tried with, falling.
+const LESS: [u64; 10] = [240, 224, 208, 192, 176, 160, 144, 128, 112, 96];
+/// Who starts the kernel.
+const DIRECT: &str = "xl itself";
+const KEXEN: &str = "Kexen";
+const GRUB: &str = "GRUB";
 
 /// One guest, started in one way.
 #[derive(Debug, Serialize)]
 struct Row {
     guest: &'static str,
-    kernel: &'static str,
+    kernel: String,
     by: &'static str,
     image_bytes: u64,
+    /// MiB of the smallest guest of those tried that comes up, if asked for.
+    least_memory: Option<u64>,
     /// Nothing else is known of one that does not boot, but why.
     boots: Result<Figures, String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Figures {
-    /// Wall clock, from xl create.
-    seconds_to_linux: f64,
-    seconds_to_userspace: f64,
-    /// CPU seconds of the domain when Linux said its first line.
-    cpu_to_linux: f64,
-    /// What the backend had been asked for by then.
-    requests: u64,
-    bytes: u64,
+/// What is started.
+struct Payload {
+    name: String,
+    release: String,
+    image: PathBuf,
+    initrd: PathBuf,
+}
+
+struct Bench {
+    dom0: Dom0,
+    scratch: tempfile::TempDir,
+    kexen: PathBuf,
+    grub: Grub,
+    least: bool,
+    rows: Vec<Row>,
 }
 
 /// All of it.
-pub(crate) fn run(xen: Xen, json: bool) -> Result<()> {
-    let image = build::image(Variant::Normal)?;
-    let grub = Grub::debian()?;
-    let scratch = tempfile::tempdir()?;
-    let mut dom0 = Dom0::boot(xen, MEMORY)?;
-    let mut rows = Vec::new();
+pub(crate) fn run(xen: Xen, json: bool, least: bool) -> Result<()> {
+    let mut bench = Bench {
+        dom0: Dom0::boot(xen, MEMORY)?,
+        scratch: tempfile::tempdir()?,
+        kexen: build::image(Variant::Normal)?.stripped,
+        grub: Grub::debian()?,
+        least,
+        rows: Vec::new(),
+    };
     for flavour in [Flavour::Cloud, Flavour::Generic] {
         let kernel = Kernel::debian(flavour)?;
-        let initrd = kernel.test_initrd(BALLAST, "")?;
+        let name = match flavour {
+            Flavour::Cloud => "cloud, LZ4",
+            Flavour::Generic => "generic, xz",
+        };
+        let payload = payload(name, &kernel, kernel.image.clone())?;
         for mode in [Mode::Pv, Mode::Pvh] {
-            let cmdline = mode.console();
-            let layout = DiskLayout::GrubExt4;
-            let disk = format!("peer-{}-{}", mode.name(), flavour.name());
-            let (linux, folder) = (&kernel.image, scratch.path());
-            let disk = boot_disk::make(&disk, layout, linux, &initrd, cmdline, None, folder)?;
-            let grub = match mode {
-                Mode::Pv => &grub.pv,
-                _ => &grub.pvh,
-            };
-            for (by, start, module, words) in [
-                ("xl itself", &kernel.image, Some(&initrd), cmdline),
-                ("Kexen", &image.stripped, None, "kexen.on-error=crash"),
-                ("GRUB", grub, None, ""),
-            ] {
-                let step = ui::step(format!(
-                    "{} guest, {} kernel, started by {by}",
-                    mode.name(),
-                    flavour.name()
-                ));
-                let name = format!("peer-{}-{}-{}", mode.name(), flavour.name(), rows.len());
-                let guest = Guest {
-                    replies: vec![(LINUX.to_owned(), Reply::Dom0(look(&name)))],
-                    name,
-                    mode,
-                    kernel: start.clone(),
-                    module: module.cloned(),
-                    cmdline: words.to_owned(),
-                    memory: MEMORY,
-                    vcpus: 1,
-                    disks: false,
-                    images: vec![(disk.clone(), Attach::Disk)],
-                    before: String::new(),
-                    plain: false,
-                    devices: &[],
-                    asked: "",
-                    extra: String::new(),
-                    files: Vec::new(),
-                    afterwards: String::new(),
-                    until: None,
-                    timeout: Duration::from_secs(150),
-                };
-                let run = dom0.run_guest(&guest)?;
-                let boots = match guest::check(&guest, &run, Some(&kernel.release)) {
-                    Ok(()) => Ok(figures(&guest, &run)?),
-                    Err(error) => Err(first_error(&run).unwrap_or_else(|| format!("{error:#}"))),
-                };
-                step.done("measured");
-                rows.push(Row {
-                    guest: mode.name(),
-                    kernel: flavour.name(),
-                    by,
-                    image_bytes: fs::metadata(start)?.len(),
-                    boots,
-                });
-            }
+            bench.each(&payload, mode, &[DIRECT, KEXEN, GRUB])?;
         }
     }
-    show(xen, json, &rows)
-}
-
-/// What dom0 looks at when Linux has said its first line.
-fn look(name: &str) -> String {
-    format!(
-        "xl list {name} > /lab/log/peer-{name}.log\n\
-         domid=$(xl domid {name})\n\
-         for vbd in /sys/bus/xen-backend/devices/vbd-$domid-*; do\n\
-             echo \"vbd $(cat $vbd/statistics/rd_req) $(cat $vbd/statistics/rd_sect)\"\n\
-         done >> /lab/log/peer-{name}.log\n"
-    )
-}
-
-/// What a boot loader said was wrong.
-fn first_error(run: &Run) -> Option<String> {
-    let line = run
-        .lines
-        .iter()
-        .find(|line| line.text.contains("error: "))?;
-    Some(line.text.trim().to_owned())
-}
-
-fn figures(guest: &Guest, run: &Run) -> Result<Figures> {
-    let file = run.log.with_file_name(format!("peer-{}.log", guest.name));
-    let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
-    let cpu = text
-        .lines()
-        .find(|line| line.split_whitespace().next() == Some(&guest.name))
-        .and_then(|line| line.split_whitespace().last()?.parse().ok());
-    let vbds = text.lines().filter_map(|line| line.strip_prefix("vbd "));
-    let (mut requests, mut sectors) = (0, 0);
-    for line in vbds {
-        let mut numbers = line.split(' ').map(str::parse::<u64>);
-        requests += numbers.next().context("no requests")??;
-        sectors += numbers.next().context("no sectors")??;
+    // The same kernel in forms that GRUB unpacks too: what unpacking costs.
+    let cloud = Kernel::debian(Flavour::Cloud)?;
+    let forms = [
+        ("cloud, plain", repack::elf()?),
+        ("cloud, gzip", repack::kernel(Compression::Gzip)?),
+        ("cloud, xz", repack::kernel(Compression::Xz)?),
+        ("cloud, LZO", repack::kernel(Compression::Lzo)?),
+    ];
+    for (name, image) in forms {
+        let payload = payload(name, &cloud, image)?;
+        bench.each(&payload, Mode::Pv, &[KEXEN, GRUB])?;
     }
-    let to = |text| run.seconds_to(text).with_context(|| format!("no `{text}`"));
-    Ok(Figures {
-        seconds_to_linux: to(LINUX)?,
-        seconds_to_userspace: to("kexen-lab: userspace=reached")?,
-        cpu_to_linux: cpu.context("no CPU time from xl")?,
-        requests,
-        bytes: sectors * 512,
+    show(xen, json, &bench.rows)
+}
+
+fn payload(name: &str, kernel: &Kernel, image: PathBuf) -> Result<Payload> {
+    Ok(Payload {
+        name: name.to_owned(),
+        release: kernel.release.clone(),
+        image,
+        initrd: kernel.test_initrd(BALLAST, "")?,
     })
+}
+
+impl Bench {
+    fn each(&mut self, payload: &Payload, mode: Mode, ways: &[&'static str]) -> Result<()> {
+        let disk = format!("peer-{}", self.rows.len());
+        let disk = boot_disk::make(
+            &disk,
+            DiskLayout::GrubExt4,
+            &payload.image,
+            &payload.initrd,
+            mode.console(),
+            None,
+            self.scratch.path(),
+        )?;
+        for by in ways {
+            self.one(payload, mode, by, &disk)?;
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, payload: &Payload, mode: Mode, by: &'static str, disk: &Path) -> Result<()> {
+        let (guest, kernel) = (mode.name(), payload.name.clone());
+        let step = ui::step(format!("{guest} guest, {kernel}, started by {by}"));
+        let (start, module, words) = match by {
+            DIRECT => (&payload.image, Some(&payload.initrd), mode.console()),
+            KEXEN => (&self.kexen, None, "kexen.on-error=crash"),
+            _ if mode == Mode::Pv => (&self.grub.pv, None, ""),
+            _ => (&self.grub.pvh, None, ""),
+        };
+        let name = format!("peer-{}", self.rows.len());
+        let mut guest = Guest {
+            replies: vec![(peers::LINUX.to_owned(), Reply::Dom0(peers::look(&name)))],
+            before: peers::before(&name),
+            afterwards: peers::afterwards(&name),
+            name,
+            mode,
+            kernel: start.clone(),
+            module: module.cloned(),
+            cmdline: words.to_owned(),
+            memory: MEMORY,
+            vcpus: 1,
+            disks: false,
+            images: vec![(disk.to_path_buf(), Attach::Disk)],
+            plain: false,
+            devices: &[],
+            asked: "",
+            extra: String::new(),
+            files: Vec::new(),
+            until: None,
+            timeout: Duration::from_secs(150),
+        };
+        let run = self.dom0.run_guest(&guest)?;
+        let boots = match guest::check(&guest, &run, Some(&payload.release)) {
+            Ok(()) => Ok(peers::figures(&guest, &run)?),
+            Err(error) => Err(peers::first_error(&run).unwrap_or_else(|| format!("{error:#}"))),
+        };
+        let image_bytes = fs::metadata(start)?.len();
+        let mut least_memory = None;
+        if self.least && boots.is_ok() {
+            guest.timeout = Duration::from_secs(60);
+            for memory in LESS {
+                guest.memory = memory;
+                let run = self.dom0.run_guest(&guest)?;
+                if guest::check(&guest, &run, Some(&payload.release)).is_err() {
+                    break;
+                }
+                least_memory = Some(memory);
+            }
+        }
+        step.done("measured");
+        self.rows.push(Row {
+            guest: mode.name(),
+            kernel,
+            by,
+            image_bytes,
+            least_memory,
+            boots,
+        });
+        Ok(())
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for a table")]
@@ -176,7 +204,7 @@ fn show(xen: Xen, json: bool, rows: &[Row]) -> Result<()> {
         xen.version()
     );
     println!(
-        "{:<5} {:<8} {:<10} {:>9} {:>10} {:>10} {:>9} {:>9} {:>9}  adds to xl's",
+        "{:<5} {:<12} {:<10} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>9}  adds to xl's",
         "guest",
         "kernel",
         "started by",
@@ -184,39 +212,96 @@ fn show(xen: Xen, json: bool, rows: &[Row]) -> Result<()> {
         "to Linux",
         "userspace",
         "CPU",
-        "requests",
+        "blocked",
+        "asked",
         "read"
     );
-    let mut direct = 0.0;
     for row in rows {
         let start = format!(
-            "{:<5} {:<8} {:<10} {:>5.2} MiB",
+            "{:<5} {:<12} {:<10} {:>4.2} MiB",
             row.guest,
             row.kernel,
             row.by,
             mib(row.image_bytes)
         );
-        match &row.boots {
-            Ok(f) => {
-                if row.by == "xl itself" {
-                    direct = f.cpu_to_linux;
-                }
-                println!(
-                    "{start} {:>8.1} s {:>8.1} s {:>7.1} s {:>9} {:>5.1} MiB  {:.1} s of CPU",
-                    f.seconds_to_linux,
-                    f.seconds_to_userspace,
-                    f.cpu_to_linux,
-                    f.requests,
-                    mib(f.bytes),
-                    f.cpu_to_linux - direct
-                );
+        let f = match &row.boots {
+            Ok(f) => f,
+            Err(why) => {
+                println!("{start}  does not boot: {why}");
+                continue;
             }
-            Err(why) => println!("{start}  does not boot: {why}"),
-        }
+        };
+        let direct = same(rows, row, DIRECT).map(|direct| {
+            let adds = f.cpu_to_linux - direct.cpu_to_linux;
+            let ratio = f.seconds_to_userspace / direct.seconds_to_userspace;
+            format!("  {adds:.1} s of CPU, userspace {ratio:.2}")
+        });
+        println!(
+            "{start} {:>7.1} s {:>7.1} s {:>7.1} s {:>7.1} s {:>7} {:>5.1} MiB{}",
+            f.seconds_to_linux,
+            f.seconds_to_userspace,
+            f.cpu_to_linux,
+            f.blocked_to_linux,
+            f.requests,
+            mib(f.bytes),
+            direct.unwrap_or_default()
+        );
     }
     println!(
-        "To Linux, userspace: wall clock from xl create. CPU: of the domain, until Linux's first line. \
-         Read: by the backend's count."
+        "To Linux, userspace: wall clock from xl create. CPU, blocked: of the domain, from its first \
+         instruction to Linux's first line. Asked: requests on the ring, looked at each 100 ms. Read: \
+         from the disk's file."
     );
+    unpacking(rows);
+    let least: Vec<_> = rows
+        .iter()
+        .filter(|row| row.least_memory.is_some())
+        .collect();
+    if !least.is_empty() {
+        println!("\nThe smallest guest that comes up, of those tried:");
+    }
+    for row in least {
+        let mib = row.least_memory.unwrap_or_default();
+        println!(
+            "{:<5} {:<12} {:<10} {mib} MiB",
+            row.guest, row.kernel, row.by
+        );
+    }
     Ok(())
+}
+
+/// The figures of the same guest and kernel, started by another.
+fn same<'a>(rows: &'a [Row], row: &Row, by: &str) -> Option<&'a Figures> {
+    let same = |other: &&Row| other.guest == row.guest && other.kernel == row.kernel;
+    let other = rows.iter().filter(same).find(|other| other.by == by)?;
+    other.boots.as_ref().ok()
+}
+
+/// What a packed kernel costs more than a plain one, by each.
+fn unpacking(rows: &[Row]) {
+    println!("\nUnpacking, PV: CPU to Linux, less that of the same kernel as plain ELF:");
+    let plain = |by| {
+        let row = rows
+            .iter()
+            .find(|row| row.kernel == "cloud, plain" && row.by == by)?;
+        row.boots.as_ref().ok().map(|f| f.cpu_to_linux)
+    };
+    for row in rows
+        .iter()
+        .filter(|row| row.guest == "pv" && row.by == KEXEN)
+    {
+        let Some(peer) = same(rows, row, GRUB) else {
+            continue;
+        };
+        if let (Ok(own), Some(base), Some(peer_base)) = (&row.boots, plain(KEXEN), plain(GRUB))
+            && row.kernel.starts_with("cloud")
+        {
+            println!(
+                "{:<12} Kexen {:.1} s, GRUB {:.1} s",
+                row.kernel,
+                own.cpu_to_linux - base,
+                peer.cpu_to_linux - peer_base
+            );
+        }
+    }
 }

@@ -10,5 +10,6 @@ pub(crate) mod differential;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod lab;
+mod peers;
 mod real_xen;
 pub(crate) mod test;
