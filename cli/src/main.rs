@@ -8,14 +8,14 @@ mod ui;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Kexen hands a Xen guest from one kernel to the next.
 ///
 /// Start with `demo`: it boots a real Xen in QEMU (no hardware support and
 /// nothing to set up needed) and hands guests over to Debian's Linux.
 #[derive(Debug, Parser)]
-#[command(name = "cargo kexen", bin_name = "cargo kexen", version)]
+#[command(name = "kexen", version)]
 struct Options {
     #[command(subcommand)]
     command: Command,
@@ -29,6 +29,8 @@ enum Command {
     Image(cmd::image::ImageArgs),
     /// Pack a kernel, initrd and command line into a boot module
     Bundle(cmd::bundle::BundleArgs),
+    /// Make a Debian package of the boot image and this tool
+    Package(cmd::package::PackageArgs),
     /// Say what a kernel image is and in which guests it can start
     Inspect(cmd::inspect::InspectArgs),
     /// Run everything that tests the project
@@ -39,21 +41,47 @@ enum Command {
     Lab(cmd::lab::LabArgs),
 }
 
+impl Command {
+    /// Whether it is made of, or with, the project's sources.
+    const fn needs_sources(&self) -> bool {
+        !matches!(self, Self::Bundle(_) | Self::Inspect(_))
+    }
+}
+
 fn main() -> ExitCode {
-    let result = match Options::parse().command {
-        Command::Demo(args) => cmd::demo::run(&args),
-        Command::Image(args) => cmd::image::run(&args),
-        Command::Bundle(args) => cmd::bundle::run(&args),
-        Command::Inspect(args) => cmd::inspect::run(&args),
-        Command::Test(args) => cmd::test::run(&args),
-        Command::Bench(args) => cmd::bench::run(&args),
-        Command::Lab(args) => cmd::lab::run(&args),
+    let name = if host::workspace::by_cargo() {
+        "cargo kexen"
+    } else {
+        "kexen"
     };
-    match result {
+    let matches = Options::command().bin_name(name).get_matches();
+    let command = match Options::from_arg_matches(&matches) {
+        Ok(options) => options.command,
+        Err(error) => error.exit(),
+    };
+    let sources = if command.needs_sources() {
+        host::workspace::require()
+    } else {
+        Ok(())
+    };
+    match sources.and_then(|()| run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(args) => cmd::demo::run(&args),
+        Command::Image(args) => cmd::image::run(&args),
+        Command::Bundle(args) => cmd::bundle::run(&args),
+        Command::Package(args) => cmd::package::run(&args),
+        Command::Inspect(args) => cmd::inspect::run(&args),
+        Command::Test(args) => cmd::test::run(&args),
+        Command::Bench(args) => cmd::bench::run(&args),
+        Command::Lab(args) => cmd::lab::run(&args),
     }
 }

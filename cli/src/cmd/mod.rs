@@ -10,6 +10,7 @@ pub(crate) mod differential;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod lab;
+pub(crate) mod package;
 mod peers;
 mod real_xen;
 pub(crate) mod test;

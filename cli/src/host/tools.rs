@@ -77,6 +77,12 @@ pub(crate) const CORE: &[Need] = &[
     need("gdb", "gdb", "opens a core file"),
 ];
 
+/// For the Debian package.
+pub(crate) const DEB: &[Need] = &[
+    need("dpkg-deb", "dpkg", "makes the package"),
+    need("gzip", "gzip", "packs its changelog"),
+];
+
 /// For the boot image.
 pub(crate) const STRIP: &[Need] = &[need("strip", "binutils", "strips the boot image")];
 

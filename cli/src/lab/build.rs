@@ -136,6 +136,11 @@ pub(crate) fn memtest() -> Result<PathBuf> {
     program("kexen-lab-memtest", "building the lab's memory test")
 }
 
+/// Builds this tool for others' machines.
+pub(crate) fn tool() -> Result<PathBuf> {
+    program("kexen", "building the tool to be installed")
+}
+
 /// Builds a program with no library that dom0 or a guest would have to have.
 fn program(name: &str, what: &str) -> Result<PathBuf> {
     let step = ui::step(what);

@@ -69,5 +69,7 @@ mod tests {
         assert_eq!(compose("a b", "", CmdlineMode::Append), "a b");
         assert_eq!(compose("a b", "c", CmdlineMode::Replace), "c");
         assert_eq!(compose("a b", "", CmdlineMode::Replace), "a b");
+        assert_eq!(compose("a b", "c", CmdlineMode::Ignore), "a b");
+        assert_eq!(compose("", "c", CmdlineMode::Ignore), "");
     }
 }

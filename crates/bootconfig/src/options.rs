@@ -40,6 +40,9 @@ pub enum CmdlineMode {
     Append,
     /// They replace it, if there are any.
     Replace,
+    /// They are left out: a toolstack puts words there that are meant for a
+    /// kernel of its own.
+    Ignore,
 }
 
 /// Where what is booted comes from.
@@ -175,7 +178,7 @@ pub const HELP: &[(&str, &str)] = &[
         "how long to wait for a choice (0: not at all, -1: for ever)",
     ),
     (
-        "kexen.cmdline=append|replace",
+        "kexen.cmdline=append|replace|ignore",
         "what the other words here do to the entry's cmdline (default append)",
     ),
     (
@@ -327,7 +330,8 @@ impl Options {
             },
             ("kexen.cmdline", Some("append")) => self.cmdline = CmdlineMode::Append,
             ("kexen.cmdline", Some("replace")) => self.cmdline = CmdlineMode::Replace,
-            ("kexen.cmdline", _) => return bad("append or replace"),
+            ("kexen.cmdline", Some("ignore")) => self.cmdline = CmdlineMode::Ignore,
+            ("kexen.cmdline", _) => return bad("append, replace or ignore"),
             ("kexen.on-error", value) => match value.and_then(on_error) {
                 Some(what) => self.on_error = what,
                 None => return bad("prompt, poweroff or crash"),
