@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::host::tools;
 use crate::lab::artefacts::{Flavour, Kernel, Xen};
 use crate::lab::build::{self, Variant};
+use crate::lab::example::Toolstack;
 use crate::lab::{dom0, dom0_image, payload, qemu};
 
 /// Options of `lab`.
@@ -23,7 +24,7 @@ pub(crate) struct LabArgs {
 /// Boots the lab on this terminal.
 pub(crate) fn run(args: &LabArgs) -> Result<()> {
     tools::require_lab()?;
-    let (dom0_kernel, dom0_initrd) = dom0_image::get(args.xen)?;
+    let (dom0_kernel, dom0_initrd) = dom0_image::get(args.xen, Toolstack::Xl)?;
     let dir = qemu::run_dir(&format!("lab-{}", args.xen.version()))?;
     let share = dir.join("share");
     fs::create_dir_all(&share)?;

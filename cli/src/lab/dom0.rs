@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use super::artefacts::{Xen, noise};
 use super::console::{Line, Lines, lab_pair};
 use super::dom0_image;
+use super::example::Toolstack;
 use super::guest::{Attach, Console, Device, Guest, Mode, Run, watch};
 use super::qemu::{Machine, Qemu, run_dir};
 use crate::host::cache;
@@ -57,7 +58,12 @@ pub(crate) const GUEST_CPUS: &str = "1";
 impl Dom0 {
     /// Boots Xen and dom0; guests may have up to `memory` MiB.
     pub(crate) fn boot(xen: Xen, memory: u64) -> Result<Self> {
-        let (kernel, initrd) = dom0_image::get(xen)?;
+        Self::boot_with(xen, memory, Toolstack::Xl)
+    }
+
+    /// The same with this toolstack.
+    pub(crate) fn boot_with(xen: Xen, memory: u64, toolstack: Toolstack) -> Result<Self> {
+        let (kernel, initrd) = dom0_image::get(xen, toolstack)?;
         let dir = run_dir(&format!("xen-{}", xen.version()))?;
         let share = dir.join("share");
         for folder in ["req", "log", "img", "disk"] {
@@ -159,7 +165,7 @@ impl Dom0 {
     }
 
     /// Puts a file into the shared folder; gives its name in dom0.
-    fn share_image(&mut self, file: &Path) -> Result<String> {
+    pub(crate) fn share_image(&mut self, file: &Path) -> Result<String> {
         if let Some(name) = self.images.get(file) {
             return Ok(name.clone());
         }
@@ -170,6 +176,11 @@ impl Dom0 {
         let name = format!("/lab/{name}");
         self.images.insert(file.to_path_buf(), name.clone());
         Ok(name)
+    }
+
+    /// A file among the logs of dom0.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.share.join("log").join(name)
     }
 
     /// Creates a guest, watches it to its end, and removes it.

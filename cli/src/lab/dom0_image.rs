@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::artefacts::{Flavour, Kernel, Xen};
 use super::cpio::{Archive, Kind};
+use super::example::Toolstack;
 use crate::host::{cache, command};
 
 const INIT: &str = include_str!("../../../lab/dom0/init");
@@ -39,14 +40,19 @@ const LEFT_OUT: &[&str] = &[
     "dev/",
 ];
 
-/// The kernel and the initramfs of dom0 under that Xen.
-pub(crate) fn get(xen: Xen) -> Result<(Kernel, PathBuf)> {
+/// The kernel and the initramfs of dom0 under that Xen, with what this
+/// toolstack needs.
+pub(crate) fn get(xen: Xen, toolstack: Toolstack) -> Result<(Kernel, PathBuf)> {
     let kernel = Kernel::debian(Flavour::Generic)?;
     let version = xen.version();
     let suite = xen.suite();
     // The device model of HVM guests brings its firmware with it.
-    let packages =
+    let mut packages =
         format!("xen-utils-{version},xen-utils-common,xenstore-utils,kmod,mount,qemu-system-xen");
+    let more = toolstack.packages();
+    if !more.is_empty() {
+        packages = format!("{packages},{more}");
+    }
     let init = INIT.replace("@XEN_BIN@", &format!("/usr/lib/xen-{version}/bin"));
     let recipe = format!(
         "dom0 1\n{packages}\n{}\n{LEFT_OUT:?}\n{init}\n{BLOCK}\n{POWEROFF}\n{}",

@@ -11,6 +11,7 @@ pub(crate) mod differential;
 pub(crate) mod distro;
 pub(crate) mod dom0;
 pub(crate) mod dom0_image;
+pub(crate) mod example;
 pub(crate) mod guest;
 pub(crate) mod hostile;
 mod hvm_file;

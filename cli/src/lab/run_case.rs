@@ -11,11 +11,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::artefacts::{Flavour, Kernel, Xen};
 use super::build::{self, Image, Variant};
 use super::dom0::{Dom0, SOFT_RESET};
+use super::example::{self, Toolstack};
 use super::guest::{self, Attach, End, Guest, Mode, Reply, Run};
 use super::matrix::{Case, Expect, Linux, Module, Start};
 use super::meanwhile;
 use super::probe::{self, Probe};
 use super::{bare, boot_disk, payload, repack};
+use crate::cmd::package;
 use crate::host::{command, tools};
 
 /// What Kexen's prompt says, and a line that it answers.
@@ -30,7 +32,9 @@ const BALLAST: usize = 8 << 20;
 #[derive(Debug)]
 pub(crate) struct Bench {
     images: HashMap<Variant, Image>,
-    dom0: Option<(Xen, u64, Dom0)>,
+    dom0: Option<(Xen, Toolstack, u64, Dom0)>,
+    /// The Debian package, once it is made.
+    package: Option<PathBuf>,
     scratch: tempfile::TempDir,
     /// The backend for probes, once it is built.
     backend: Option<PathBuf>,
@@ -52,6 +56,7 @@ impl Bench {
             images: HashMap::new(),
             backend: None,
             dom0: None,
+            package: None,
             scratch: tempfile::tempdir()?,
             most,
             control,
@@ -73,15 +78,7 @@ impl Bench {
             self.dom0 = None;
             return bare::run_guest(xen, guest);
         }
-        let fits =
-            |(version, memory, _): &(Xen, u64, Dom0)| *version == xen && *memory >= guest.memory;
-        if !self.dom0.as_ref().is_some_and(fits) {
-            // The old one goes first: two would not fit into the machine.
-            self.dom0 = None;
-            let memory = self.most.get(&xen).copied().unwrap_or(0).max(guest.memory);
-            self.dom0 = Some((xen, memory, Dom0::boot(xen, memory)?));
-        }
-        let (_, _, dom0) = self.dom0.as_mut().context("no dom0")?;
+        let dom0 = self.dom0(xen, Toolstack::Xl, guest.memory)?;
         let run = dom0.run_guest(guest);
         if run.is_err() {
             // Whatever went wrong there, the next guest gets a fresh one.
@@ -90,7 +87,60 @@ impl Bench {
         run
     }
 
+    /// A dom0 with room for a guest of so many MiB: the one that is there, if it
+    /// will do.
+    fn dom0(&mut self, xen: Xen, toolstack: Toolstack, memory: u64) -> Result<&mut Dom0> {
+        let fits = |(version, stack, room, _): &(Xen, Toolstack, u64, Dom0)| {
+            *version == xen && *stack == toolstack && *room >= memory
+        };
+        if !self.dom0.as_ref().is_some_and(fits) {
+            // The old one goes first: two would not fit into the machine.
+            self.dom0 = None;
+            let most = match toolstack {
+                Toolstack::Xl => self.most.get(&xen).copied().unwrap_or(0).max(memory),
+                Toolstack::Libvirt => memory,
+            };
+            let dom0 = Dom0::boot_with(xen, most, toolstack)?;
+            self.dom0 = Some((xen, toolstack, most, dom0));
+        }
+        let (.., dom0) = self.dom0.as_mut().context("no dom0")?;
+        Ok(dom0)
+    }
+
+    /// Runs one of the package's examples.
+    fn example(&mut self, case: &Case, toolstack: Toolstack) -> Result<()> {
+        let package = match &self.package {
+            Some(package) => package.clone(),
+            None => self.package.insert(package::make()?).clone(),
+        };
+        let kernel = Kernel::debian(Flavour::Cloud)?;
+        let initrd = kernel.test_initrd(BALLAST, "")?;
+        let disk = boot_disk::make(
+            &guest_name(case),
+            case.disk.context("no disk")?,
+            &kernel.image,
+            &initrd,
+            case.mode.console(),
+            None,
+            self.scratch.path(),
+        )?;
+        let dom0 = self.dom0(case.xen, toolstack, case.memory)?;
+        let run = example::run(dom0, toolstack, case.mode.name(), &package, &disk);
+        if run.is_err() {
+            self.dom0 = None;
+        }
+        run
+    }
+
     /// Runs a case; an error says how it went wrong.
+    pub(crate) fn make(&mut self, case: &Case) -> Result<()> {
+        match case.expect {
+            Expect::Example(toolstack) => self.example(case, toolstack),
+            _ => self.run(case).map(drop),
+        }
+    }
+
+    /// Runs a case with a guest of the lab's own configuration.
     pub(crate) fn run(&mut self, case: &Case) -> Result<Run> {
         let (guest, release) = match case.expect {
             Expect::Probe(what) => (self.probed(case, what)?, String::new()),
@@ -279,6 +329,7 @@ impl Bench {
             | Expect::Gone
             | Expect::Refuses(_)
             | Expect::Talk(_)
+            | Expect::Example(_)
             | Expect::Fails(_) => 240,
             Expect::System | Expect::Captured | Expect::Vmcore | Expect::Steady => 300,
             Expect::Chain(_) | Expect::Hops(_) => 900,
@@ -517,6 +568,7 @@ fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Result<()> {
             Ok(())
         }
         Expect::Probe(what) => probe::judge(what, guest, run),
+        Expect::Example(_) => bail!("an example is no guest of the lab's configuration"),
         Expect::Retry(texts) => {
             ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());
             guest::check(guest, run, Some(release))

@@ -6,6 +6,7 @@ use crate::lab::{
     artefacts::{Flavour, Xen},
     boot_disk::{DiskLayout, Signing},
     distro::Distro,
+    example::Toolstack,
     guest::{Attach, Mode},
     hostile::Hostile,
     talk::{Talk, TalkEnd},
@@ -23,6 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend(attached());
     cases.extend(at_the_console());
     cases.extend(hostile());
+    cases.extend(examples());
     cases.extend(distributions());
     cases
 }
@@ -168,6 +170,25 @@ fn hostile() -> Vec<Case> {
             case.expect(Expect::Talk(talk))
         })
         .collect()
+}
+
+/// The package's examples, as they are.
+fn examples() -> Vec<Case> {
+    use Toolstack::{Libvirt, Xl};
+    let example = |(xen, mode, name, toolstack): (_, _, &str, _)| {
+        let mut case = case(xen, mode, DiskLayout::GrubExt4).memory(1024);
+        case.name = format!("example-{name}");
+        case.expect(Expect::Example(toolstack))
+    };
+    [
+        (Xen::V4_20, Mode::Pv, "xl", Xl),
+        (Xen::V4_20, Mode::Pvh, "xl", Xl),
+        (Xen::V4_17, Mode::Hvm, "xl", Xl),
+        (Xen::V4_17, Mode::Pv, "libvirt", Libvirt),
+        (Xen::V4_17, Mode::Pvh, "libvirt", Libvirt),
+    ]
+    .map(example)
+    .into()
 }
 
 fn case(xen: Xen, mode: Mode, layout: DiskLayout) -> Case {

@@ -25,6 +25,7 @@ use super::artefacts::{Flavour, Xen};
 use super::boot_disk::{DiskLayout, Signing};
 use super::build::Variant;
 use super::distro::Distro;
+use super::example::Toolstack;
 use super::guest::{Attach, Device, Mode};
 use super::hostile::Hostile;
 use super::meanwhile::Meanwhile;
@@ -122,6 +123,8 @@ pub(crate) enum Expect {
     System,
     /// What is said and typed on the console goes like this.
     Talk(&'static Talk),
+    /// The package's example of a guest for this toolstack comes up, and ends.
+    Example(Toolstack),
     /// A probe's answers, and those of its backend in dom0.
     Probe(Probe),
 }
