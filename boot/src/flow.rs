@@ -30,7 +30,8 @@ use kexen_platform::{
 };
 
 use crate::{
-    disk, marker,
+    disk::{self, Asked, Tried},
+    marker,
     prompt::{self, Choice},
     stats,
 };
@@ -78,8 +79,15 @@ pub(crate) fn run<G: Ground>(guest: &mut G) -> ! {
         if let Some(failure) = failed.take() {
             report.line(m, format_args!("error: {failure}"));
         }
+        if let Some(Source::Disk { tried, .. }) = &mut source
+            && let Some(next) = tried.next()
+        {
+            report.line(m, format_args!("trying the entry to fall back on"));
+            choice = next;
+            continue;
+        }
         stop_on_error(m, &report, options.on_error);
-        choice = if matches!(source, Some(Source::Disk(_))) {
+        choice = if matches!(source, Some(Source::Disk { .. })) {
             disk::again(guest, &report)
         } else {
             prompt::ask(guest, &report, &choice)
@@ -90,8 +98,21 @@ pub(crate) fn run<G: Ground>(guest: &mut G) -> ! {
 /// Where entries come from.
 enum Source {
     Module,
-    /// The guest's disks, and the keys by which what is there must be signed.
-    Disk(Option<Keys>),
+    /// The guest's disks.
+    Disk {
+        /// The keys by which what is there must be signed.
+        keys: Option<Keys>,
+        tried: Tried,
+    },
+}
+
+impl Source {
+    fn disk(keys: Option<Keys>) -> Self {
+        Self::Disk {
+            keys,
+            tried: Tried::default(),
+        }
+    }
 }
 
 /// Finds out where entries come from. Keys that cannot be read are an error,
@@ -101,7 +122,7 @@ fn source<G: Ground>(guest: &mut G, report: &Report, options: &Options) -> Resul
     if guest.map_module()?.is_none() {
         return match options.boot {
             Some(BootFrom::Module) => Err(Failure::NoModule),
-            _ => Ok(Source::Disk(None)),
+            _ => Ok(Source::disk(None)),
         };
     }
     let (at, len) = module::find(guest, report, options.quiet)?;
@@ -118,7 +139,7 @@ fn source<G: Ground>(guest: &mut G, report: &Report, options: &Options) -> Resul
         return Ok(Source::Module);
     }
     let Some(range) = archive.keys() else {
-        return Ok(Source::Disk(None));
+        return Ok(Source::disk(None));
     };
     let (offset, len) = offset_len(&range);
     let keys = lent(m, at + offset, len, |bytes| {
@@ -131,7 +152,7 @@ fn source<G: Ground>(guest: &mut G, report: &Report, options: &Options) -> Resul
             report.line(m, format_args!("starts what is signed by key {id} alone"));
         }
     }
-    Ok(Source::Disk(Some(keys)))
+    Ok(Source::disk(Some(keys)))
 }
 
 /// Who and where we are, in one line.
@@ -209,7 +230,15 @@ fn try_source<G: Ground>(
     };
     match source {
         Source::Module => try_module(guest, report, options, words, choice),
-        Source::Disk(keys) => try_disk(guest, report, options, words, choice, keys.as_ref()),
+        Source::Disk { keys, tried } => {
+            let asked = Asked {
+                options,
+                words,
+                choice,
+                keys: keys.as_ref(),
+            };
+            try_disk(guest, report, asked, tried)
+        }
     }
 }
 
@@ -264,12 +293,11 @@ fn try_module<G: Ground>(
 fn try_disk<G: Ground>(
     guest: &mut G,
     report: &Report,
-    options: &Options,
-    words: &str,
-    choice: &Choice,
-    keys: Option<&Keys>,
+    asked: Asked<'_>,
+    tried: &mut Tried,
 ) -> Result<Infallible, Failure> {
-    let (loaded, mut disks) = disk::load(guest, report, options, words, choice, keys)?;
+    let options = asked.options;
+    let (loaded, mut disks) = disk::load(guest, report, asked, tried)?;
     let kernel = kernel::load_file(guest, report, options.quiet, loaded.kernel);
     let result = kernel.and_then(|kernel| {
         let ready = kernel.ready(loaded.initrd, &loaded.command_line);

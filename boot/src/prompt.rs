@@ -19,6 +19,8 @@ pub(crate) struct Choice {
     pub(crate) command_line: Option<String>,
     /// Whether an earlier try has failed.
     pub(crate) again: bool,
+    /// Which of the entries that a configuration falls back on.
+    pub(crate) fallback: Option<usize>,
 }
 
 /// What the prompt looks like.
@@ -92,6 +94,7 @@ fn choice(rest: &str, last: &Choice) -> Choice {
         },
         command_line: words.or_else(|| last.command_line.clone()),
         again: true,
+        fallback: None,
     }
 }
 

@@ -13,15 +13,13 @@ use alloc::{
 use kexen_bootconfig::{
     entry::{self, Entry, Kind, Menu as Entries, Timeout},
     find::spoken,
-    options::Options,
     volumes::Volumes,
 };
 use kexen_guest::{console::Console, wait::Wait as _};
 use kexen_menu::{Answer, Item, Keys, Menu, Step};
 use kexen_platform::{disks::Disks, failure::Failure, ground::Ground, report::Report};
 
-use super::look;
-use crate::prompt::Choice;
+use super::{Asked, Tried, look};
 
 /// Seconds, if nobody says how long.
 const SECONDS: u32 = 5;
@@ -62,12 +60,22 @@ pub(super) fn named(entries: &Entries, name: &str) -> Result<usize, Failure> {
 pub(super) fn choose<G: Ground>(
     guest: &mut G,
     report: &Report,
-    options: &Options,
-    choice: &Choice,
+    asked: Asked<'_>,
+    tried: &mut Tried,
     disks: &Disks,
     volumes: &Volumes<'_>,
     entries: &Entries,
 ) -> Result<Picked, Failure> {
+    let Asked {
+        options, choice, ..
+    } = asked;
+    // Should what starts by itself fail, this one is next.
+    let next = choice.fallback.map_or(0, |number| number.saturating_add(1));
+    let next = Some(next).filter(|next| *next < entries.fallback.len());
+    if let Some(number) = choice.fallback.and_then(|n| entries.fallback.get(n)) {
+        tried.next = next;
+        return pick(entries, *number, None);
+    }
     let wanted = choice.entry.as_ref().or(options.entry.as_ref());
     let chosen = match wanted {
         Some(name) => Some(named(entries, name)?),
@@ -82,12 +90,10 @@ pub(super) fn choose<G: Ground>(
     };
     let ring = matches!(report.console(), Console::Ring { .. });
     if let (Some(number), true) = (chosen, timeout == Timeout::Seconds(0) || !ring) {
-        let entry = entries.entries.get(number);
-        let entry = entry.ok_or_else(|| Failure::Disk(String::from("no such entry")))?;
-        return Ok(Picked {
-            kind: kind_of(entry)?,
-            command_line: None,
-        });
+        if wanted.is_none() {
+            tried.next = next;
+        }
+        return pick(entries, number, None);
     }
     if entries.entries.is_empty() && !choice.again {
         return Err(Failure::Disk(String::from(
@@ -105,12 +111,11 @@ pub(super) fn choose<G: Ground>(
     loop {
         match show(guest, report, disks, &mut menu) {
             Answer::Start(number, command_line) => {
-                let entry = entries.entries.get(number);
-                let entry = entry.ok_or_else(|| Failure::Disk(String::from("no such entry")))?;
-                return Ok(Picked {
-                    kind: kind_of(entry)?,
-                    command_line,
-                });
+                // Nobody has pressed a key: each of them stops the count.
+                if wanted.is_none() && !menu.touched() {
+                    tried.next = next;
+                }
+                return pick(entries, number, command_line);
             }
             Answer::Prompt => {
                 if let Some(picked) = look::ask(guest, report, disks, volumes, entries) {
@@ -119,6 +124,15 @@ pub(super) fn choose<G: Ground>(
             }
         }
     }
+}
+
+fn pick(entries: &Entries, number: usize, command_line: Option<String>) -> Result<Picked, Failure> {
+    let entry = entries.entries.get(number);
+    let entry = entry.ok_or_else(|| Failure::Disk(String::from("no such entry")))?;
+    Ok(Picked {
+        kind: kind_of(entry)?,
+        command_line,
+    })
 }
 
 fn item(entry: &Entry, volumes: &Volumes<'_>) -> Item {
@@ -131,13 +145,15 @@ fn item(entry: &Entry, volumes: &Volumes<'_>) -> Item {
         Some(Kind::Chain { image }) => (place(image), None),
         None => (place(&entry.source.place), None),
     };
-    // Submenus are told by their names.
+    // What is in a submenu: the list has a mark for each level, not the names,
+    // which would leave no room for the entry's own.
     let above = entry.steps.split_last().map_or(&[][..], |(_, above)| above);
-    let mut title: String = above
+    let title = format!("{}{}", "> ".repeat(above.len()), entry.title);
+    let within: String = above
         .iter()
-        .map(|step| format!("{} > ", step.title))
+        .map(|step| format!(" in {:?}", step.title))
         .collect();
-    title.push_str(&entry.title);
+    let detail = format!("{detail}{within}");
     Item {
         title,
         detail,

@@ -45,14 +45,14 @@ pub(super) fn volumes(
         if !quiet {
             let found = volumes.get(before..).unwrap_or_default();
             let found: Vec<_> = found.iter().map(tell).collect();
+            let found = if found.is_empty() {
+                String::from("no file system that is known here")
+            } else {
+                found.join(", ")
+            };
             report.line(
                 m,
-                format_args!(
-                    "{}: {}: {}",
-                    disk.name(),
-                    size(disk.bytes()),
-                    found.join(", ")
-                ),
+                format_args!("{}: {}: {found}", disk.name(), size(disk.bytes())),
             );
         }
         for problem in problems {

@@ -45,6 +45,36 @@ use crate::prompt::{self, Choice};
 /// configurations.
 const HEAP: u64 = 24 << 20;
 
+/// What is asked for, by the toolstack and at the console.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) options: &'a Options,
+    /// The words on the guest's command line that are not Kexen's.
+    pub(crate) words: &'a str,
+    pub(crate) choice: &'a Choice,
+    /// The keys by which files must be signed.
+    pub(crate) keys: Option<&'a Keys>,
+}
+
+/// What has been started by itself, and did not start.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    /// The entry that comes next, by its place among those to fall back on.
+    next: Option<usize>,
+}
+
+impl Tried {
+    /// The next try, if the configuration names one.
+    pub(crate) fn next(&mut self) -> Option<Choice> {
+        let fallback = self.next.take();
+        fallback.is_some().then(|| Choice {
+            again: true,
+            fallback,
+            ..Choice::default()
+        })
+    }
+}
+
 /// The disks, as the hand-off sees them.
 struct Closing<'a>(&'a mut Disks);
 
@@ -90,14 +120,12 @@ pub(crate) fn again<G: Guest>(guest: &mut G, report: &Report) -> Choice {
 pub(crate) fn load<G: Ground>(
     guest: &mut G,
     report: &Report,
-    options: &Options,
-    words: &str,
-    choice: &Choice,
-    keys: Option<&Keys>,
+    asked: Asked<'_>,
+    tried: &mut Tried,
 ) -> Result<(Loaded, Disks), Failure> {
     guest.grow_heap(HEAP)?;
     let mut disks = Disks::connect(guest).map_err(Failure::Disk)?;
-    match from(guest, report, options, words, choice, keys, &disks) {
+    match from(guest, report, asked, tried, &disks) {
         Ok(loaded) => Ok((loaded, disks)),
         Err(failure) => {
             if let Err(error) = close(guest, &mut disks) {
@@ -111,12 +139,16 @@ pub(crate) fn load<G: Ground>(
 fn from<G: Ground>(
     guest: &mut G,
     report: &Report,
-    options: &Options,
-    words: &str,
-    choice: &Choice,
-    keys: Option<&Keys>,
+    asked: Asked<'_>,
+    tried: &mut Tried,
     disks: &Disks,
 ) -> Result<Loaded, Failure> {
+    let Asked {
+        options,
+        words,
+        choice,
+        keys,
+    } = asked;
     let m = guest.machine();
     let quiet = options.quiet;
     for problem in disks.problems() {
@@ -134,7 +166,7 @@ fn from<G: Ground>(
             report.line(m, format_args!("{note}"));
         }
     }
-    let picked = choose::choose(guest, report, options, choice, disks, &volumes, &menu)?;
+    let picked = choose::choose(guest, report, asked, tried, disks, &volumes, &menu)?;
     let mut loaded = load::load(guest, report, quiet, disks, &volumes, &picked.kind, keys)?;
     if !matches!(picked.kind, Kind::Chain { .. }) || !words.is_empty() {
         loaded.command_line = match picked.command_line.or_else(|| choice.command_line.clone()) {

@@ -32,6 +32,9 @@ pub(crate) enum DiskLayout {
     /// GPT for sectors of 4096 bytes, ext4 with Boot Loader Specification
     /// entries.
     BlsLarge,
+    /// As [`Self::BlsExt4`] with a grub.cfg whose default entry's kernel is
+    /// damaged, and which names another to fall back on.
+    GrubFallback,
     /// A CD with a grub.cfg: as live systems have it.
     GrubIso,
     /// As [`Self::GrubExt4`], and with a boot loader of its own: Debian's GRUB
@@ -86,6 +89,7 @@ impl DiskLayout {
             Self::SystemdFat => "systemd-fat",
             Self::UkiFat => "uki-fat",
             Self::BlsLarge => "bls-large",
+            Self::GrubFallback => "fallback",
             Self::GrubIso => "grub-iso",
             Self::Chain => "chain",
         }
@@ -93,9 +97,12 @@ impl DiskLayout {
 
     const fn fs(self) -> Fs {
         match self {
-            Self::BlsExt4 | Self::GrubExt4 | Self::ExtlinuxExt4 | Self::BlsLarge | Self::Chain => {
-                Fs::Ext4
-            }
+            Self::BlsExt4
+            | Self::GrubExt4
+            | Self::ExtlinuxExt4
+            | Self::BlsLarge
+            | Self::Chain
+            | Self::GrubFallback => Fs::Ext4,
             Self::GrubIso => Fs::Iso,
             Self::GrubXfs => Fs::Xfs,
             Self::GrubBtrfs => Fs::Btrfs,
@@ -111,6 +118,7 @@ impl DiskLayout {
             | Self::GrubBtrfs
             | Self::ExtlinuxExt4
             | Self::BlsLarge
+            | Self::GrubFallback
             | Self::Chain => "boot",
             Self::GrubIso => "live",
             Self::GrubXfs | Self::SystemdFat => "",
@@ -146,6 +154,18 @@ impl DiskLayout {
                 vec![("loader/entries/lab.conf", bls("/boot"))]
             }
             Self::GrubExt4 | Self::Chain => vec![("boot/grub/grub.cfg", grub("/boot"))],
+            Self::GrubFallback => vec![
+                (
+                    "boot/grub/grub.cfg",
+                    format!(
+                        "set default=0\nset fallback=\"1 2\"\nset timeout=1\n\
+                         menuentry 'Damaged' {{\n\tlinux /boot/damaged {cmdline}\n}}\n\
+                         menuentry 'Missing' {{\n\tlinux /boot/missing {cmdline}\n}}\n\
+                         menuentry 'Good' {{\n\tlinux /boot/vmlinuz {cmdline} lab.good\n\tinitrd /boot/initrd\n}}\n"
+                    ),
+                ),
+                ("boot/damaged", "MZ, and no kernel at all\n".repeat(1000)),
+            ],
             Self::GrubIso => vec![(
                 "boot/grub/grub.cfg",
                 format!(
@@ -197,9 +217,11 @@ impl DiskLayout {
             Self::SystemdFat | Self::UkiFat => Some(format!(
                 "label: gpt\nstart={FIRST}, size={size}, type=uefi\n"
             )),
-            Self::BlsExt4 | Self::GrubXfs | Self::GrubBtrfs | Self::BlsLarge => {
-                Some(one_linux(mib))
-            }
+            Self::BlsExt4
+            | Self::GrubXfs
+            | Self::GrubBtrfs
+            | Self::BlsLarge
+            | Self::GrubFallback => Some(one_linux(mib)),
         }
     }
 }
@@ -459,7 +481,11 @@ mod tests {
         let (kernel, initrd) = (scratch.path().join("k"), scratch.path().join("i"));
         fs::write(&kernel, vec![1; 1_000_000]).unwrap();
         fs::write(&initrd, vec![2; 500_000]).unwrap();
-        let more = [DiskLayout::BlsLarge, DiskLayout::GrubIso];
+        let more = [
+            DiskLayout::BlsLarge,
+            DiskLayout::GrubFallback,
+            DiskLayout::GrubIso,
+        ];
         for layout in DiskLayout::ALL.into_iter().chain(more) {
             let disk = make(
                 layout.name(),

@@ -61,6 +61,8 @@ pub struct Menu {
     chosen: usize,
     /// Seconds until the chosen one starts by itself.
     left: Option<u32>,
+    /// Whether a key was pressed.
+    touched: bool,
     edited: Option<Line>,
     /// The first item that is seen.
     top: usize,
@@ -76,6 +78,7 @@ impl Menu {
             chosen: chosen.min(items.len().saturating_sub(1)),
             items,
             left: timeout,
+            touched: false,
             edited: None,
             top: 0,
         }
@@ -114,9 +117,16 @@ impl Menu {
         self.left.is_some()
     }
 
+    /// Whether somebody has pressed a key: what starts was chosen by a person.
+    #[must_use]
+    pub const fn touched(&self) -> bool {
+        self.touched
+    }
+
     /// A key was pressed. Any key stops the count.
     pub fn key(&mut self, key: Key) -> Step {
         self.left = None;
+        self.touched = true;
         if let Some(mut line) = self.edited.take() {
             match key {
                 Key::Enter => {
@@ -281,13 +291,14 @@ mod tests {
         assert!(menu.open().contains("starts in 2 s"));
         assert_eq!(menu.tick().answer, None);
         assert_eq!(menu.tick().answer, Some(Answer::Start(1, None)));
-        assert!(!menu.counts());
+        assert!(!menu.counts() && !menu.touched());
     }
 
     #[test]
     fn a_key_stops_the_count() {
         let mut menu = menu(3, Some(1));
         menu.key(Key::Down);
+        assert!(menu.touched());
         assert_eq!(menu.tick().answer, None);
         assert_eq!(menu.key(Key::Enter).answer, Some(Answer::Start(2, None)));
     }

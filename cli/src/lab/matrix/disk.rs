@@ -114,11 +114,24 @@ fn at_the_console() -> Vec<Case> {
         ],
         end: TalkEnd::Userspace,
     };
+    static FALL_BACK: Talk = Talk {
+        turns: &[],
+        lines: &[
+            &["error: ", "/boot/damaged"],
+            &["error: ", "/boot/missing"],
+            &["kexen-lab: cmdline=", "lab.good"],
+        ],
+        end: TalkEnd::Userspace,
+    };
+    let mut fall_back = case(Xen::V4_17, Mode::Pv, DiskLayout::GrubFallback);
+    // The configuration's own second.
+    fall_back.options = "".into();
     let mut edit = case(Xen::V4_17, Mode::Pvh, DiskLayout::BlsExt4).options("kexen.timeout=60");
     edit.name = "disk-menu-edit".to_owned();
     let mut look = case(Xen::V4_20, Mode::Pv, DiskLayout::BlsExt4).options("kexen.timeout=60");
     look.name = "disk-menu-look".to_owned();
     vec![
+        fall_back.expect(Expect::Talk(&FALL_BACK)),
         edit.expect(Expect::Talk(&EDIT)),
         look.expect(Expect::Talk(&LOOK)),
     ]
