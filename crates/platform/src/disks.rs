@@ -6,7 +6,9 @@
 //!
 //! A read goes straight into the caller's memory where that is in the window
 //! (see [`Disks::aim`]) and on a page's boundary; otherwise through pages of
-//! this module's, and is copied. Memory shared with others: rings, lists and
+//! this module's, and is copied. A device that does not answer, or answers what
+//! cannot be, is not asked again, and pages that its backend may still write
+//! are not used for others' reads. Memory shared with others: rings, lists and
 //! the pages of requests, with the backend of each device, as
 //! `kexen_guest::block` says; shared info with Xen.
 
@@ -22,7 +24,7 @@ use kexen_abi::PAGE_SIZE;
 use kexen_disk::{BlockSource, ReadError};
 use kexen_guest::{
     Extent, Machine,
-    block::{self, Block, Figures, Io, Memory, Page},
+    block::{self, Block, Figures, Io, Memory, Page, Problem},
     grants::Grants,
     references::References,
     shared_info::Place,
@@ -97,6 +99,8 @@ impl Window {
 pub struct Disk {
     shared: Rc<RefCell<Shared>>,
     block: RefCell<Block>,
+    /// Why it is not asked any more.
+    lost: RefCell<Option<String>>,
     name: String,
     partition: Option<u32>,
     number: u32,
@@ -143,8 +147,16 @@ impl Disk {
             references: &mut shared.references.borrow_mut(),
         };
         let sectors = u32::try_from(len / SECTOR).map_err(text)?;
-        let read = (self.block.borrow_mut()).read(&mut io, at / SECTOR, sectors, pages);
-        read.map_err(text)
+        let mut block = self.block.borrow_mut();
+        let Err(error) = block.read(&mut io, at / SECTOR, sectors, pages) else {
+            return Ok(());
+        };
+        if matches!(error.problem, Problem::Unanswered(_) | Problem::Lie(_)) {
+            *self.lost.borrow_mut() = Some(error.to_string());
+            let reach = |page: &Page| block.granted().any(|one| one.page.number == page.number);
+            shared.bounce.retain(|page| !reach(page));
+        }
+        Err(error.to_string())
     }
 
     /// Reads a piece of at most so many bytes as there are pages to go through:
@@ -166,7 +178,10 @@ impl Disk {
             }
         }
         let start = at - at % unit;
-        let room = BOUNCE * PAGE_SIZE;
+        let room = u64::try_from(shared.bounce.len()).map_err(text)? * PAGE_SIZE;
+        if room == 0 {
+            return Err(String::from("backends keep all pages for reads"));
+        }
         let end = at.saturating_add(want).min(start + room);
         let len = (end - start).next_multiple_of(unit);
         let count = usize::try_from(len.div_ceil(PAGE_SIZE)).map_err(text)?;
@@ -209,6 +224,9 @@ impl BlockSource for Disk {
         let len = u64::try_from(into.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.bytes) {
             return Err(fail(offset, format!("beyond its end, {:#x}", self.bytes)));
+        }
+        if let Some(why) = &*self.lost.borrow() {
+            return Err(fail(offset, format!("given up: {why}")));
         }
         let mut shared = self.shared.borrow_mut();
         let (mut at, mut left) = (offset, into);
@@ -361,6 +379,7 @@ impl Disks {
             ring,
             lists,
             block: RefCell::new(block),
+            lost: RefCell::new(None),
         });
         guest.ledger().enter(Claim::of(disk.kind(), holder));
         self.all.push(disk);
@@ -477,6 +496,7 @@ impl Disks {
             let references = &mut shared.references.borrow_mut();
             let block = Block::connect(&mut s, references, device, memory);
             *disk.block.borrow_mut() = block.map_err(|failed| text(failed.error))?;
+            *disk.lost.borrow_mut() = None;
             ledger.enter(Claim::of(disk.kind(), holder));
         }
         Ok(())
