@@ -1,18 +1,20 @@
 //! The runs on a real Xen that `test` makes: the order, and how many at once.
 //!
 //! An emulated machine keeps one processor of the host busy most of the time.
-//! Where there are two, the Xens' runs go side by side, each Xen's in their
-//! order. What emulates devices in the emulated machine uses both by itself,
-//! and comes afterwards, alone.
+//! Where there are two, two machines run side by side. Each takes the next
+//! stretch of runs that share a Xen and a type of guest. What emulates devices
+//! in the emulated machine is the slowest, and is one stretch, which comes
+//! first: two of that kind at once would take longer than their guests' time.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::host::{memory, tools};
-use crate::lab::artefacts::Xen;
 use crate::lab::guest::Mode;
 use crate::lab::matrix::Case;
 use crate::lab::run_case::Bench;
@@ -35,21 +37,28 @@ pub(crate) fn run(cases: Vec<Case>, control: bool, jobs: Option<u8>) -> Result<(
     }
     tools::require_lab()?;
     let counts = Counts::default();
-    for group in groups(cases, jobs.unwrap_or_else(default_jobs)) {
-        thread::scope(|scope| {
-            let lanes: Vec<_> = group
-                .iter()
-                .map(|lane| scope.spawn(|| make(lane, control, &counts)))
-                .collect();
-            lanes
-                .into_iter()
-                .map(|lane| {
-                    let panicked = |_| anyhow::anyhow!("a run's thread panicked");
-                    lane.join().map_err(panicked)?
-                })
-                .collect::<Result<Vec<()>>>()
-        })?;
-    }
+    let jobs = jobs.unwrap_or_else(default_jobs);
+    let queue = Mutex::new(stretches(cases, jobs));
+    let next = || {
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.pop_front()
+    };
+    thread::scope(|scope| {
+        let work = || -> Result<()> {
+            while let Some(cases) = next() {
+                make(&cases, control, &counts)?;
+            }
+            Ok(())
+        };
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .map(|worker| {
+                let panicked = |_| anyhow::anyhow!("a run's thread panicked");
+                worker.join().map_err(panicked)?
+            })
+            .collect::<Result<Vec<()>>>()
+    })?;
     let Counts { passed, failed } = counts;
     Ok((passed.into_inner(), failed.into_inner()))
 }
@@ -60,25 +69,27 @@ fn default_jobs() -> u8 {
     if two { 2 } else { 1 }
 }
 
-/// Groups that come one after another, each of lanes that go side by side.
-fn groups(cases: Vec<Case>, jobs: u8) -> Vec<Vec<Vec<Case>>> {
+/// Stretches of runs, each for one machine after the other.
+fn stretches(cases: Vec<Case>, jobs: u8) -> VecDeque<Vec<Case>> {
     if jobs < 2 {
-        return vec![vec![cases]];
+        return VecDeque::from([cases]);
     }
-    let (alone, together): (Vec<Case>, Vec<Case>) =
+    let (emulated, rest): (Vec<Case>, Vec<Case>) =
         cases.into_iter().partition(|case| case.mode == Mode::Hvm);
-    let mut lanes: Vec<Vec<Case>> = Xen::ALL
-        .iter()
-        .map(|xen| {
-            let of_it = |case: &&Case| case.xen == *xen;
-            together.iter().filter(of_it).cloned().collect()
-        })
-        .collect();
-    lanes.retain(|lane| !lane.is_empty());
-    vec![lanes, vec![alone]]
+    let mut all = VecDeque::from([emulated]);
+    for case in rest {
+        let kind = |case: &Case| (case.xen, case.mode);
+        let same = |stretch: &&mut Vec<Case>| stretch.first().map(kind) == Some(kind(&case));
+        match all.iter_mut().find(same) {
+            Some(stretch) => stretch.push(case),
+            None => all.push_back(vec![case]),
+        }
+    }
+    all.retain(|stretch| !stretch.is_empty());
+    all
 }
 
-/// The runs of one lane.
+/// The runs of one stretch.
 fn make(cases: &[Case], control: bool, counts: &Counts) -> Result<()> {
     if cases.is_empty() {
         return Ok(());
@@ -110,11 +121,10 @@ mod tests {
     use crate::lab::matrix;
 
     #[test]
-    fn each_case_is_in_one_lane() {
+    fn each_case_is_in_one_stretch() {
         for jobs in [1, 2] {
-            let mut names: Vec<String> = groups(matrix::cases(), jobs)
+            let mut names: Vec<String> = stretches(matrix::cases(), jobs)
                 .iter()
-                .flatten()
                 .flatten()
                 .map(ToString::to_string)
                 .collect();
@@ -126,10 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn emulated_devices_are_alone() {
-        for lanes in groups(matrix::cases(), 2) {
-            let emulate = |lane: &Vec<Case>| lane.iter().any(|case| case.mode == Mode::Hvm);
-            assert!(lanes.len() == 1 || !lanes.iter().any(emulate));
-        }
+    fn emulated_devices_are_never_twice_at_once() {
+        let all = stretches(matrix::cases(), 2);
+        let emulate = |stretch: &&Vec<Case>| stretch.iter().any(|case| case.mode == Mode::Hvm);
+        assert_eq!(all.iter().filter(emulate).count(), 1);
     }
 }

@@ -35,19 +35,18 @@ pub(crate) enum Hostile {
 }
 
 impl Hostile {
-    /// All there are, with their names in cases.
-    pub(crate) const ALL: [(Self, &'static str); 11] = [
-        (Self::Store, "store"),
-        (Self::Deaf, "deaf"),
-        (Self::Silent, "silent"),
-        (Self::Errors, "errors"),
-        (Self::WrongIds, "wrong-ids"),
-        (Self::Twice, "twice"),
-        (Self::Ahead, "ahead"),
-        (Self::Garbage, "garbage"),
-        (Self::Nothing, "nothing"),
-        (Self::Vanishes, "vanishes"),
-        (Self::Keeps, "keeps"),
+    /// All that let go at the end.
+    pub(crate) const THAT_LET_GO: [Self; 10] = [
+        Self::Store,
+        Self::Deaf,
+        Self::Silent,
+        Self::Errors,
+        Self::WrongIds,
+        Self::Twice,
+        Self::Ahead,
+        Self::Garbage,
+        Self::Nothing,
+        Self::Vanishes,
     ];
 
     /// How `lab/backend` serves the ring; none if it never comes to that.
@@ -65,8 +64,9 @@ impl Hostile {
         }
     }
 
-    /// What dom0 does before the guest runs.
-    pub(crate) fn before(self, name: &str) -> String {
+    /// What dom0 does before the guest runs; the disk is the one of that number,
+    /// `xvde` and so on.
+    fn before(self, name: &str, number: u32) -> String {
         let serve = match self.service() {
             _ if self == Self::Store => GARBAGE_IN_STORE.to_owned(),
             None => String::new(),
@@ -89,8 +89,22 @@ impl Hostile {
              xenstore-rm $front\n\
              xenstore-rm $back\n"
         };
-        device(name, &format!("{serve}{close}"))
+        device(name, number, &format!("{serve}{close}"))
     }
+}
+
+/// What dom0 does before a guest with all of these runs.
+pub(crate) fn before(name: &str, all: &[Hostile]) -> String {
+    let numbered = (0..).zip(all);
+    numbered
+        .map(|(number, hostile)| hostile.before(name, number))
+        .collect()
+}
+
+/// Tells the backends to let go and end.
+pub(crate) fn afterwards(name: &str, all: &[Hostile]) -> String {
+    let stop = |number: usize| format!("touch /run/stop-{name}-{number}\n");
+    (0..all.len()).map(stop).collect()
 }
 
 /// What a backend answers that makes no sense: its nodes of the store.
@@ -105,7 +119,7 @@ const MAPPED: &str = "\
 
 /// A block device of whose backend the store has nonsense.
 pub(super) fn garbage_in_store(name: &str) -> String {
-    device(name, GARBAGE_IN_STORE)
+    device(name, 0, GARBAGE_IN_STORE)
 }
 
 /// A block device whose nodes make sense, but whose ring does not.
@@ -115,26 +129,34 @@ pub(super) fn garbage_in_ring(name: &str) -> String {
          $backend garbage $domid $(xenstore-read $front/ring-ref) 1 $stop >> $log 2>&1 &\n\
          {MAPPED}"
     );
-    device(name, &garbage)
+    device(name, 0, &garbage)
 }
 
-/// A block device `xvde` of whose backend only the store knows: no driver
-/// looks below that name. The node `go` tells the guest that it is complete.
-fn device(name: &str, answer: &str) -> String {
+/// A block device, `xvde` or one of those behind it, of whose backend only the
+/// store knows: no driver looks below that name. The node `go` tells the guest
+/// that it is complete.
+fn device(name: &str, number: u32, answer: &str) -> String {
+    let vdev = 51776 + 16 * number;
+    // The first one's files are where `meanwhile::afterwards` looks.
+    let own = if number == 0 {
+        name.to_owned()
+    } else {
+        format!("{name}-{number}")
+    };
     format!(
         "domid=$(xl domid {name}) || exit\n\
-         front=/local/domain/$domid/device/vbd/51776\n\
-         back=/local/domain/0/backend/garbage/$domid/51776\n\
-         backend=/run/backend-{name}\n\
-         stop=/run/stop-{name}\n\
-         log=/lab/log/backend-{name}.log\n\
+         front=/local/domain/$domid/device/vbd/{vdev}\n\
+         back=/local/domain/0/backend/garbage/$domid/{vdev}\n\
+         backend=/run/backend-{own}\n\
+         stop=/run/stop-{own}\n\
+         log=/lab/log/backend-{own}.log\n\
          rm -f $stop\n\
          [ ! -e /lab/img/{BACKEND} ] || {{ cp /lab/img/{BACKEND} $backend && chmod 755 $backend; }} || exit\n\
          : > $log\n\
          xenstore-write $back '' && xenstore-chmod $back n0 r$domid || exit\n\
          xenstore-write $back/frontend $front $back/frontend-id $domid $back/state 2 || exit\n\
          xenstore-write $front '' && xenstore-chmod $front n$domid r0 || exit\n\
-         xenstore-write $front/backend $back $front/backend-id 0 $front/virtual-device 51776 \
+         xenstore-write $front/backend $back $front/backend-id 0 $front/virtual-device {vdev} \
              $front/device-type disk $front/state 1 || exit\n\
          xenstore-write $front/go 1 || exit\n\
          (\n\

@@ -14,9 +14,9 @@ use super::dom0::{Dom0, SOFT_RESET};
 use super::example::{self, Toolstack};
 use super::guest::{self, Attach, End, Guest, Mode, Reply, Run};
 use super::matrix::{Case, Expect, Linux, Module, Start};
-use super::meanwhile;
 use super::probe::{self, Probe};
 use super::{bare, boot_disk, payload, repack};
+use super::{hostile, meanwhile};
 use crate::cmd::package;
 use crate::host::{command, tools};
 
@@ -317,10 +317,10 @@ impl Bench {
                 afterwards = meanwhile::afterwards(&name);
             }
         }
-        if let Some(hostile) = case.hostile {
-            before = hostile.before(&name);
+        if !case.hostile.is_empty() {
+            before = hostile::before(&name, case.hostile);
             files.push((meanwhile::BACKEND.to_owned(), self.backend()?));
-            afterwards = meanwhile::afterwards(&name);
+            afterwards = hostile::afterwards(&name, case.hostile) + &meanwhile::afterwards(&name);
         }
         let timeout = match case.expect {
             Expect::Userspace

@@ -148,8 +148,8 @@ pub(crate) struct Case {
     pub(crate) distro: Option<Distro>,
     /// How that disk is attached.
     pub(crate) attach: Attach,
-    /// A block device more, and what its backend does.
-    pub(crate) hostile: Option<Hostile>,
+    /// More block devices, and what their backends do.
+    pub(crate) hostile: &'static [Hostile],
     /// Whether what is on it is signed; then it has to be.
     pub(crate) signing: Option<Signing>,
     /// Who starts the kernel.
@@ -201,7 +201,7 @@ impl Case {
             disk: None,
             distro: None,
             attach: Attach::Disk,
-            hostile: None,
+            hostile: &[],
             signing: None,
             start: Start::Kexen,
             image: Variant::Normal,
