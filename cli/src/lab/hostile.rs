@@ -81,7 +81,9 @@ impl Hostile {
             ""
         } else {
             // Gone from the store too: the next kernel need not wait for it.
-            "until [ \"$(xenstore-read $front/state)\" != 4 ] && [ \"$(xenstore-read $front/state)\" != 3 ]; do sleep 0.1; done\n\
+            "xenstore-watch $front/state | while read -r _; do\n\
+                 case \"$(xenstore-read $front/state)\" in 3 | 4) ;; *) break ;; esac\n\
+             done\n\
              touch $stop\n\
              until ! [ -s $log ] || grep -q done= $log; do sleep 0.1; done\n\
              xenstore-write $back/state 6\n\
@@ -160,10 +162,8 @@ fn device(name: &str, number: u32, answer: &str) -> String {
              $front/device-type disk $front/state 1 || exit\n\
          xenstore-write $front/go 1 || exit\n\
          (\n\
-         n=0\n\
-         until [ \"$(xenstore-read $front/state)\" = 3 ] || [ $n -ge 300 ]; do\n\
-             sleep 0.1\n\
-             n=$((n + 1))\n\
+         xenstore-watch $front/state | while read -r _; do\n\
+             [ \"$(xenstore-read $front/state)\" != 3 ] || break\n\
          done\n\
          {answer}\
          ) > $log.sh 2>&1 &\n"
