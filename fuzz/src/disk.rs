@@ -50,9 +50,9 @@ const MOST_READ: u64 = 192 << 20;
 /// is bounded for an operation, not for all of them.
 const ENOUGH: u64 = 48 << 20;
 /// Paths that are looked at.
-const MOST_LOOKS: usize = 48;
+const MOST_LOOKS: usize = 16;
 /// Names of a directory that are followed.
-const MOST_FOLLOWED: usize = 12;
+const MOST_FOLLOWED: usize = 4;
 
 /// ext2, ext3 and ext4.
 pub fn ext4(data: &[u8]) {
@@ -99,9 +99,9 @@ pub fn partitions(data: &[u8]) {
 }
 
 fn file_system(bases: &[Base], data: &[u8]) {
-    let (disk, cached) = PatchedDisk::new(bases, data);
+    let (disk, switches) = PatchedDisk::new(bases, data);
     let disk = Rc::new(disk);
-    let found = kexen_disk::fs::probe(sparse::source(&disk, cached));
+    let found = kexen_disk::fs::probe(sparse::source(&disk, switches));
     let mut all = disk.taken();
     assert!(all <= MOST_LOG + MOST_READ, "{all} bytes to open it");
     let Ok(Some(fs)) = found else {
@@ -109,7 +109,7 @@ fn file_system(bases: &[Base], data: &[u8]) {
     };
     assert!(fs.label().len() <= 1024 && fs.uuid().len() <= 36);
     let mut todo: Vec<(String, usize)> = vec![(String::new(), 0)];
-    let more = ["/vmlinuz", "/through", "/loop", "/long", "/a/b/up/../small"];
+    let more = ["/vmlinuz", "/through", "/loop", "/long"];
     todo.extend(more.map(|path| (path.into(), 0)));
     for _ in 0..MOST_LOOKS {
         let Some((path, depth)) = todo.pop() else {
@@ -123,7 +123,11 @@ fn file_system(bases: &[Base], data: &[u8]) {
             break;
         }
         if depth < 5 {
-            let names = more.into_iter().take(MOST_FOLLOWED);
+            let start = usize::from(switches >> 2).min(more.len());
+            let mut names = more;
+            names.rotate_left(start);
+            names.truncate(MOST_FOLLOWED);
+            let names = names.into_iter();
             todo.extend(names.map(|name| (format!("{path}/{name}"), depth + 1)));
         }
     }

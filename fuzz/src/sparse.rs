@@ -1,7 +1,8 @@
 //! Disk images as inputs: patches over an image that the systems' tools made.
 //!
 //! An input has a byte of switches (bit 0: make sums right, bit 1: read
-//! through a cache), a byte that chooses the image, then records:
+//! through a cache; the others: which names to follow), a byte that chooses
+//! the image, then records:
 //!
 //! ```text
 //! u16  which of the sectors that have something in them
@@ -87,8 +88,8 @@ pub(crate) struct PatchedDisk {
 }
 
 impl PatchedDisk {
-    /// The disk that an input describes, and whether to put a cache over it.
-    pub(crate) fn new(bases: &[Base], data: &[u8]) -> (Self, bool) {
+    /// The disk that an input describes, and its switches.
+    pub(crate) fn new(bases: &[Base], data: &[u8]) -> (Self, u8) {
         let mut input = Bytes::new(data);
         let switches = input.u8();
         let base = &bases[usize::from(input.u8()) % bases.len()];
@@ -105,7 +106,7 @@ impl PatchedDisk {
         if switches & 1 != 0 {
             (base.sums)(&mut disk);
         }
-        (disk, switches & 2 != 0)
+        (disk, switches)
     }
 
     fn patch(&mut self, input: &mut Bytes<'_>) {
@@ -134,18 +135,18 @@ impl PatchedDisk {
         sector.copied().unwrap_or([0; SECTOR])
     }
 
-    /// Sectors as one block.
+    /// Sectors as one block; behind the last number is the first.
     pub(crate) fn block(&self, first: u32, sectors: u32) -> Vec<u8> {
-        let numbers = first..first.saturating_add(sectors);
+        let numbers = (0..sectors).map(|n| first.wrapping_add(n));
         numbers.flat_map(|number| self.sector(number)).collect()
     }
 
     /// Puts a block into its place.
     pub(crate) fn set_block(&mut self, first: u32, block: &[u8]) {
-        for (number, bytes) in (first..).zip(block.chunks_exact(SECTOR)) {
+        for (n, bytes) in (0..).zip(block.chunks_exact(SECTOR)) {
             let mut sector = [0; SECTOR];
             sector.copy_from_slice(bytes);
-            self.changed.insert(number, sector);
+            self.changed.insert(first.wrapping_add(n), sector);
         }
     }
 
@@ -202,8 +203,8 @@ impl BlockSource for PatchedDisk {
 }
 
 /// The disk as a file system's reader gets it.
-pub(crate) fn source(disk: &Rc<PatchedDisk>, cached: bool) -> Rc<dyn BlockSource> {
-    if !cached {
+pub(crate) fn source(disk: &Rc<PatchedDisk>, switches: u8) -> Rc<dyn BlockSource> {
+    if switches & 2 == 0 {
         return disk.clone();
     }
     let options = CacheOptions {

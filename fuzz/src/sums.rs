@@ -92,8 +92,7 @@ pub(crate) fn gpt(disk: &mut PatchedDisk) {
         if bytes <= 1 << 16 {
             let entries = disk.block(first, bytes.div_ceil(512));
             let len = usize::try_from(bytes).unwrap_or(0);
-            // Those at the end of all numbers are not whole.
-            let sum = CRC32.checksum(entries.get(..len).unwrap_or(&entries));
+            let sum = CRC32.checksum(&entries[..len]);
             sector[88..92].copy_from_slice(&sum.to_le_bytes());
         }
         let len = usize::try_from(u32::from_le_bytes([
