@@ -35,6 +35,8 @@ enum Command {
     Inspect(cmd::inspect::InspectArgs),
     /// Run everything that tests the project
     Test(cmd::test::TestArgs),
+    /// Run the parsers with inputs that a fuzzer makes up
+    Fuzz(cmd::fuzz::FuzzArgs),
     /// Measure the hand-off from inside the guest, and compare it
     Bench(cmd::bench::BenchArgs),
     /// Start the lab with a shell in dom0
@@ -81,6 +83,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Package(args) => cmd::package::run(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::Test(args) => cmd::test::run(&args),
+        Command::Fuzz(args) => cmd::fuzz::run(&args),
         Command::Bench(args) => cmd::bench::run(&args),
         Command::Lab(args) => cmd::lab::run(&args),
     }

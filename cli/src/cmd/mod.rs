@@ -7,6 +7,7 @@ mod bench_peers;
 pub(crate) mod bundle;
 pub(crate) mod demo;
 pub(crate) mod differential;
+pub(crate) mod fuzz;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod lab;

@@ -23,7 +23,7 @@ use loader_conf::LoaderConf;
 use type1::{Type1, Variables};
 
 use crate::{
-    entry::{Entry, EntryProblem, Kind, MAX_ENTRIES, MAX_FILE, Menu, Place, Source},
+    entry::{Entry, EntryProblem, Kind, MAX_ENTRIES, MAX_FILE, Menu, Place, Source, shown},
     grub::envblock,
     volumes::Volumes,
 };
@@ -143,7 +143,7 @@ fn image(volumes: &Volumes<'_>, place: Place) -> Entry {
     };
     match read() {
         Ok(names) => {
-            entry.title = uki::title(&names, &id);
+            entry.title = shown(&uki::title(&names, &id));
             entry.version = names.version;
             entry.sort_key = names.sort_key;
             entry.kind = Some(Kind::Uki {
@@ -281,7 +281,7 @@ fn tell_apart(entries: &mut [Entry]) {
                 entry.version.as_ref()
             };
             if let Some(more) = more.filter(|_| several) {
-                entry.title = format!("{} ({more})", entry.title);
+                entry.title = shown(&format!("{} ({more})", entry.title));
             }
         }
     }

@@ -29,9 +29,9 @@ const MAX_COMMAND_LINE: u64 = 64 * 1024;
 impl Start {
     /// Reads the setup header and memory map at physical address `address`.
     pub fn from_boot_params<M: Machine + ?Sized>(m: &M, address: u64) -> Result<Self, StartError> {
-        let word = |at: u64| m.load32(address + at).map(u64::from);
+        let word = |at: u64| m.load32(address.saturating_add(at)).map(u64::from);
         let mut count = [0];
-        m.read(address + E820_ENTRIES, &mut count)?;
+        m.read(address.saturating_add(E820_ENTRIES), &mut count)?;
         let [count] = count;
         if !(1..=MAX_MAP).contains(&count) {
             return Err(StartError::Field {
@@ -43,7 +43,7 @@ impl Start {
         let mut memmap = Vec::new();
         for n in 0..u64::from(count) {
             let mut entry = HvmMemmapEntry::default();
-            let at = address + E820_TABLE + n * E820_BYTES;
+            let at = address.saturating_add(E820_TABLE + n * E820_BYTES);
             m.read(at, &mut entry.as_mut_bytes()[..20])?;
             memmap.push(entry);
         }

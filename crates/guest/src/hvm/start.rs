@@ -136,13 +136,15 @@ impl Start {
         let mut modules = Vec::new();
         for n in 0..u64::from(info.nr_modules) {
             let mut module = HvmModlistEntry::default();
-            m.read(info.modlist_paddr + n * 32, module.as_mut_bytes())?;
+            let at = info.modlist_paddr.saturating_add(n * 32);
+            m.read(at, module.as_mut_bytes())?;
             modules.push(module);
         }
         let mut memmap = Vec::new();
         for n in 0..u64::from(info.memmap_entries) {
             let mut entry = HvmMemmapEntry::default();
-            m.read(info.memmap_paddr + n * 24, entry.as_mut_bytes())?;
+            let at = info.memmap_paddr.saturating_add(n * 24);
+            m.read(at, entry.as_mut_bytes())?;
             memmap.push(entry);
         }
         if memmap.is_empty() {
@@ -152,7 +154,7 @@ impl Start {
         if info.cmdline_paddr != 0 {
             for n in 0..MAX_COMMAND_LINE {
                 let mut byte = [0];
-                m.read(info.cmdline_paddr + n, &mut byte)?;
+                m.read(info.cmdline_paddr.saturating_add(n), &mut byte)?;
                 if byte == [0] {
                     break;
                 }
@@ -220,7 +222,7 @@ impl Start {
         let Some(n) = found else {
             return false;
         };
-        let end = self.memmap[n].addr + self.memmap[n].size;
+        let end = self.memmap[n].addr.saturating_add(self.memmap[n].size);
         let parts = [(self.memmap[n].addr, from), (to, end)];
         if self.memmap.len() >= MOST_PIECES && parts.iter().all(|(from, to)| from < to) {
             return false;

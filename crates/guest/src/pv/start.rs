@@ -18,6 +18,14 @@ use crate::{Extent, Machine, machine::Fault};
 /// Pages of padding that every builder leaves mapped behind the boot stack.
 pub const PADDING_PAGES: u64 = 512 * 1024 / PAGE_SIZE;
 
+/// Pages of 52 bits of addresses.
+const MOST_PAGES: u64 = 1 << 40;
+
+/// Whether a machine can have these pages.
+const fn are_pages(start: u64, count: u64) -> bool {
+    start <= MOST_PAGES && count <= MOST_PAGES - start
+}
+
 /// What the builder told the guest.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -30,15 +38,48 @@ pub struct Start {
 }
 
 impl Start {
-    /// Reads the structure at `address` (register `rsi`).
+    /// Reads the structure at `address` (register `rsi`). What is refused is
+    /// what the sums here and of whoever uses it would wrap over.
     pub fn read<M: Machine + ?Sized>(m: &M, address: u64, virt_base: u64) -> Result<Self, Fault> {
         let mut info = StartInfo::new_zeroed();
         m.read(address, zerocopy::IntoBytes::as_mut_bytes(&mut info))?;
-        Ok(Self {
+        let start = Self {
             info,
             virt_base,
             address,
-        })
+        };
+        let bad = |at, why| Fault {
+            address: address.saturating_add(at),
+            len: 8,
+            why,
+        };
+        if !start.are_mapped(start.info.pt_base, start.info.nr_pt_frames) {
+            return Err(bad(88, "pt_base: no page tables of this guest's"));
+        }
+        if start.info.nr_pages > MOST_PAGES {
+            return Err(bad(32, "nr_pages: more than a processor can address"));
+        }
+        let module = start.info.mod_len.div_ceil(PAGE_SIZE);
+        let is_there = if start.info.flags & SIF_MOD_START_PFN == 0 {
+            start.are_mapped(start.info.mod_start, module)
+        } else {
+            are_pages(start.info.mod_start, module)
+        };
+        if module > 0 && !is_there {
+            return Err(bad(112, "mod_start: no pages of this guest's"));
+        }
+        if !are_pages(start.info.first_p2m_pfn, start.info.nr_p2m_frames) {
+            return Err(bad(1152, "first_p2m_pfn: no pages of this guest's"));
+        }
+        Ok(start)
+    }
+
+    /// Whether so many pages can be at an address of the region.
+    const fn are_mapped(&self, address: u64, pages: u64) -> bool {
+        match address.checked_sub(self.virt_base) {
+            Some(offset) => are_pages(offset / PAGE_SIZE, pages),
+            None => false,
+        }
     }
 
     /// Whether this is the initial control domain.
