@@ -35,6 +35,8 @@ enum Command {
     Test(cmd::test::TestArgs),
     /// Measure the hand-off from inside the guest, and compare it
     Bench(cmd::bench::BenchArgs),
+    /// Read images of file systems, and compare with what Linux reads there
+    Readers(cmd::readers::ReadersArgs),
     /// Start the lab with a shell in dom0
     Lab(cmd::lab::LabArgs),
 }
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::Test(args) => cmd::test::run(&args),
         Command::Bench(args) => cmd::bench::run(&args),
+        Command::Readers(args) => cmd::readers::run(&args),
         Command::Lab(args) => cmd::lab::run(&args),
     };
     match result {

@@ -10,4 +10,5 @@ pub(crate) mod differential;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod lab;
+pub(crate) mod readers;
 pub(crate) mod test;

@@ -131,6 +131,11 @@ pub(crate) fn memtest() -> Result<PathBuf> {
     program("kexen-lab-memtest", "building the lab's memory test")
 }
 
+/// Builds what ages file systems.
+pub(crate) fn ager() -> Result<PathBuf> {
+    program("kexen-lab-ager", "building what ages file systems")
+}
+
 /// Builds a program with no library that dom0 or a guest would have to have.
 fn program(name: &str, what: &str) -> Result<PathBuf> {
     let step = ui::step(what);
