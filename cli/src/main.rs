@@ -39,6 +39,8 @@ enum Command {
     Fuzz(cmd::fuzz::FuzzArgs),
     /// Measure the hand-off from inside the guest, and compare it
     Bench(cmd::bench::BenchArgs),
+    /// Read images of file systems, and compare with what Linux reads there
+    Readers(cmd::readers::ReadersArgs),
     /// Start the lab with a shell in dom0
     Lab(cmd::lab::LabArgs),
 }
@@ -85,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(args) => cmd::test::run(&args),
         Command::Fuzz(args) => cmd::fuzz::run(&args),
         Command::Bench(args) => cmd::bench::run(&args),
+        Command::Readers(args) => cmd::readers::run(&args),
         Command::Lab(args) => cmd::lab::run(&args),
     }
 }

@@ -96,6 +96,10 @@ impl FileSystem for MemoryFs {
         Err(error(&path, Problem::Missing))
     }
 
+    fn read_link(&self, path: &str) -> Result<Option<String>, FsError> {
+        self.metadata(path).map(|_| None)
+    }
+
     fn read_dir(&self, path: &str) -> Result<Vec<String>, FsError> {
         if self.metadata(path)?.kind != FileType::Directory {
             return Err(error(path, Problem::NotADirectory));

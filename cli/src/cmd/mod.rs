@@ -13,5 +13,6 @@ pub(crate) mod inspect;
 pub(crate) mod lab;
 pub(crate) mod package;
 mod peers;
+pub(crate) mod readers;
 mod real_xen;
 pub(crate) mod test;

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::differential::{self, Part};
+use super::readers;
 use super::real_xen;
 use crate::host::{command, tools, workspace};
 use crate::lab::artefacts::Xen;
@@ -159,7 +160,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         .into_iter()
         .filter(|part| !args.quick && !args.control && wanted("differential", &part.to_string()))
         .collect();
+    let read = |name: &str| !args.quick && !only_xen && wanted("readers", name);
     if args.list {
+        for name in readers::names(&read) {
+            ui::say(format!("readers: {name}"));
+        }
         list(&checks, &cases, &wanted, !only_xen)?;
         for part in parts {
             ui::say(format!("differential: {part}"));
@@ -181,6 +186,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     }
     if !only_xen {
         host_tests(args, &mut tally)?;
+    }
+    if !readers::names(&read).is_empty() {
+        for outcome in readers::all(&read, &mut |one| println!("readers: {one}"))? {
+            tally.count(outcome.is_ok());
+        }
     }
     let (passed, failed) = real_xen::run(cases, args.control, args.jobs)?;
     tally.passed += passed;
@@ -225,7 +235,7 @@ fn list(
 
 /// `cargo test`, counted test by test.
 fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
-    tools::require(&[tools::REPACK])?;
+    tools::require(&[tools::REPACK, tools::IMAGES])?;
     let mut command = workspace::cargo();
     command.args(["test", "--no-fail-fast"]);
     if let Some(filter) = &args.filter {

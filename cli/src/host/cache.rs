@@ -47,8 +47,18 @@ pub(crate) fn sha256_file(path: &Path) -> Result<String> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn key(name: &str, recipe: &str) -> String {
+    format!("{name}-{}", &sha256(recipe.as_bytes())[..16])
+}
+
+/// Where the folder made by this recipe is, if it is there.
+pub(crate) fn place(name: &str, recipe: &str) -> Result<PathBuf> {
+    Ok(dir()?.join(key(name, recipe)))
 }
 
 /// Returns the folder made by this recipe, building it if it is not there.
@@ -61,7 +71,7 @@ pub(crate) fn get(
     build: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
     let cache = dir()?;
-    let key = format!("{name}-{}", &sha256(recipe.as_bytes())[..16]);
+    let key = key(name, recipe);
     let place = cache.join(&key);
     if place.is_dir() {
         return Ok(place);

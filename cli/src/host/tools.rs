@@ -68,6 +68,22 @@ pub(crate) const MKFS: &[Need] = &[
     need("xorriso", "xorriso", "makes a CD"),
 ];
 
+/// For the images that file systems' readers are tested on.
+pub(crate) const IMAGES: &[Need] = &[
+    need("mke2fs", "e2fsprogs", "makes ext2, ext3, ext4"),
+    need("mkfs.xfs", "xfsprogs", "makes XFS"),
+    need("mkfs.btrfs", "btrfs-progs", "makes btrfs"),
+    need("mkfs.vfat", "dosfstools", "makes FAT"),
+    need("mcopy", "mtools", "puts files on a FAT disk"),
+    need("xorriso", "xorriso", "makes ISO 9660"),
+    need("genisoimage", "genisoimage", "makes ISO 9660"),
+    need("sgdisk", "gdisk", "partitions a disk"),
+    need("sfdisk", "fdisk", "partitions a disk"),
+    need("blkid", "util-linux", "says what is on a disk"),
+    need("partx", "util-linux", "says what is on a disk"),
+    need("zstd", "zstd", "unpacks images"),
+];
+
 /// For signed kernels.
 pub(crate) const SIGN: &[Need] = &[need("minisign", "minisign", "signs a kernel")];
 

@@ -135,12 +135,21 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Debian 12's kernel of that flavour.
     pub(crate) fn debian(flavour: Flavour) -> Result<Self> {
-        let meta = flavour.meta_package();
-        let recipe = format!(
-            "kernel 1\n{meta}\nbookworm\n{GUEST_MODULES:?}\n{EMULATED_MODULES:?}\n{DOM0_MODULES:?}\n"
-        );
+        let wanted = [GUEST_MODULES, EMULATED_MODULES, DOM0_MODULES];
+        let recipe = format!("{GUEST_MODULES:?}\n{EMULATED_MODULES:?}\n{DOM0_MODULES:?}");
         let name = format!("kernel-{}", flavour.name());
-        let dir = cache::get(&name, "Debian's kernel", &recipe, |dir| {
+        Self::fetch(&name, flavour, &wanted.concat(), &recipe)
+    }
+
+    /// The same, with these modules.
+    pub(crate) fn with_modules(name: &str, flavour: Flavour, wanted: &[&str]) -> Result<Self> {
+        Self::fetch(name, flavour, wanted, &format!("{wanted:?}"))
+    }
+
+    fn fetch(name: &str, flavour: Flavour, wanted: &[&str], recipe: &str) -> Result<Self> {
+        let meta = flavour.meta_package();
+        let recipe = format!("kernel 1\n{meta}\nbookworm\n{recipe}\n");
+        let dir = cache::get(name, "Debian's kernel", &recipe, |dir| {
             let apt = Apt::new(Suite::Bookworm)?;
             let package = apt.kernel_behind(meta)?;
             let release = package.trim_start_matches("linux-image-").to_owned();
@@ -152,8 +161,7 @@ impl Kernel {
             )?;
             let all = root.path().join("lib/modules").join(&release);
             fs::create_dir(dir.join("modules"))?;
-            let wanted = [GUEST_MODULES, EMULATED_MODULES, DOM0_MODULES].concat();
-            for module in modules::closure(&all, &wanted)? {
+            for module in modules::closure(&all, wanted)? {
                 let name = module.file_name().context("a module without a name")?;
                 fs::copy(&module, dir.join("modules").join(name))?;
             }

@@ -141,6 +141,11 @@ pub(crate) fn tool() -> Result<PathBuf> {
     program("kexen", "building the tool to be installed")
 }
 
+/// Builds what ages file systems.
+pub(crate) fn ager() -> Result<PathBuf> {
+    program("kexen-lab-ager", "building what ages file systems")
+}
+
 /// Builds a program with no library that dom0 or a guest would have to have.
 fn program(name: &str, what: &str) -> Result<PathBuf> {
     let step = ui::step(what);

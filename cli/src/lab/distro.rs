@@ -21,6 +21,9 @@ const FIRST: &str = include_str!("../../../lab/distro/first");
 const REPORT: &str = include_str!("../../../lab/distro/report");
 const SERVICE: &str = include_str!("../../../lab/distro/kexen-lab.service");
 
+const PACKAGES: &str = "linux-image-cloud-amd64,systemd-sysv,udev,initramfs-tools,\
+     e2fsprogs,grub2-common,kmod,util-linux";
+
 /// MiB of the file system.
 const MIB: u64 = 700;
 
@@ -49,14 +52,21 @@ impl Distro {
         }
     }
 
+    fn recipe(self) -> String {
+        format!("distro 1\n{self:?}\n{PACKAGES}\n{UUID}\n{MIB}\n{FIRST}\n{REPORT}\n{SERVICE}")
+    }
+
+    /// Its disk, if it was made already.
+    pub(crate) fn cached(self) -> Result<Option<PathBuf>> {
+        let dir = cache::place(self.name(), &self.recipe())?;
+        Ok(dir.is_dir().then(|| dir.join("disk.img")))
+    }
+
     /// Its disk.
     pub(crate) fn disk(self) -> Result<PathBuf> {
         tools::require_lab()?;
         tools::require(&[tools::MKFS])?;
-        const PACKAGES: &str = "linux-image-cloud-amd64,systemd-sysv,udev,initramfs-tools,\
-             e2fsprogs,grub2-common,kmod,util-linux";
-        let recipe =
-            format!("distro 1\n{self:?}\n{PACKAGES}\n{UUID}\n{MIB}\n{FIRST}\n{REPORT}\n{SERVICE}");
+        let recipe = self.recipe();
         let why = "a distribution's disk, from its packages";
         let dir = cache::get(self.name(), why, &recipe, |dir| {
             let scratch = tempfile::tempdir_in(dir)?;

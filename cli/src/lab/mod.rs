@@ -22,6 +22,7 @@ pub(crate) mod modules;
 pub(crate) mod payload;
 pub(crate) mod probe;
 pub(crate) mod qemu;
+pub(crate) mod readers;
 pub(crate) mod repack;
 pub(crate) mod run_case;
 pub(crate) mod stats;

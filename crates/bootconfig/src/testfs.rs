@@ -133,6 +133,10 @@ impl FileSystem for TestFs {
         Ok(names)
     }
 
+    fn read_link(&self, path: &str) -> Result<Option<String>, FsError> {
+        self.metadata(path).map(|_| None)
+    }
+
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
         let path = clean(path);
         match self.files.get(&path) {

@@ -12,7 +12,7 @@
 //!
 //! | file system | read by | feature |
 //! |---|---|---|
-//! | ext2, ext3, ext4 | `ext4-view`; extents here | `ext4` |
+//! | ext2, ext3, ext4 | `ext4-view`; contents and journal here | `ext4` |
 //! | XFS | `lamxfs` | `xfs` |
 //! | btrfs | `lambutter` | `btrfs` |
 //! | FAT12, FAT16, FAT32 | [`fs::fat`] | `fat` |
@@ -28,7 +28,7 @@
 //! | | read at once | in pieces of 64 KiB |
 //! |---|---|---|
 //! | ext4 | 7 | 32 |
-//! | ext2 | 30 | 30 |
+//! | ext2 | 28 | 30 |
 //! | XFS | 15 | 37 |
 //! | btrfs | 26 | 38 |
 //! | FAT32 | 4 | 26 |

@@ -240,15 +240,25 @@ impl Btrfs {
 
     /// What a path stands for, and the subvolume that was walked from.
     fn walk(&self, path: &str) -> Result<(&Subvolume, Node), FsError> {
-        let found = walk(&self.default, path).map(|node| (&self.default, node));
+        self.either(path, walk)
+    }
+
+    /// Looks for a path in the default subvolume; if its first name is not
+    /// there, from the top level.
+    fn either<T>(
+        &self,
+        path: &str,
+        look: impl Fn(&Subvolume, &str) -> Result<T, Problem>,
+    ) -> Result<(&Subvolume, T), FsError> {
+        let found = look(&self.default, path).map(|found| (&self.default, found));
         let Some(top) = &self.top else {
             return found.map_err(walk::at(path));
         };
         let first = path.split('/').find(|name| !name.is_empty());
         let is_here = |first| !matches!(walk(&self.default, first), Err(Problem::Missing));
         match (found, first) {
-            (Err(Problem::Missing), Some(first)) if !is_here(first) => walk(top, path)
-                .map(|node| (top, node))
+            (Err(Problem::Missing), Some(first)) if !is_here(first) => look(top, path)
+                .map(|found| (top, found))
                 .map_err(walk::at(path)),
             (found, _) => found.map_err(walk::at(path)),
         }
@@ -291,6 +301,11 @@ impl FileSystem for Btrfs {
         Ok(names
             .filter_map(|entry| String::from_utf8(entry.name).ok())
             .collect())
+    }
+
+    fn read_link(&self, path: &str) -> Result<Option<String>, FsError> {
+        let (_, target) = self.either(path, walk::read_link)?;
+        Ok(target)
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {

@@ -89,6 +89,13 @@ pub trait FileSystem: core::fmt::Debug {
     /// See [`Problem`]; more than [`MOST_NAMES`] are [`Problem::Limit`].
     fn read_dir(&self, path: &str) -> Result<Vec<String>, FsError>;
 
+    /// What a symbolic link points to, the last name of its path not followed;
+    /// nothing if that is no link.
+    ///
+    /// # Errors
+    /// See [`Problem`].
+    fn read_link(&self, path: &str) -> Result<Option<String>, FsError>;
+
     /// Opens a regular file.
     ///
     /// # Errors

@@ -137,6 +137,23 @@ pub(super) fn walk<T: Tree>(tree: &T, path: &str) -> Result<T::Node, Problem> {
     Ok(here)
 }
 
+/// What a path points to, if its last name is a link's; links before that are
+/// followed.
+pub(super) fn read_link<T: Tree>(tree: &T, path: &str) -> Result<Option<String>, Problem> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if matches!(name, "" | "." | "..") {
+        // A directory's.
+        return walk(tree, path).map(|_| None);
+    }
+    let parent = walk(tree, parent)?;
+    if tree.kind(&parent) != Kind::Directory {
+        return Err(Problem::NotADirectory);
+    }
+    let node = tree.lookup(&parent, name)?;
+    let is_link = tree.kind(&node) == Kind::Link;
+    is_link.then(|| tree.link(&node)).transpose()
+}
+
 /// The error of an operation on a path.
 pub(super) fn at(path: &str) -> impl Fn(Problem) -> FsError + '_ {
     move |problem| FsError {
@@ -212,6 +229,19 @@ mod tests {
 
     fn found(path: &str) -> Result<String, Problem> {
         walk(&NAMES, path).map(|node| node.0)
+    }
+
+    #[test]
+    fn links_are_read_where_they_are_last() {
+        let read = |path| read_link(&NAMES, path);
+        assert_eq!(read("/short"), Ok(Some("a/b".into())));
+        assert_eq!(read("/short/root"), Ok(Some("/a/up".into())));
+        assert_eq!(read("loop"), Ok(Some("loop".into())));
+        for path in ["", "/", "/a", "/short/", "/short/..", "/a/b/file"] {
+            assert_eq!(read(path), Ok(None), "{path}");
+        }
+        assert_eq!(read("/nothing"), Err(Problem::Missing));
+        assert_eq!(read("/a/b/file/x"), Err(Problem::NotADirectory));
     }
 
     #[test]

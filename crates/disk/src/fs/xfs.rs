@@ -193,6 +193,10 @@ impl FileSystem for Xfs {
             .collect())
     }
 
+    fn read_link(&self, path: &str) -> Result<Option<String>, FsError> {
+        walk::read_link(self, path).map_err(walk::at(path))
+    }
+
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
         let node = walk(self, path).map_err(walk::at(path))?;
         if node.kind != Kind::Regular {

@@ -84,7 +84,7 @@ fn a_file_is_read_in_few_requests() {
             pieces.1 >> 10
         );
         for (requests, bytes) in [whole, pieces] {
-            assert!(bytes < (FILE as u64) * 5 / 4, "{name}");
+            assert!(bytes < (FILE as u64) * 5 / 4, "{name}: {bytes}");
             assert!(requests < 50, "{name}: {requests}");
         }
     }

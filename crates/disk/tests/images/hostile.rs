@@ -16,7 +16,7 @@ use super::{
     btrfs,
     content::{Noise, With, fill},
     disk::FileDisk,
-    fat, iso9660,
+    fat, iso9660, kernel,
     tools::{Temporary, run, run_with},
     xfs,
 };
@@ -174,6 +174,14 @@ fn ext_survives() {
         survive(&image, 100, nothing);
         survive_truncation(&image);
     }
+}
+
+/// One whose journal has to be replayed.
+#[test]
+fn a_journal_survives() {
+    let image = kernel::fixture("ext4");
+    survive(&image, 100, nothing);
+    survive_truncation(&image);
 }
 
 #[test]

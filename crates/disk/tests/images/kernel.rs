@@ -13,7 +13,7 @@ use super::{
 
 const UUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
-fn fixture(name: &str) -> Temporary {
+pub(crate) fn fixture(name: &str) -> Temporary {
     let packed = format!(
         "{}/tests/images/fixtures/{name}.img.zst",
         env!("CARGO_MANIFEST_DIR")
@@ -77,6 +77,7 @@ fn a_journal_of_ext4_is_replayed() {
     assert_eq!((fs.kind(), fs.uuid()), ("ext4", UUID));
     check_late(&*fs);
     check_aged(&*fs, "");
+    check_file(&*fs, "/reserved", &reserved());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Where a file's blocks are, by its extents.
+//! Where a file's blocks are, by its extents or its pointers.
 //!
 //! `ext4-view` 1.0.0 takes extents that were allocated and not written yet for
 //! data, and for 32768 blocks more than they have: what was on the disk before
@@ -6,11 +6,11 @@
 //! after the library has found the file and checked the sums of its tables.
 //! It also makes one request of an extent.
 //!
+//! Nor does it read a file in which a whole block of pointers is a hole.
+//!
 //! Order of steps: superblock, descriptor of the group, inode, from the root
 //! directory down to the file; directories are searched from end to end, which
-//! their hash trees allow. A file system whose journal has to be replayed is
-//! left to the library, which alone knows what is in the journal; so are files
-//! and directories without extents.
+//! their hash trees allow.
 
 use alloc::{format, rc::Rc, vec, vec::Vec};
 
@@ -24,15 +24,27 @@ use crate::BlockSource;
 pub const MOST_EXTENTS: usize = 1 << 18;
 /// Blocks of a tree of extents that are read at most.
 pub const MOST_NODES: usize = 1 << 12;
+/// Blocks of pointers to blocks that are read at most: those of a file of 4 GiB
+/// with blocks of 1 KiB.
+pub const MOST_POINTERS: usize = 1 << 14;
 
 /// Bytes of a file that are one after another on the disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
     /// Where in the file.
-    from: u64,
-    bytes: u64,
+    pub(super) from: u64,
+    pub(super) bytes: u64,
     /// Where on the disk.
-    at: u64,
+    pub(super) at: u64,
+}
+
+/// How the bytes of a file are found.
+#[derive(Clone, Debug)]
+pub(super) enum Map {
+    Extents(Vec<Extent>),
+    /// The pointers of an inode. What they lead to is looked for as the file is
+    /// read: it lies among the data, so that a disk is read from end to end.
+    Pointers([u8; 60]),
 }
 
 /// Where the tables are.
@@ -50,7 +62,7 @@ pub(super) struct Tables {
 /// What is read of an inode.
 struct Inode {
     len: u64,
-    has_extents: bool,
+    flags: u32,
     map: [u8; 60],
 }
 
@@ -67,14 +79,9 @@ struct Node {
 }
 
 impl Tables {
-    /// From a superblock that was checked; nothing if the journal has to be
-    /// replayed.
+    /// From a superblock that was checked.
     pub(super) fn new(source: Rc<dyn BlockSource>, superblock: &[u8]) -> Option<Self> {
         let incompat = field(superblock, 0x60);
-        // recover
-        if incompat & 0x4 != 0 {
-            return None;
-        }
         // 64bit
         let descriptor_bytes = if incompat & 0x80 != 0 {
             u16_at(superblock, 0xfe).into()
@@ -99,6 +106,11 @@ impl Tables {
             descriptors: first.checked_mul(block)?,
             descriptor_bytes,
         })
+    }
+
+    /// Bytes of a block.
+    pub(super) const fn block(&self) -> u64 {
+        self.block
     }
 
     fn inode(&self, number: u32) -> Result<Inode, Problem> {
@@ -127,9 +139,83 @@ impl Tables {
         let high = if is_directory { 0 } else { field(&inode, 0x6c) };
         Ok(Inode {
             len: (u64::from(high) << 32) | u64::from(field(&inode, 0x4)),
-            has_extents: field(&inode, 0x20) & 0x8_0000 != 0,
+            flags: field(&inode, 0x20),
             map: *map.ok_or_else(bad)?,
         })
+    }
+
+    /// Where all the bytes of an inode are.
+    pub(super) fn mapped(&self, number: u32) -> Result<Vec<Extent>, Problem> {
+        self.all(&self.inode(number)?)
+    }
+
+    fn all(&self, inode: &Inode) -> Result<Vec<Extent>, Problem> {
+        match self.map(inode)? {
+            Map::Extents(extents) => Ok(extents),
+            Map::Pointers(pointers) => self.pointed(&pointers, 0, inode.len),
+        }
+    }
+
+    fn map(&self, inode: &Inode) -> Result<Map, Problem> {
+        let refuse = |what: &str| Err(Problem::Unsupported(what.into()));
+        match inode.flags {
+            flags if flags & 0x800 != 0 => refuse("encrypted files"),
+            flags if flags & 0x1000_0000 != 0 => refuse("data in an inode"),
+            flags if flags & 0x8_0000 != 0 => self.extents(inode).map(Map::Extents),
+            _ => Ok(Map::Pointers(inode.map)),
+        }
+    }
+
+    /// Where the bytes from one place to another are, by pointers: twelve to
+    /// blocks, one each to a block of them, a block of blocks of them, and a
+    /// block of those.
+    fn pointed(&self, map: &[u8; 60], start: u64, end: u64) -> Result<Vec<Extent>, Problem> {
+        let mut extents: Vec<Extent> = Vec::new();
+        let per_block = self.block.checked_div(4).unwrap_or(0);
+        let depth_of = |n: usize| u32::try_from(n.saturating_sub(11)).unwrap_or(0);
+        let pointers = map.chunks_exact(4).enumerate();
+        // The last one first: this is a stack.
+        let mut todo: Vec<(u32, u32)> = pointers
+            .map(|(n, pointer)| (field(pointer, 0), depth_of(n)))
+            .rev()
+            .collect();
+        let (mut from, mut nodes) = (0_u64, 0_usize);
+        while let Some((number, depth)) = todo.pop().filter(|_| from < end) {
+            let at = u64::from(number).saturating_mul(self.block);
+            let bytes = self.block.saturating_mul(per_block.saturating_pow(depth));
+            let next = from.saturating_add(bytes);
+            if next <= start {
+                from = next;
+                continue;
+            }
+            if number != 0 && depth > 0 {
+                nodes = nodes.saturating_add(1);
+                if nodes > MOST_POINTERS {
+                    return Err(walk::limit("blocks of pointers", MOST_POINTERS));
+                }
+                let mut node = vec![0; usize::try_from(self.block).unwrap_or(0)];
+                self.source.read_at(at, &mut node)?;
+                let below = depth.saturating_sub(1);
+                let pointers = node.chunks_exact(4).rev();
+                todo.extend(pointers.map(|pointer| (field(pointer, 0), below)));
+                continue;
+            }
+            let joins = |last: &&mut Extent| {
+                last.from.saturating_add(last.bytes) == from
+                    && last.at.saturating_add(last.bytes) == at
+            };
+            if number == 0 {
+                // A hole.
+            } else if let Some(last) = extents.last_mut().filter(joins) {
+                last.bytes = last.bytes.saturating_add(bytes);
+            } else if extents.len() >= MOST_EXTENTS {
+                return Err(walk::limit("extents of a file", MOST_EXTENTS));
+            } else {
+                extents.push(Extent { from, bytes, at });
+            }
+            from = next;
+        }
+        Ok(extents)
     }
 
     /// The extents of an inode that were written, in order.
@@ -207,13 +293,36 @@ impl Tables {
         Ok(extents)
     }
 
+    /// Reads from a file.
+    pub(super) fn read_by(&self, map: &Map, offset: u64, into: &mut [u8]) -> Result<(), Problem> {
+        let pointers = match map {
+            Map::Extents(extents) => return self.read(extents, offset, into),
+            Map::Pointers(pointers) => pointers,
+        };
+        // As far as one block of pointers leads, at a time.
+        let head = self.block.saturating_mul(12);
+        let span = self.block.checked_div(4).unwrap_or(1);
+        let span = span.saturating_mul(self.block).max(1);
+        let (mut at, mut into) = (offset, into);
+        while !into.is_empty() {
+            let end = match at.checked_sub(head) {
+                None => head,
+                Some(behind) => {
+                    let within = behind.checked_rem(span).unwrap_or(0);
+                    at.saturating_add(span.saturating_sub(within))
+                }
+            };
+            let len = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
+            let (now, later) = into.split_at_mut(len.min(into.len()));
+            let extents = self.pointed(pointers, at, end)?;
+            self.read(&extents, at, now)?;
+            (at, into) = (end, later);
+        }
+        Ok(())
+    }
+
     /// Reads from a file of these extents; what is between them is zeros.
-    pub(super) fn read(
-        &self,
-        extents: &[Extent],
-        offset: u64,
-        into: &mut [u8],
-    ) -> Result<(), Problem> {
+    fn read(&self, extents: &[Extent], offset: u64, into: &mut [u8]) -> Result<(), Problem> {
         into.fill(0);
         let len = u64::try_from(into.len()).unwrap_or(u64::MAX);
         let end = offset.saturating_add(len);
@@ -242,7 +351,7 @@ impl Tables {
             });
         }
         let mut bytes = vec![0; usize::try_from(directory.len).unwrap_or(0)];
-        self.read(&self.extents(directory)?, 0, &mut bytes)?;
+        self.read(&self.all(directory)?, 0, &mut bytes)?;
         let block = usize::try_from(self.block).unwrap_or(1024).max(1);
         for block in bytes.chunks(block) {
             let mut rest = block;
@@ -263,25 +372,19 @@ impl Tables {
         Ok(None)
     }
 
-    /// The extents of the file at a path without links, which is of `len`
-    /// bytes; nothing if the library has to read it.
-    pub(super) fn of(&self, path: &str, len: u64) -> Result<Option<Vec<Extent>>, Problem> {
+    /// Where the bytes of the file at a path without links are, which is of
+    /// `len` bytes.
+    pub(super) fn of(&self, path: &str, len: u64) -> Result<Map, Problem> {
         let mut inode = self.inode(2)?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
-            if !inode.has_extents {
-                return Ok(None);
-            }
             let Some(number) = self.lookup(&inode, name)? else {
                 return Err(Problem::Corrupt("a name is found and is not".into()));
             };
             inode = self.inode(number)?;
         }
-        if !inode.has_extents {
-            return Ok(None);
-        }
         if inode.len != len {
             return Err(Problem::Corrupt("a file has two lengths".into()));
         }
-        self.extents(&inode).map(Some)
+        self.map(&inode)
     }
 }

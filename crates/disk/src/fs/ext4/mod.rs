@@ -1,8 +1,7 @@
 //! ext2, ext3 and ext4, read by `ext4-view`.
 //!
-//! Specification: Linux's `Documentation/filesystems/ext4`. The library checks
-//! the sums of tables and replays a journal in memory. It reads 32 KiB at a
-//! time: a [`crate::Cache`] should be below it. What it does not say (which of
+//! Specification: Linux's `Documentation/filesystems/ext4`. The library finds
+//! names and checks the sums of tables. It reads 32 KiB at a time: a [`crate::Cache`] should be below it. What it does not say (which of
 //! the three it is) is read from the superblock here, by `blkid`'s rules.
 //!
 //! What version 1.0.0 would do with a hostile disk is prevented here:
@@ -12,28 +11,26 @@
 //! - it allocates for as long a link as the inode claims: links are followed
 //!   here ([`super::walk`]), and their length is checked first;
 //! - it searches a directory of any length: the length is checked first;
-//! - it panics if a file is read on after an error, or is longer than its
-//!   blocks can be: after an error the file is opened again, a length beyond
-//!   [`MOST_BYTES`] is refused, and its `seek_to`, which hides errors, is not
-//!   used: a place is gone to by reading.
+//! - it panics if a file is longer than its blocks can be: files are not read
+//!   by it.
 //!
 //! Left to it: to find a name in a directory whose tree of extents is made to
 //! lead to the same blocks again and again takes hours.
 //!
-//! Files with extents are read here (`extents`), for the library takes what was
-//! allocated and not written for data. It still does in a file system whose
-//! journal has to be replayed.
+//! What is in files is read here (`extents`), and so is a journal (`journal`):
+//! the library takes what was allocated and not written for data, cannot pass
+//! over a block of pointers that is a hole, and replays the newest kind of
+//! journal alone.
 //!
 //! Not read: `meta_bg`, `large_dir`, `inline_data`, `ea_inode`, `mmp`, a journal
-//! on another disk, encrypted files, and files of ext2 and ext3 in which a whole
-//! block of pointers is a hole; each is an error that says so.
+//! on another disk, fast commits, and encrypted files; each is an error that
+//! says so.
 
 use alloc::{
     boxed::Box,
     format,
     rc::Rc,
     string::{String, ToString},
-    vec,
     vec::Vec,
 };
 use core::{cell::RefCell, error::Error};
@@ -41,8 +38,10 @@ use core::{cell::RefCell, error::Error};
 use ext4_view::{Ext4Error, Ext4Read};
 
 mod extents;
+mod journal;
 
-pub use extents::{MOST_EXTENTS, MOST_NODES};
+pub use extents::{MOST_EXTENTS, MOST_NODES, MOST_POINTERS};
+pub use journal::MOST_JOURNAL;
 
 use super::{
     File, FileSystem, FsError, MOST_NAMES, Metadata, Problem,
@@ -66,7 +65,7 @@ pub struct Ext4 {
     label: String,
     uuid: String,
     error: LastError,
-    tables: Option<extents::Tables>,
+    tables: extents::Tables,
 }
 
 /// The library's errors have to be `Send`, which is more than is known of a
@@ -180,7 +179,20 @@ impl Ext4 {
         let read = source.read_at(1024, &mut superblock);
         read.map_err(|error| walk::at("")(error.into()))?;
         check_geometry(&superblock, source.bytes()).map_err(walk::at(""))?;
+        // recover
+        let source = if field(&superblock, 0x60) & 0x4 == 0 {
+            source
+        } else {
+            let replayed = journal::Replayed::new(source, &superblock);
+            let replayed = Rc::new(replayed.map_err(walk::at(""))?);
+            let read = replayed.read_at(1024, &mut superblock);
+            read.map_err(|error| walk::at("")(error.into()))?;
+            check_geometry(&superblock, replayed.bytes()).map_err(walk::at(""))?;
+            replayed
+        };
         let tables = extents::Tables::new(source.clone(), &superblock);
+        let tables = tables.ok_or_else(|| Problem::Corrupt("the size of a block".into()));
+        let tables = tables.map_err(walk::at(""))?;
         let reader = Reader {
             source,
             error: error.clone(),
@@ -302,6 +314,10 @@ impl FileSystem for Ext4 {
         Ok(names)
     }
 
+    fn read_link(&self, path: &str) -> Result<Option<String>, FsError> {
+        walk::read_link(self, path).map_err(walk::at(path))
+    }
+
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
         let node = walk(self, path).map_err(walk::at(path))?;
         if node.kind != Kind::Regular {
@@ -313,78 +329,31 @@ impl FileSystem for Ext4 {
                 limit: MOST_BYTES,
             }));
         }
-        let extents = match &self.tables {
-            Some(tables) => tables.of(&node.path, node.len).map_err(walk::at(path))?,
-            None => None,
-        };
+        let map = self.tables.of(&node.path, node.len);
         Ok(Box::new(OpenFile {
-            fs: self,
+            tables: &self.tables,
             path: path.into(),
-            node,
-            extents,
-            file: None,
+            bytes: node.len,
+            map: map.map_err(walk::at(path))?,
         }))
     }
 }
 
 struct OpenFile<'a> {
-    fs: &'a Ext4,
+    tables: &'a extents::Tables,
     path: String,
-    node: Node,
-    /// Nothing if the library has to read it.
-    extents: Option<Vec<extents::Extent>>,
-    /// Nothing before the first read and after an error.
-    file: Option<ext4_view::File>,
-}
-
-/// Bytes that are skipped at once.
-const SKIP: usize = 64 << 10;
-
-impl OpenFile<'_> {
-    /// Reads from where the file stands.
-    fn read_on(&self, file: &mut ext4_view::File, into: &mut [u8]) -> Result<(), Problem> {
-        let mut into = into;
-        while !into.is_empty() {
-            let len = file.read_bytes(into);
-            let len = len.map_err(|error| self.fs.problem(&error))?;
-            if len == 0 {
-                let what = "the file ends before its length";
-                return Err(Problem::Corrupt(what.into()));
-            }
-            into = into.get_mut(len..).unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), Problem> {
-        // Taken, so that after an error there is none.
-        let kept = self.file.take().filter(|file| file.position() <= offset);
-        let opened = kept.map_or_else(|| self.fs.fs.open(self.node.full()), Ok);
-        let mut file = opened.map_err(|error| self.fs.problem(&error))?;
-        let skip = if file.position() < offset { SKIP } else { 0 };
-        let mut skipped = vec![0; skip];
-        while let Some(left) = offset.checked_sub(file.position()).filter(|left| *left > 0) {
-            let len = usize::try_from(left).unwrap_or(SKIP).min(SKIP);
-            let part = skipped.get_mut(..len).unwrap_or_default();
-            self.read_on(&mut file, part)?;
-        }
-        self.read_on(&mut file, into)?;
-        self.file = Some(file);
-        Ok(())
-    }
+    bytes: u64,
+    map: extents::Map,
 }
 
 impl File for OpenFile<'_> {
     fn bytes(&self) -> u64 {
-        self.node.len
+        self.bytes
     }
 
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), FsError> {
-        walk::check_range(&self.path, self.node.len, offset, into.len())?;
-        let read = match (&self.fs.tables, &self.extents) {
-            (Some(tables), Some(extents)) => tables.read(extents, offset, into),
-            _ => self.read(offset, into),
-        };
+        walk::check_range(&self.path, self.bytes, offset, into.len())?;
+        let read = self.tables.read_by(&self.map, offset, into);
         read.map_err(walk::at(&self.path))
     }
 }

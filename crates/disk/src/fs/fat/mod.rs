@@ -183,6 +183,10 @@ impl FileSystem for Fat {
         Ok(names.collect())
     }
 
+    fn read_link(&self, path: &str) -> Result<Option<String>, FsError> {
+        walk::read_link(self, path).map_err(walk::at(path))
+    }
+
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
         match walk(self, path).map_err(walk::at(path))? {
             Node::Entry(entry) if !entry.is_directory => {

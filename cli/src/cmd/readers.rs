@@ -1,0 +1,327 @@
+//! `readers`: the file systems' readers against Linux.
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::{self, available_parallelism};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use kexen_disk::{BlockSource, FileSystem, fs, partition};
+
+use crate::lab::boot_disk::DiskLayout;
+use crate::lab::distro::Distro;
+use crate::lab::readers::FileDisk;
+use crate::lab::readers::boot::{self, Looked};
+use crate::lab::readers::compare::{Report, compare};
+use crate::lab::readers::make;
+use crate::lab::readers::manifest::{self, Manifest};
+use crate::lab::readers::table::{Expect, Group, Image, Way};
+use crate::ui;
+
+/// Options of `readers`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReadersArgs {
+    /// Only images with this text in their name
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Name every image, and read none
+    #[arg(long)]
+    list: bool,
+    /// An image of your own; --mounted says where Linux has it mounted
+    #[arg(long, value_name = "FILE", requires = "mounted")]
+    image: Option<PathBuf>,
+    /// The folder where the image is mounted, read only
+    #[arg(long, value_name = "DIR", requires = "image")]
+    mounted: Option<PathBuf>,
+    /// Bytes of a sector of the image's disk
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    sector: u32,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one image came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) name: String,
+    seconds: f64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// All was read, and compared.
+    Read(Report),
+    /// Refused, as it has to be: why.
+    Refused(String),
+    /// Anything else.
+    Failed(String),
+}
+
+impl Outcome {
+    fn of(name: &str, work: impl FnOnce() -> Result<What>) -> Self {
+        let start = Instant::now();
+        let what = work().unwrap_or_else(|error| What::Failed(format!("{error:#}")));
+        Self {
+            name: name.to_owned(),
+            seconds: start.elapsed().as_secs_f64(),
+            what,
+        }
+    }
+
+    pub(crate) fn is_ok(&self) -> bool {
+        match &self.what {
+            What::Read(report) => report.differences.is_empty() && report.files > 0,
+            What::Refused(_) => true,
+            What::Failed(_) => false,
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.what, What::Refused(_))
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, seconds, .. } = self;
+        match &self.what {
+            What::Read(report) => {
+                let result = if self.is_ok() { "ok" } else { "FAILED" };
+                let Report {
+                    files,
+                    bytes,
+                    names,
+                    ..
+                } = report;
+                write!(
+                    f,
+                    "{name} ... {result} ({files} files, {bytes} bytes, \
+                     {names} folders and links, {seconds:.1} s)"
+                )?;
+                for difference in report.differences.iter().take(MOST_SHOWN) {
+                    write!(f, "\n    {difference}")?;
+                }
+                match report.differences.len().checked_sub(MOST_SHOWN) {
+                    Some(more @ 1..) => write!(f, "\n    and {more} more"),
+                    _ => Ok(()),
+                }
+            }
+            What::Refused(why) => write!(f, "{name} ... ok, refused by name ({why})"),
+            What::Failed(why) => write!(f, "{name} ... FAILED ({seconds:.1} s)\n    {why}"),
+        }
+    }
+}
+
+/// Differences that are shown of an image.
+const MOST_SHOWN: usize = 12;
+
+/// The names of all images that a filter wants.
+pub(crate) fn names(wanted: &dyn Fn(&str) -> bool) -> Vec<&'static str> {
+    let groups = Group::ALL.into_iter().flat_map(make::images);
+    groups
+        .map(|image| image.name)
+        .chain(DiskLayout::ALL.map(DiskLayout::name))
+        .chain(DISTROS.map(Distro::name))
+        .filter(|name| wanted(name))
+        .collect()
+}
+
+const DISTROS: [Distro; 2] = [Distro::Debian12, Distro::Debian13];
+
+/// Reads all images that a filter wants, and says how each went.
+pub(crate) fn all(
+    wanted: &dyn Fn(&str) -> bool,
+    say: &mut dyn FnMut(&Outcome),
+) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    let mut take = |outcome: Outcome| {
+        say(&outcome);
+        outcomes.push(outcome);
+    };
+    for group in Group::ALL {
+        if !make::images(group).any(|image| wanted(image.name)) {
+            continue;
+        }
+        let dir = make::group(group)?;
+        let images: Vec<&Image> = make::images(group)
+            .filter(|image| wanted(image.name))
+            .collect();
+        at_once(&images, &|image| read_image(image, &dir), &mut take);
+    }
+    if DiskLayout::ALL.iter().any(|layout| wanted(layout.name())) {
+        for looked in boot::layouts()?.iter().filter(|disk| wanted(disk.name)) {
+            take(Outcome::of(looked.name, || read_looked(looked)));
+        }
+    }
+    for distro in DISTROS.into_iter().filter(|distro| wanted(distro.name())) {
+        match boot::distro(distro)? {
+            Some(looked) => take(Outcome::of(looked.name, || read_looked(&looked))),
+            None => eprintln!("{}: its disk has not been made yet", distro.name()),
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Reads images, as many at once as there are processors; what each came to
+/// is taken in as it ends.
+fn at_once(
+    images: &[&Image],
+    read: &(dyn Fn(&Image) -> Result<What> + Sync),
+    take: &mut dyn FnMut(Outcome),
+) {
+    let next = AtomicUsize::new(0);
+    let (sender, outcomes) = channel();
+    let workers = available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some(image) = images.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = Outcome::of(image.name, || read(image));
+                    if sender.send(outcome).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        outcomes.iter().for_each(take);
+    });
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &ReadersArgs) -> Result<()> {
+    let filter = args.filter.as_deref().unwrap_or_default();
+    let wanted = |name: &str| name.contains(filter);
+    if args.list {
+        for name in names(&wanted) {
+            ui::say(name);
+        }
+        return Ok(());
+    }
+    let mut say = |outcome: &Outcome| {
+        if !args.json {
+            ui::say(outcome);
+        }
+    };
+    let outcomes = match (&args.image, &args.mounted) {
+        (Some(image), Some(mounted)) => {
+            let outcome = Outcome::of(&image.display().to_string(), || {
+                let manifest = manifest::of_folder(mounted)?;
+                read(image, args.sector, "", &manifest).map(What::Read)
+            });
+            say(&outcome);
+            vec![outcome]
+        }
+        _ => all(&wanted, &mut say)?,
+    };
+    if args.json {
+        let outcomes: Vec<_> = outcomes.iter().map(json).collect();
+        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+    } else {
+        ui::say(total(&outcomes));
+    }
+    let failed = outcomes.iter().filter(|outcome| !outcome.is_ok()).count();
+    if failed > 0 {
+        bail!("{failed} failed");
+    }
+    if outcomes.is_empty() {
+        bail!("no image has this in its name");
+    }
+    Ok(())
+}
+
+fn total(outcomes: &[Outcome]) -> String {
+    let (mut files, mut bytes) = (0, 0);
+    for outcome in outcomes {
+        if let What::Read(report) = &outcome.what {
+            files += report.files;
+            bytes += report.bytes;
+        }
+    }
+    let refused = outcomes.iter().filter(|one| one.is_refused()).count();
+    let failed = outcomes.iter().filter(|one| !one.is_ok()).count();
+    let same = outcomes.len() - refused - failed;
+    format!(
+        "{same} as Linux reads them ({files} files, {bytes} bytes), \
+         {refused} refused by name, {failed} failed"
+    )
+}
+
+fn json(outcome: &Outcome) -> serde_json::Value {
+    let (report, why) = match &outcome.what {
+        What::Read(report) => (report.clone(), None),
+        What::Refused(why) | What::Failed(why) => (Report::default(), Some(why)),
+    };
+    serde_json::json!({
+        "image": outcome.name,
+        "ok": outcome.is_ok(),
+        "refused": outcome.is_refused(),
+        "files": report.files,
+        "bytes": report.bytes,
+        "seconds": outcome.seconds,
+        "differences": report.differences,
+        "why": why,
+    })
+}
+
+/// The only file system of an image, partitioned or not.
+fn open(image: &Path, sector: u32) -> Result<Box<dyn FileSystem>> {
+    let disk = FileDisk::cached(image, sector)?;
+    let mut found = Vec::new();
+    let table = partition::read(&disk).map_err(|error| anyhow::anyhow!("{error}"))?;
+    for entry in &table.partitions {
+        let part = entry.open(&disk).context("a partition beyond the disk")?;
+        let part: Rc<dyn BlockSource> = Rc::new(part);
+        found.extend(fs::probe(part)?);
+    }
+    if found.is_empty() {
+        found.extend(fs::probe(disk)?);
+    }
+    let first = found.pop().context("no file system that is known here")?;
+    if !found.is_empty() {
+        bail!("more than one file system");
+    }
+    Ok(first)
+}
+
+fn read(image: &Path, sector: u32, from: &str, manifest: &Manifest) -> Result<Report> {
+    Ok(compare(&*open(image, sector)?, from, manifest))
+}
+
+fn read_looked(disk: &Looked) -> Result<What> {
+    let manifest = manifest::read(&disk.dir, disk.name)?;
+    read(&disk.image, 512, "", &manifest).map(What::Read)
+}
+
+fn read_image(image: &Image, dir: &Path) -> Result<What> {
+    let file = make::file(dir, image);
+    let fs = match (open(&file, image.sector), image.expect) {
+        (Ok(fs), Expect::Same) => fs,
+        (Err(error), Expect::Same) => return Err(error),
+        (Ok(_), Expect::Refused(why)) => bail!("read, not refused ({why})"),
+        (Err(error), Expect::Refused(why)) => {
+            let error = format!("{error:#}");
+            if !error.contains("not supported") || !error.contains(why) {
+                bail!("refused, but not by that name ({why}): {error}");
+            }
+            return Ok(What::Refused(error));
+        }
+    };
+    let manifest = manifest::read(dir, image.name)?;
+    let mut report = compare(&*fs, "", &manifest);
+    if image.way == Way::Subvolumes {
+        // From the top level, as boot loaders write their paths.
+        let top = manifest::read(dir, &format!("{}.top", image.name))?;
+        let firsts = top.keys().filter(|path| path.matches('/').count() == 1);
+        for first in firsts.filter(|first| !manifest.contains_key(*first)) {
+            report.add(compare(&*fs, first, &top));
+        }
+    }
+    Ok(What::Read(report))
+}
