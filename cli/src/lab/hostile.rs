@@ -81,9 +81,7 @@ impl Hostile {
             ""
         } else {
             // Gone from the store too: the next kernel need not wait for it.
-            "xenstore-watch $front/state | while read -r _; do\n\
-                 case \"$(xenstore-read $front/state)\" in 3 | 4) ;; *) break ;; esac\n\
-             done\n\
+            "state_is '[!34]'\n\
              touch $stop\n\
              until ! [ -s $log ] || grep -q done= $log; do sleep 0.1; done\n\
              xenstore-write $back/state 6\n\
@@ -162,9 +160,15 @@ fn device(name: &str, number: u32, answer: &str) -> String {
              $front/device-type disk $front/state 1 || exit\n\
          xenstore-write $front/go 1 || exit\n\
          (\n\
-         xenstore-watch $front/state | while read -r _; do\n\
-             [ \"$(xenstore-read $front/state)\" != 3 ] || break\n\
-         done\n\
+         # Until the frontend's state is like this, or the frontend is gone.\n\
+         state_is() {{\n\
+             while xenstore-exists $front; do\n\
+                 case \"$(xenstore-read $front/state)\" in $1) return ;; esac\n\
+                 timeout 2 xenstore-watch -n 2 $front/state > /dev/null\n\
+             done\n\
+             exit\n\
+         }}\n\
+         state_is 3\n\
          {answer}\
          ) > $log.sh 2>&1 &\n"
     )

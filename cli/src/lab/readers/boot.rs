@@ -25,8 +25,9 @@ pub(crate) struct Looked {
 const fn place(layout: DiskLayout) -> (&'static str, &'static str, &'static str) {
     match layout {
         DiskLayout::ExtlinuxExt4 => ("", "ext4", ""),
-        DiskLayout::GrubExt4 => ("5", "ext4", ""),
-        DiskLayout::BlsExt4 => ("1", "ext4", ""),
+        DiskLayout::GrubIso => ("", "iso9660", ""),
+        DiskLayout::GrubExt4 | DiskLayout::Chain => ("5", "ext4", ""),
+        DiskLayout::BlsExt4 | DiskLayout::BlsLarge | DiskLayout::GrubFallback => ("1", "ext4", ""),
         DiskLayout::GrubXfs => ("1", "xfs", ""),
         DiskLayout::GrubBtrfs => ("1", "btrfs", ""),
         DiskLayout::SystemdFat | DiskLayout::UkiFat => ("1", "vfat", ",utf8=1"),
