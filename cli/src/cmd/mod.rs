@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod differential;
 pub(crate) mod image;
 pub(crate) mod inspect;
+mod inspect_disk;
 pub(crate) mod lab;
 mod real_xen;
 pub(crate) mod test;
