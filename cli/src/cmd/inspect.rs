@@ -1,4 +1,5 @@
-//! `inspect`: what a kernel image or boot module is.
+//! `inspect`: what a kernel image or boot module is, or what would boot from a
+//! disk.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,14 +13,21 @@ use kexen_image::{
 };
 use serde::Serialize;
 
+use super::inspect_disk;
+
 /// Options of `inspect`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Nothing but the file is needed. Example:
-  cargo kexen inspect /boot/vmlinuz-6.1.0-18-amd64")]
+  cargo kexen inspect /boot/vmlinuz-6.1.0-18-amd64
+  cargo kexen inspect --guest pvh DISK.img")]
 pub(crate) struct InspectArgs {
-    /// A kernel image (bzImage or ELF) or a boot module
+    /// A kernel image (bzImage or ELF), a boot module, or the raw image of a
+    /// disk
     file: PathBuf,
+    /// The guest that a disk's configurations are read for
+    #[arg(long, value_enum, default_value_t)]
+    guest: inspect_disk::GuestKind,
     /// Print one JSON document on stdout
     #[arg(long)]
     json: bool,
@@ -30,6 +38,7 @@ pub(crate) struct InspectArgs {
 enum Report {
     Kernel(Box<KernelReport>),
     Module(ModuleReport),
+    Disk(inspect_disk::DiskReport),
 }
 
 #[derive(Debug, Serialize)]
@@ -84,8 +93,14 @@ struct StartReport {
 /// Runs it.
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let name = args.file.display();
-    let file = fs::read(&args.file).with_context(|| format!("cannot read {name}"))?;
-    let report = report(&file).with_context(|| format!("{name}"))?;
+    let cannot = || format!("cannot read {name}");
+    let report = match inspect_disk::report(&args.file, args.guest).with_context(cannot)? {
+        Some(disk) => Report::Disk(disk),
+        None => {
+            let file = fs::read(&args.file).with_context(cannot)?;
+            report(&file).with_context(|| format!("{name}"))?
+        }
+    };
     let text = if args.json {
         serde_json::to_string_pretty(&report)? + "\n"
     } else {
@@ -269,6 +284,7 @@ fn render(report: &Report) -> Result<String> {
                 writeln!(out, "not used: {name}")?;
             }
         }
+        Report::Disk(disk) => write!(out, "{disk}")?,
     }
     Ok(out)
 }

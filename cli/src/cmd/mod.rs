@@ -10,6 +10,7 @@ pub(crate) mod differential;
 pub(crate) mod fuzz;
 pub(crate) mod image;
 pub(crate) mod inspect;
+mod inspect_disk;
 pub(crate) mod lab;
 pub(crate) mod package;
 mod peers;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use super::dom0_image;
 use super::example::Toolstack;
 use super::guest::{Attach, Console, Device, Guest, Mode, Run, watch};
 use super::qemu::{Machine, Qemu, run_dir};
-use crate::host::cache;
+use crate::host::{cache, command};
 use crate::ui;
 
 /// dom0's own memory in MiB: it holds its whole root file system.
@@ -171,8 +172,10 @@ impl Dom0 {
         }
         let plain = file.file_name().unwrap_or_default().to_string_lossy();
         let name = format!("img/{}-{plain}", self.images.len());
-        fs::copy(file, self.share.join(&name))
-            .with_context(|| format!("cannot copy {}", file.display()))?;
+        // Disks are mostly holes.
+        let mut copy = Command::new("cp");
+        copy.arg("--sparse=always").arg(file);
+        command::run(copy.arg(self.share.join(&name)))?;
         let name = format!("/lab/{name}");
         self.images.insert(file.to_path_buf(), name.clone());
         Ok(name)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`entry`] | what can be booted from a disk |
 //! | [`module`] | the boot module: a newc archive of entries, read and written |
+//! | [`disk`] | from a disk to its volumes |
 //! | [`volumes`] | the file systems that are looked at, and how they are called |
 //! | [`bls`] | Boot Loader Specification entries, and unified kernel images |
 //! | [`grub`] | grub.cfg, as GRUB runs it |
@@ -31,6 +32,7 @@ extern crate alloc;
 use alloc::{format, string::String};
 
 pub mod bls;
+pub mod disk;
 pub mod entry;
 pub mod extlinux;
 pub mod find;

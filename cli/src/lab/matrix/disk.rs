@@ -208,7 +208,7 @@ fn case(xen: Xen, mode: Mode, layout: DiskLayout) -> Case {
         .expect(Expect::Userspace)
 }
 
-/// Distributions' own images, as they are.
+/// Distributions' images, as they are: their own, or laid out as theirs.
 fn distributions() -> Vec<Case> {
     let mut cases = Vec::new();
     for (distro, xen, mode) in [
@@ -216,6 +216,12 @@ fn distributions() -> Vec<Case> {
         (Distro::Debian12, Xen::V4_20, Mode::Pv),
         (Distro::Debian13, Xen::V4_20, Mode::Pvh),
         (Distro::Debian13, Xen::V4_17, Mode::Pv),
+        (Distro::Fedora, Xen::V4_17, Mode::Pv),
+        (Distro::RhelXfs, Xen::V4_20, Mode::Pvh),
+        (Distro::OpenSuse, Xen::V4_17, Mode::Pvh),
+        (Distro::Alpine, Xen::V4_20, Mode::Pv),
+        (Distro::ArchSystemdBoot, Xen::V4_17, Mode::Pv),
+        (Distro::ArchUki, Xen::V4_20, Mode::Pvh),
     ] {
         let mut case = Case::new(xen, mode, format!("disk-{}", distro.name()));
         case.distro = Some(distro);

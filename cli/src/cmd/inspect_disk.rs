@@ -1,0 +1,248 @@
+//! `inspect` of a disk: its volumes, the configurations on them, and what
+//! would boot, as the boot image finds it.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::Result;
+use kexen_bootconfig::bls::uki;
+use kexen_bootconfig::disk;
+use kexen_bootconfig::entry::{Entry, Kind, Place};
+use kexen_bootconfig::find::{self, spoken};
+use kexen_bootconfig::grub::Platform;
+use kexen_bootconfig::volumes::Volumes;
+use kexen_disk::{BlockSource, ReadError};
+use kexen_image::Compression;
+use serde::Serialize;
+
+/// What the disk is called: the first one of a guest.
+const NAME: &str = "xvda";
+
+/// Whose configurations are read: scripts ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum GuestKind {
+    Pv,
+    #[default]
+    Pvh,
+    Hvm,
+}
+
+/// What is on a disk.
+#[derive(Debug, Serialize)]
+pub(super) struct DiskReport {
+    volumes: Vec<VolumeReport>,
+    configurations: Vec<String>,
+    entries: Vec<EntryReport>,
+    /// The entry that starts by itself.
+    default: Option<usize>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct VolumeReport {
+    name: String,
+    file_system: &'static str,
+    uuid: String,
+    label: String,
+}
+
+#[derive(Debug, Serialize)]
+struct EntryReport {
+    title: String,
+    id: String,
+    source: String,
+    files: Vec<String>,
+    cmdline: Option<String>,
+    problem: Option<String>,
+}
+
+/// A file as a disk.
+#[derive(Debug)]
+struct Image {
+    file: File,
+    bytes: u64,
+}
+
+impl BlockSource for Image {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn sector(&self) -> u32 {
+        512
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let read = self.file.read_exact_at(into, offset);
+        read.map_err(|error| ReadError {
+            name: NAME.into(),
+            offset,
+            why: error.to_string(),
+        })
+    }
+}
+
+/// What is on a disk; none if the file is something else.
+pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>> {
+    use std::io::{Seek as _, SeekFrom};
+    let mut file = File::open(path)?;
+    let mut head = Vec::new();
+    file.by_ref().take(4096).read_to_end(&mut head)?;
+    // A kernel's first sector may end as a boot sector does.
+    let kernel = head.starts_with(b"\x7fELF") || head.get(0x202..0x206) == Some(b"HdrS");
+    if kernel || head.starts_with(b"0707") || Compression::detect(&head) != Compression::None {
+        return Ok(None);
+    }
+    // Of a device, metadata does not say it.
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let (volumes, problems) = disk::volumes(Rc::new(Image { file, bytes }), None);
+    if volumes.is_empty() && problems.is_empty() {
+        return Ok(None);
+    }
+    let volumes = Volumes::new(volumes);
+    let platform = match guest {
+        GuestKind::Pv => Platform::Pv,
+        GuestKind::Pvh => Platform::Pvh,
+        GuestKind::Hvm => Platform::Hvm,
+    };
+    let found = find::find(&volumes, platform);
+    let volume = |(_, volume): (usize, &kexen_bootconfig::volumes::Volume<'_>)| VolumeReport {
+        name: volume.name.clone(),
+        file_system: volume.fs.kind(),
+        uuid: volume.fs.uuid().to_owned(),
+        label: volume.fs.label().to_owned(),
+    };
+    let configurations = found.configs.iter().map(|(kind, place, entries)| {
+        format!("{kind:?}, {}: {entries} entries", spoken(&volumes, place))
+    });
+    let notes = found.menu.notes.iter().map(ToString::to_string);
+    Ok(Some(DiskReport {
+        configurations: configurations.collect(),
+        entries: (found.menu.entries.iter())
+            .map(|found| entry(&volumes, found))
+            .collect(),
+        default: found.menu.default,
+        notes: problems.into_iter().chain(notes).collect(),
+        volumes: volumes.iter().map(volume).collect(),
+    }))
+}
+
+fn entry(volumes: &Volumes<'_>, entry: &Entry) -> EntryReport {
+    let name = |place: &Place| spoken(volumes, place);
+    let (files, cmdline) = match &entry.kind {
+        Some(Kind::Linux {
+            kernel,
+            initrds,
+            cmdline,
+        }) => {
+            let files = std::iter::once(kernel).chain(initrds);
+            (files.map(name).collect(), Some(cmdline.clone()))
+        }
+        Some(Kind::Uki { image, cmdline }) => {
+            let line = cmdline.clone().or_else(|| own_line(volumes, image));
+            (vec![name(image)], line)
+        }
+        Some(Kind::Chain { image }) => (vec![name(image)], None),
+        _ => (Vec::new(), None),
+    };
+    EntryReport {
+        title: entry.title.clone(),
+        id: entry.id.clone(),
+        source: name(&entry.source.place),
+        files,
+        cmdline,
+        problem: entry.problem.as_ref().map(ToString::to_string),
+    }
+}
+
+/// The command line in a unified kernel image.
+fn own_line(volumes: &Volumes<'_>, image: &Place) -> Option<String> {
+    let section = uki::open(volumes, image).ok()?.cmdline?;
+    let mut file = volumes.fs(image).ok()?.open(&image.path).ok()?;
+    uki::text(&mut *file, ".cmdline", section).ok()
+}
+
+impl std::fmt::Display for DiskReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "disk, called {NAME}")?;
+        for v in &self.volumes {
+            writeln!(
+                f,
+                "volume {}  {}  {}  {}",
+                v.name, v.file_system, v.uuid, v.label
+            )?;
+        }
+        for configuration in &self.configurations {
+            writeln!(f, "configuration {configuration}")?;
+        }
+        for (number, entry) in self.entries.iter().enumerate() {
+            let default = if self.default == Some(number) {
+                ", the default"
+            } else {
+                ""
+            };
+            writeln!(f, "entry {number}{default}: {}", entry.title)?;
+            writeln!(f, "  from         {}", entry.source)?;
+            for file in &entry.files {
+                writeln!(f, "  file         {file}")?;
+            }
+            if let Some(cmdline) = &entry.cmdline {
+                writeln!(f, "  cmdline      {cmdline}")?;
+            }
+            if let Some(problem) = &entry.problem {
+                writeln!(f, "  cannot boot  {problem}")?;
+            }
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::boot_disk::{self, DiskLayout};
+    use std::fs;
+
+    #[test]
+    fn a_disk_says_what_it_would_boot() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (kernel, initrd) = (scratch.path().join("k"), scratch.path().join("i"));
+        fs::write(&kernel, vec![1; 10_000]).unwrap();
+        fs::write(&initrd, vec![2; 5_000]).unwrap();
+        let layout = DiskLayout::SystemdFat;
+        let path = scratch.path();
+        let disk = boot_disk::make("t", layout, &kernel, &initrd, "a b", None, path).unwrap();
+        let disk = report(&disk, GuestKind::Pv).unwrap().unwrap();
+        let default = &disk.entries[disk.default.unwrap()];
+        assert_eq!(default.files, ["xvda1:/vmlinuz", "xvda1:/initrd"]);
+        assert_eq!(default.cmdline.as_deref(), Some("a b"));
+        let broken: Vec<_> = disk
+            .entries
+            .iter()
+            .filter(|e| e.problem.is_some())
+            .collect();
+        assert_eq!(broken.len(), 1);
+        assert_eq!(broken[0].title, "Not this one");
+        assert!(disk.to_string().contains(", the default: The lab's Linux"));
+    }
+
+    #[test]
+    fn what_is_no_disk_is_left_to_others() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("file");
+        for bytes in [&b""[..], b"\x7fELF", b"070701", &[0; 100_000]] {
+            fs::write(&file, bytes).unwrap();
+            assert!(report(&file, GuestKind::Pvh).unwrap().is_none());
+        }
+    }
+}
