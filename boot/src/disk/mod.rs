@@ -123,6 +123,10 @@ pub(crate) fn load<G: Ground>(
     asked: Asked<'_>,
     tried: &mut Tried,
 ) -> Result<(Loaded, Disks), Failure> {
+    if !asked.options.quiet {
+        // A backend has 20 seconds to answer: nobody should wonder meanwhile.
+        report.line(guest.machine(), format_args!("connecting the disks"));
+    }
     guest.grow_heap(HEAP)?;
     let mut disks = Disks::connect(guest).map_err(Failure::Disk)?;
     match from(guest, report, asked, tried, &disks) {

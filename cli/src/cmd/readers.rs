@@ -133,6 +133,14 @@ pub(crate) fn names(wanted: &dyn Fn(&str) -> bool) -> Vec<&'static str> {
 
 const DISTROS: [Distro; 2] = [Distro::Debian12, Distro::Debian13];
 
+/// Whether `test` reads that image each time.
+pub(crate) fn often(name: &str) -> bool {
+    let rare = Group::ALL
+        .into_iter()
+        .filter(|group| *group != Group::Often);
+    !rare.flat_map(make::images).any(|image| image.name == name)
+}
+
 /// Reads all images that a filter wants, and says how each went.
 pub(crate) fn all(
     wanted: &dyn Fn(&str) -> bool,

@@ -3,6 +3,8 @@
 /// Images that are made in one boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
+    /// Some of each kind: those that every `test` makes and reads.
+    Often,
     Ext,
     Xfs,
     Btrfs,
@@ -11,10 +13,18 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 5] = [Self::Ext, Self::Xfs, Self::Btrfs, Self::Fat, Self::Iso];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Often,
+        Self::Ext,
+        Self::Xfs,
+        Self::Btrfs,
+        Self::Fat,
+        Self::Iso,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Often => "often",
             Self::Ext => "ext",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
@@ -73,7 +83,7 @@ pub(crate) struct Image {
 const fn image(name: &'static str, group: Group, mib: u64, mkfs: &'static str) -> Image {
     let kind = match group {
         // Linux reads all three by the newest's driver.
-        Group::Ext => "ext4",
+        Group::Ext | Group::Often => "ext4",
         Group::Xfs => "xfs",
         Group::Btrfs => "btrfs",
         Group::Fat => "vfat",
@@ -127,6 +137,12 @@ impl Image {
         self
     }
 
+    /// Made and read in every `test`.
+    const fn often(mut self) -> Self {
+        self.group = Group::Often;
+        self
+    }
+
     const fn way(mut self, way: Way) -> Self {
         self.way = way;
         self
@@ -152,10 +168,16 @@ impl Image {
 /// All images.
 pub(crate) const IMAGES: &[Image] = &[
     ext("ext2", 80, "mke2fs -t ext2 -b 4096 {}").aged(32, "far"),
-    ext("ext2-1k", 80, "mke2fs -t ext2 -b 1024 -N 16384 {}").aged(32, "far"),
+    ext("ext2-1k", 80, "mke2fs -t ext2 -b 1024 -N 16384 {}")
+        .aged(32, "far")
+        .often(),
     ext("ext3", 80, "mke2fs -t ext3 -b 1024 -N 16384 {}").aged(32, "far"),
-    ext("ext3-crashed", 80, "mke2fs -t ext3 -b 1024 -N 16384 {}").way(Way::Crashed),
-    ext("ext4", 80, "mke2fs -t ext4 -b 4096 {}").aged(32, "names"),
+    ext("ext3-crashed", 80, "mke2fs -t ext3 -b 1024 -N 16384 {}")
+        .way(Way::Crashed)
+        .often(),
+    ext("ext4", 80, "mke2fs -t ext4 -b 4096 {}")
+        .aged(32, "names")
+        .often(),
     ext("ext4-1k", 80, "mke2fs -t ext4 -b 1024 -N 16384 {}").aged(32, "far"),
     ext(
         "ext4-plain",
@@ -180,7 +202,9 @@ pub(crate) const IMAGES: &[Image] = &[
     )
     .aged(24, "few"),
     ext("ext4-4k-sector", 80, "mke2fs -t ext4 -b 4096 {}").sector(4096),
-    ext("ext4-full", 48, "mke2fs -t ext4 -b 4096 -m 0 -N 16384 {}").aged(20, "full"),
+    ext("ext4-full", 48, "mke2fs -t ext4 -b 4096 -m 0 -N 16384 {}")
+        .aged(20, "full")
+        .often(),
     ext("ext4-crashed", 80, "mke2fs -t ext4 -b 1024 -N 16384 {}").way(Way::Crashed),
     ext(
         "ext4-crashed-data",
@@ -188,7 +212,8 @@ pub(crate) const IMAGES: &[Image] = &[
         "mke2fs -t ext4 -b 4096 -J size=16 {}",
     )
     .way(Way::Crashed)
-    .mounted(",data=journal"),
+    .mounted(",data=journal")
+    .often(),
     ext(
         "ext4-crashed-old",
         80,
@@ -202,7 +227,9 @@ pub(crate) const IMAGES: &[Image] = &[
     )
     .way(Way::Crashed)
     .aged(20, "full"),
-    ext("ext4-inline-data", 32, "mke2fs -t ext4 -O inline_data {}").refused("DATA_IN_INODE"),
+    ext("ext4-inline-data", 32, "mke2fs -t ext4 -O inline_data {}")
+        .refused("DATA_IN_INODE")
+        .often(),
     ext(
         "ext4-meta-bg",
         32,
@@ -212,12 +239,15 @@ pub(crate) const IMAGES: &[Image] = &[
     ext("ext4-large-dir", 32, "mke2fs -t ext4 -O large_dir {}").refused("LARGE_DIRECTORIES"),
     xfs("xfs", "mkfs.xfs -f {}")
         .way(Way::Reflink)
-        .aged(32, "names"),
+        .aged(32, "names")
+        .often(),
     xfs(
         "xfs-1k",
         "mkfs.xfs -f -b size=1024 -i size=256 -m crc=0,finobt=0 {}",
     ),
-    xfs("xfs-1k-v5", "mkfs.xfs -f -b size=1024 {}").aged(32, "names"),
+    xfs("xfs-1k-v5", "mkfs.xfs -f -b size=1024 {}")
+        .aged(32, "names")
+        .often(),
     xfs("xfs-v4", "mkfs.xfs -f -m crc=0 {}"),
     xfs("xfs-v4-no-ftype", "mkfs.xfs -f -m crc=0 -n ftype=0 {}"),
     xfs(
@@ -231,11 +261,15 @@ pub(crate) const IMAGES: &[Image] = &[
     ),
     xfs("xfs-4k-sector", "mkfs.xfs -f -s size=4096 {}").sector(4096),
     xfs("xfs-full", "mkfs.xfs -f {}").aged(32, "full"),
-    xfs("xfs-crashed", "mkfs.xfs -f {}").way(Way::Crashed),
+    xfs("xfs-crashed", "mkfs.xfs -f {}")
+        .way(Way::Crashed)
+        .often(),
     xfs("xfs-crashed-v4", "mkfs.xfs -f -m crc=0 {}").way(Way::Crashed),
     xfs("xfs-log-device", "mkfs.xfs -f -l logdev={}.log,size=64m {}")
         .refused("a log on another disk"),
-    xfs("xfs-case", "mkfs.xfs -f -n version=ci {}").refused("feat_ascii_ci"),
+    xfs("xfs-case", "mkfs.xfs -f -n version=ci {}")
+        .refused("feat_ascii_ci")
+        .often(),
     btrfs("btrfs", 160, "mkfs.btrfs -f {}")
         .way(Way::Reflink)
         .aged(32, "names"),
@@ -245,11 +279,14 @@ pub(crate) const IMAGES: &[Image] = &[
     btrfs("btrfs-lzo", 128, "mkfs.btrfs -f -m single {}")
         .mounted(",compress-force=lzo")
         .aged(24, "few"),
-    btrfs("btrfs-zstd", 128, "mkfs.btrfs -f -m single {}").mounted(",compress-force=zstd:3"),
+    btrfs("btrfs-zstd", 128, "mkfs.btrfs -f -m single {}")
+        .mounted(",compress-force=zstd:3")
+        .often(),
     btrfs("btrfs-subvolumes", 256, "mkfs.btrfs -f {}")
         .way(Way::Subvolumes)
         .mounted(",compress=zstd")
-        .aged(24, "few"),
+        .aged(24, "few")
+        .often(),
     btrfs("btrfs-4k-nodes", 128, "mkfs.btrfs -f -n 4096 {}").aged(16, "few"),
     btrfs(
         "btrfs-64k-nodes",
@@ -263,22 +300,25 @@ pub(crate) const IMAGES: &[Image] = &[
         .mounted(",max_inline=0")
         .aged(24, "few"),
     btrfs("btrfs-full", 128, "mkfs.btrfs -f -m single {}").aged(16, "full few"),
-    btrfs("btrfs-crashed", 160, "mkfs.btrfs -f {}").way(Way::Crashed),
+    btrfs("btrfs-crashed", 160, "mkfs.btrfs -f {}")
+        .way(Way::Crashed)
+        .often(),
     btrfs("btrfs-xxhash", 160, "mkfs.btrfs -f --csum xxhash {}").refused("checksum"),
     btrfs(
         "btrfs-raid0",
         128,
         "mkfs.btrfs -f -d raid0 -m raid0 {} {}.2",
     )
-    .refused("profile"),
+    .refused("profile")
+    .often(),
     fat("fat12", 8, "mkfs.vfat -F 12 -s 4 {}").aged(4, "fat few"),
-    fat("fat16", 80, "mkfs.vfat -F 16 -s 4 {}"),
-    fat("fat32", 100, "mkfs.vfat -F 32 -s 1 {}"),
+    fat("fat16", 80, "mkfs.vfat -F 16 -s 4 {}").often(),
+    fat("fat32", 100, "mkfs.vfat -F 32 -s 1 {}").often(),
     fat("fat32-large", 300, "mkfs.vfat -F 32 -s 8 {}"),
     fat("fat16-4k-sector", 128, "mkfs.vfat -F 16 -S 4096 {}").sector(4096),
     fat("fat32-4k-sector", 300, "mkfs.vfat -F 32 -S 4096 -s 1 {}").sector(4096),
     fat("fat32-full", 48, "mkfs.vfat -F 32 -s 1 {}").aged(16, "fat full"),
-    iso("iso-rock-ridge", "xorriso -as mkisofs -quiet -R -o {}", ""),
+    iso("iso-rock-ridge", "xorriso -as mkisofs -quiet -R -o {}", "").often(),
     iso(
         "iso-joliet",
         "xorriso -as mkisofs -quiet -J -joliet-long -o {}",
