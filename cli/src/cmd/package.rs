@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
@@ -40,8 +41,19 @@ pub(crate) fn run(_args: &PackageArgs) -> Result<()> {
     Ok(())
 }
 
-/// Makes the package; where it is.
+/// The package, once this process has made it.
+static MADE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Makes the package, once; where it is.
 pub(crate) fn make() -> Result<PathBuf> {
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(match &*made {
+        Some(file) => file.clone(),
+        None => made.insert(pack()?).clone(),
+    })
+}
+
+fn pack() -> Result<PathBuf> {
     tools::require(&[tools::DEB])?;
     let image = build::image(Variant::Normal)?;
     let tool = build::tool()?;

@@ -33,8 +33,6 @@ const BALLAST: usize = 8 << 20;
 pub(crate) struct Bench {
     images: HashMap<Variant, Image>,
     dom0: Option<(Xen, Toolstack, u64, Dom0)>,
-    /// The Debian package, once it is made.
-    package: Option<PathBuf>,
     scratch: tempfile::TempDir,
     /// The backend for probes, once it is built.
     backend: Option<PathBuf>,
@@ -56,7 +54,6 @@ impl Bench {
             images: HashMap::new(),
             backend: None,
             dom0: None,
-            package: None,
             scratch: tempfile::tempdir()?,
             most,
             control,
@@ -109,10 +106,7 @@ impl Bench {
 
     /// Runs one of the package's examples.
     fn example(&mut self, case: &Case, toolstack: Toolstack) -> Result<()> {
-        let package = match &self.package {
-            Some(package) => package.clone(),
-            None => self.package.insert(package::make()?).clone(),
-        };
+        let package = package::make()?;
         let kernel = Kernel::debian(Flavour::Cloud)?;
         let initrd = kernel.test_initrd(BALLAST, "")?;
         let disk = boot_disk::make(
