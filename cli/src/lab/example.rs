@@ -48,13 +48,15 @@ impl Toolstack {
             Self::Xl => format!("xl create -p {file}\n"),
             Self::Libvirt => format!(
                 "mkdir -p /run/libvirt /var/lib/libvirt /var/log/libvirt\n\
-                 pgrep libvirtd > /dev/null || libvirtd -d || exit\n\
+                 if [ ! -e /run/libvirt/libvirt-sock ]; then\n\
+                     LIBVIRT_LOG_OUTPUTS=2:file:/lab/log/libvirtd.log setsid libvirtd > /lab/log/libvirtd.out 2>&1 &\n\
+                 fi\n\
                  n=0\n\
-                 until virsh -c xen:///system version > /dev/null 2>&1 || [ $n -ge 300 ]; do\n\
-                     sleep 0.1\n\
+                 until timeout 10 virsh -c xen:///system version > /lab/log/virsh.log 2>&1 || [ $n -ge 60 ]; do\n\
+                     sleep 0.5\n\
                      n=$((n + 1))\n\
                  done\n\
-                 virsh -c xen:///system create --paused {file}\n"
+                 timeout 30 virsh -c xen:///system create --paused {file}\n"
             ),
         }
     }
