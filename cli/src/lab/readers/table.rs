@@ -158,8 +158,12 @@ impl Image {
         self
     }
 
-    const fn refused(mut self, why: &'static str) -> Self {
-        self.way = Way::Untouched;
+    const fn refused(self, why: &'static str) -> Self {
+        self.way(Way::Untouched).but_refused(why)
+    }
+
+    /// Refused for what has become of it.
+    const fn but_refused(mut self, why: &'static str) -> Self {
         self.expect = Expect::Refused(why);
         self
     }
@@ -264,7 +268,9 @@ pub(crate) const IMAGES: &[Image] = &[
     xfs("xfs-crashed", "mkfs.xfs -f {}")
         .way(Way::Crashed)
         .often(),
-    xfs("xfs-crashed-v4", "mkfs.xfs -f -m crc=0 {}").way(Way::Crashed),
+    xfs("xfs-crashed-v4", "mkfs.xfs -f -m crc=0 {}")
+        .way(Way::Crashed)
+        .but_refused("a log that cannot be replayed"),
     xfs("xfs-log-device", "mkfs.xfs -f -l logdev={}.log,size=64m {}")
         .refused("a log on another disk"),
     xfs("xfs-case", "mkfs.xfs -f -n version=ci {}")
