@@ -48,12 +48,11 @@ impl Toolstack {
             Self::Xl => format!("xl create -p {file}\n"),
             Self::Libvirt => format!(
                 "mkdir -p /run/libvirt /var/lib/libvirt /var/log/libvirt\n\
-                 # It starts on processors that it knows alone, all of which have
-\
-                 # VME; QEMU's emulation has none.
-\
-                 sed -i /vme/d /usr/share/libvirt/cpu_map/x86_486.xml
-\
+                 # It starts on processors that it knows alone, all of which have\n\
+                 # VME: QEMU's emulation has none.\n\
+                 sed -i /vme/d /usr/share/libvirt/cpu_map/x86_486.xml\n\
+                 # It ends if one driver does: no user for the one of QEMU here.\n\
+                 rm -f /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so\n\
                  if [ ! -e /run/libvirt/libvirt-sock ]; then\n\
                      LIBVIRT_LOG_OUTPUTS=2:file:/lab/log/libvirtd.log setsid libvirtd > /lab/log/libvirtd.out 2>&1 &\n\
                  fi\n\
