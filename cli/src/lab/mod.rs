@@ -16,6 +16,7 @@ pub(crate) mod guest;
 pub(crate) mod hostile;
 mod hvm_file;
 mod initrd;
+mod judge;
 pub(crate) mod matrix;
 pub(crate) mod meanwhile;
 pub(crate) mod modules;
