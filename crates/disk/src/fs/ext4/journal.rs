@@ -22,6 +22,9 @@ use crate::{BlockSource, ReadError};
 /// Blocks of a journal at most: 1 GiB of the usual ones, which is the most
 /// that `mke2fs` makes by itself.
 pub const MOST_JOURNAL: u32 = 1 << 18;
+/// Blocks that a replay puts in others' place, and revocations: what is
+/// remembered of each costs memory.
+pub const MOST_REPLAYED: usize = 1 << 15;
 
 const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 /// What each block of a journal that is no data begins with.
@@ -90,6 +93,21 @@ struct Log {
     /// Blocks with their copies, and in which transaction, counted from 0.
     writes: Vec<(u64, Copy, u32)>,
     revoked: Vec<(u64, u32)>,
+}
+
+impl Log {
+    /// Whether there is room for what is committed and what is not yet.
+    fn check_length(&self, open: &Self) -> Result<(), Problem> {
+        let writes = self.writes.len().saturating_add(open.writes.len());
+        let revoked = self.revoked.len().saturating_add(open.revoked.len());
+        if writes.max(revoked) <= MOST_REPLAYED {
+            return Ok(());
+        }
+        Err(Problem::Limit {
+            what: "blocks in a journal to be replayed",
+            limit: u64::try_from(MOST_REPLAYED).unwrap_or(0),
+        })
+    }
 }
 
 impl Format {
@@ -200,13 +218,15 @@ impl Journal<'_> {
                         copy.at = self.at(at)?;
                         copy.sequence = sequence;
                         open.writes.push((number, copy, transaction));
+                        log.check_length(&open)?;
                         at = self.next(at);
                     }
                 }
                 5 if self.format.is_right(&block, tail) => {
-                    let revoked = self.revoked(&block, tail);
-                    open.revoked
-                        .extend(revoked.map(|number| (number, transaction)));
+                    for number in self.revoked(&block, tail) {
+                        open.revoked.push((number, transaction));
+                    }
+                    log.check_length(&open)?;
                 }
                 2 if self.format.is_right(&block, 16) => {
                     log.writes.append(&mut open.writes);
@@ -434,5 +454,66 @@ impl BlockSource for Replayed {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryDisk;
+
+    const BLOCK: usize = 1024;
+    /// Revocations in a block.
+    const EACH: usize = (BLOCK - 16) / 4;
+
+    /// A journal of one transaction with so many blocks of revocations, each of
+    /// another block.
+    fn revocations(blocks: u32) -> MemoryDisk {
+        let mut bytes = vec![0_u8; BLOCK];
+        let mut number = 0_u32;
+        let words = |block: &mut Vec<u8>, words: &[u32]| {
+            for word in words {
+                block.extend(word.to_be_bytes());
+            }
+        };
+        for _ in 0..blocks {
+            words(&mut bytes, &[MAGIC, 5, 7, BLOCK as u32]);
+            for _ in 0..EACH {
+                number += 1;
+                words(&mut bytes, &[number]);
+            }
+        }
+        words(&mut bytes, &[MAGIC, 2, 7]);
+        bytes.resize((blocks as usize + 3) * BLOCK, 0);
+        MemoryDisk::new("journal", bytes)
+    }
+
+    fn log(disk: &MemoryDisk) -> Result<Log, Problem> {
+        let journal = Journal {
+            source: disk,
+            extents: vec![Extent {
+                from: 0,
+                bytes: disk.bytes(),
+                at: 0,
+            }],
+            format: Format {
+                is_64bit: false,
+                sums: 0,
+                seed: 0,
+            },
+            block: BLOCK as u64,
+            first: 1,
+            end: u32::try_from(disk.bytes()).unwrap() / BLOCK as u32,
+        };
+        journal.log(1, 7)
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let most = u32::try_from(MOST_REPLAYED / EACH).unwrap();
+        let found = log(&revocations(most)).unwrap();
+        assert_eq!(found.revoked.len(), most as usize * EACH);
+        let error = log(&revocations(most + 1)).err().unwrap();
+        assert!(matches!(error, Problem::Limit { .. }), "{error:?}");
     }
 }

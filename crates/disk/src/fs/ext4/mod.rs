@@ -1,8 +1,9 @@
 //! ext2, ext3 and ext4, read by `ext4-view`.
 //!
 //! Specification: Linux's `Documentation/filesystems/ext4`. The library finds
-//! names and checks the sums of tables. It reads 32 KiB at a time: a [`crate::Cache`] should be below it. What it does not say (which of
-//! the three it is) is read from the superblock here, by `blkid`'s rules.
+//! names and checks the sums of tables. It reads 32 KiB at a time: a
+//! [`crate::Cache`] should be below it. What it does not say (which of the
+//! three it is) is read from the superblock here, by `blkid`'s rules.
 //!
 //! What version 1.0.0 would do with a hostile disk is prevented here:
 //!
@@ -41,7 +42,7 @@ mod extents;
 mod journal;
 
 pub use extents::{MOST_EXTENTS, MOST_NODES, MOST_POINTERS};
-pub use journal::MOST_JOURNAL;
+pub use journal::{MOST_JOURNAL, MOST_REPLAYED};
 
 use super::{
     File, FileSystem, FsError, MOST_NAMES, Metadata, Problem,
