@@ -101,7 +101,7 @@ impl std::fmt::Display for Outcome {
                 write!(
                     f,
                     "{name} ... {result} ({files} files, {bytes} bytes, \
-                     {names} folders and links, {seconds:.1} s)"
+                     {names} other names, {seconds:.1} s)"
                 )?;
                 for difference in report.differences.iter().take(MOST_SHOWN) {
                     write!(f, "\n    {difference}")?;

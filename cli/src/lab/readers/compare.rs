@@ -11,7 +11,7 @@ use crate::host::cache;
 pub(crate) struct Report {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
-    /// Folders and links.
+    /// Folders, links, devices and the like.
     pub(crate) names: u64,
     pub(crate) differences: Vec<String>,
 }
@@ -38,7 +38,7 @@ pub(crate) fn compare(fs: &dyn FileSystem, from: &str, manifest: &Manifest) -> R
                 report.files += 1;
                 report.bytes += bytes;
             }
-            Ok(Found::Link) => report.names += 1,
+            Ok(Found::Link | Found::Other) => report.names += 1,
             Ok(Found::Directory(names)) => {
                 report.names += 1;
                 todo.extend(names.into_iter().map(|name| format!("{path}/{name}")));
@@ -82,6 +82,7 @@ enum Found {
     Directory(Vec<String>),
     File(u64),
     Link,
+    Other,
 }
 
 /// What a path is, if it is what Linux says.
@@ -115,6 +116,7 @@ fn look(fs: &dyn FileSystem, path: &str, want: &Thing) -> Result<Found, String> 
             }
             Ok(Found::File(found.len))
         }
+        (FileType::Other, Thing::Other) => Ok(Found::Other),
         (kind, want) => Err(format!("{kind:?}, and not what Linux has ({want:?})")),
     }
 }

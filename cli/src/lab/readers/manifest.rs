@@ -13,8 +13,13 @@ use crate::host::cache;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Thing {
     Directory,
-    File { bytes: u64, sha256: String },
+    File {
+        bytes: u64,
+        sha256: String,
+    },
     Link(String),
+    /// A device, a socket or a pipe.
+    Other,
 }
 
 /// All paths below a root, which is the empty one; each begins with `/`.
@@ -35,6 +40,9 @@ pub(crate) fn read(dir: &Path, name: &str) -> Result<Manifest> {
     let mut manifest = Manifest::new();
     for line in text("folders")?.lines() {
         manifest.insert(path(line)?, Thing::Directory);
+    }
+    for line in text("others")?.lines() {
+        manifest.insert(path(line)?, Thing::Other);
     }
     for line in text("links")?.lines() {
         let (name, target) = line
@@ -87,6 +95,8 @@ pub(crate) fn of_folder(root: &Path) -> Result<Manifest> {
                 let target = fs::read_link(&place)?;
                 let target = target.to_string_lossy().into_owned();
                 manifest.insert(path, Thing::Link(target));
+            } else {
+                manifest.insert(path, Thing::Other);
             }
         }
         manifest.insert(path, Thing::Directory);

@@ -54,6 +54,10 @@ fn whatever_differs_is_noticed() {
         compared(&image, &manifest).differences.join(" ")
     };
     let said = differs(&|manifest| {
+        manifest.insert("/file".into(), Thing::Other);
+    });
+    assert!(said.contains("not what Linux has"), "{said}");
+    let said = differs(&|manifest| {
         manifest.insert("/folder/more".into(), Thing::Link("x".into()));
     });
     assert!(said.contains("not listed, and Linux has it"), "{said}");
