@@ -22,6 +22,10 @@ pub(crate) struct TestArgs {
     /// Name every test with its layer, and run none
     #[arg(long)]
     list: bool,
+    /// Also the long runs, which tell what shorter ones do, at greater length or
+    /// on the other Xen
+    #[arg(long)]
+    all: bool,
     /// Only tests with this text in their name (`layer: name`)
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -145,6 +149,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         .into_iter()
         .filter(|case| !args.quick && args.xen.is_none_or(|xen| case.xen == xen))
         .filter(|case| wanted("real-xen", &case.to_string()))
+        .filter(|case| args.all || args.filter.is_some() || !case.is_long())
         // The toolstack itself does not know all compressions.
         .filter(|case| {
             let plain = matches!(case.linux, Linux::Debian(_));
@@ -202,6 +207,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     tally.passed += passed;
     tally.failed += failed;
     println!("{}", tally.line());
+    if !args.all && args.filter.is_none() && !args.quick {
+        let long = matrix::cases().iter().filter(|case| case.is_long()).count();
+        println!("{long} long runs were not asked for; `--all` makes them too");
+    }
     if tally.failed > 0 {
         bail!("{} failed", tally.failed);
     }

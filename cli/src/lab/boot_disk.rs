@@ -8,7 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::artefacts::{self, Grub};
+use super::artefacts;
+use super::build::{self, Variant};
 use crate::host::{command, tools};
 
 /// What a disk is like.
@@ -37,8 +38,7 @@ pub(crate) enum DiskLayout {
     GrubFallback,
     /// A CD with a grub.cfg: as live systems have it.
     GrubIso,
-    /// As [`Self::GrubExt4`], and with a boot loader of its own: Debian's GRUB
-    /// for PV guests.
+    /// As [`Self::GrubExt4`], and with a boot loader of its own: another Kexen.
     Chain,
 }
 
@@ -263,7 +263,8 @@ pub(crate) fn make(
     if layout == DiskLayout::Chain {
         let loader = root.join("boot/xen/pvboot-x86_64.elf");
         fs::create_dir_all(root.join("boot/xen"))?;
-        fs::copy(Grub::debian()?.pv, loader).context("GRUB's image")?;
+        let image = build::image(Variant::Normal)?;
+        fs::copy(image.stripped, loader).context("the boot image")?;
     }
     let bytes = fs::metadata(kernel)?.len() + fs::metadata(initrd)?.len();
     let mib = ((bytes >> 20) * 5 / 4 + 24).max(layout.fs().least());

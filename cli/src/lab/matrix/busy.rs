@@ -91,12 +91,17 @@ fn in_a_row() -> Vec<Case> {
     // Without disks: their backends take seconds to close and to open.
     const CHAIN: &str =
         "busy.hold=vcpus,shared-info,ports,areas,grants,balloon,foreign busy.hops=200 busy.work=5";
+    const SHORT: &str =
+        "busy.hold=vcpus,shared-info,ports,areas,grants,balloon,foreign busy.hops=30 busy.work=5";
     let chain = case(V4_17, Pvh, "busy-chain").memory(192).options(CHAIN);
+    let short = case(V4_17, Pvh, "busy-chain-short");
+    let short = short.memory(192).options(SHORT);
     let disks = case(V4_20, Pvh, "busy-chain-disks");
     let disks = disks.options("busy.hold=all busy.hops=5 busy.work=20");
     let moves = |xen, mode| case(xen, mode, "busy-1000-moves").options(MOVES);
     vec![
         chain.expect(Expect::Hops(HOPS)),
+        short.expect(Expect::Hops(30)),
         disks.expect(Expect::Hops(5)),
         moves(V4_20, Pvh).expect(Expect::Steady),
         moves(V4_17, Hvm).expect(Expect::Steady),

@@ -268,6 +268,31 @@ impl Case {
     }
 }
 
+/// Runs that tell what others do, at greater length or on the other Xen. With
+/// them all tests take two hours.
+const LONG: &[&str] = &[
+    "xen-4.17/pvh/busy-chain",
+    "xen-4.17/hvm/busy-1cpu",
+    "xen-4.17/hvm/busy-8cpu",
+    "xen-4.17/hvm/toolstack",
+    "xen-4.20/hvm/busy-4cpu",
+    "xen-4.20/hvm/soft-reset",
+    // Beside Fedora's, openSUSE's and Arch's with a unified kernel image.
+    "xen-4.17/pv/disk-arch-systemd-boot",
+    "xen-4.20/pvh/disk-rhel-xfs",
+    "xen-4.20/pv/disk-alpine",
+    // Beside Debian 12 in PVH and Debian 13 in PV.
+    "xen-4.20/pv/disk-debian-12",
+    "xen-4.20/pvh/disk-debian-13",
+];
+
+impl Case {
+    /// Whether it is made only when it is asked for.
+    pub(crate) fn is_long(&self) -> bool {
+        LONG.contains(&self.to_string().as_str())
+    }
+}
+
 /// All runs, in the order of the dom0s that they share.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = boot::cases();
@@ -316,6 +341,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn each_long_run_is_a_run() {
+        let long = cases().iter().filter(|case| case.is_long()).count();
+        assert_eq!(long, LONG.len());
     }
 
     #[test]
