@@ -160,7 +160,9 @@ impl Device {
         self.state(s, &self.frontend)
     }
 
-    /// The backend's state; none if it is gone.
+    /// The backend's state; none if it is gone, or not for this domain to see
+    /// any more, which is how the store tells of a directory that was removed.
+    /// What a backend that is gone has kept is seen by its grants.
     ///
     /// # Errors
     /// The store's.
@@ -168,7 +170,13 @@ impl Device {
         &self,
         s: &mut Session<'_, M>,
     ) -> Result<Option<XenbusState>, DeviceError> {
-        self.state(s, &self.backend)
+        match self.state(s, &self.backend) {
+            Err(DeviceError {
+                problem: Problem::Store(error),
+                ..
+            }) if error.is_denied() => Ok(None),
+            state => state,
+        }
     }
 
     /// Sets the frontend's state, and other entries of its with it. In a

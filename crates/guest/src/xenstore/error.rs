@@ -75,6 +75,14 @@ impl StoreError {
     pub fn is_missing(&self) -> bool {
         self.is("ENOENT")
     }
+
+    /// Whether this domain may not read there. That a path is not there is
+    /// told those alone who may read what is above it (`errno_from_parents` in
+    /// xenstored): an entry of another domain's that was removed is this, too.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.is("EACCES")
+    }
 }
 
 impl From<Fault> for Why {

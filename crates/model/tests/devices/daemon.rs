@@ -258,7 +258,16 @@ impl Daemon {
                     return Ok(value.clone());
                 }
                 let there = tree.keys().any(|key| below(key, &path));
-                if there { Ok(Vec::new()) } else { Err("ENOENT") }
+                // Whether there is nothing is told those who may read what is
+                // above (`errno_from_parents` in xenstored).
+                let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+                let readable = path.starts_with("/local/domain/1/")
+                    || tree.keys().any(|key| below(key, above));
+                match (there, readable) {
+                    (true, _) => Ok(Vec::new()),
+                    (false, true) => Err("ENOENT"),
+                    (false, false) => Err("EACCES"),
+                }
             }
             MessageType::DIRECTORY => {
                 let mut names: Vec<&str> = tree
