@@ -38,7 +38,9 @@ impl Block {
     ) -> Closing {
         self.connected = false;
         let m = s.machine();
-        if self.port.is_some() && !self.lied {
+        // The time that there is would be gone before the device is closed, if a
+        // backend were waited for that has not answered before.
+        if self.port.is_some() && !self.lied && !self.silent {
             let wait = s.wait();
             // One that does not answer, or begins to lie, has to close all
             // the same; what it then keeps is seen by its grants.

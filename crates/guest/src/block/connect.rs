@@ -61,6 +61,7 @@ impl Block {
                     port: sofar.port,
                     connected: true,
                     lied: false,
+                    silent: false,
                     flights: core::iter::repeat_with(|| None).take(entries).collect(),
                     serial: 0,
                     figures: Figures::default(),

@@ -153,6 +153,8 @@ pub struct Block {
     connected: bool,
     /// The ring has said what cannot be: nothing in it is believed.
     lied: bool,
+    /// Requests had their time, and no answer: they get no more.
+    silent: bool,
     /// By entry of the ring; its index is the low part of a request's id.
     flights: Vec<Option<Flight>>,
     /// Makes a request's id unlike that of any before.

@@ -246,10 +246,12 @@ impl Block {
         Ok(())
     }
 
-    fn pause<M: Machine + ?Sized>(&self, io: &mut Io<'_, M>) -> Result<(), Problem> {
+    fn pause<M: Machine + ?Sized>(&mut self, io: &mut Io<'_, M>) -> Result<(), Problem> {
         let port = self.port.ok_or(Problem::NotConnected)?;
-        io.wait
-            .wait(port)
-            .map_err(|_| Problem::Unanswered(self.in_flight()))
+        if io.wait.wait(port).is_ok() {
+            return Ok(());
+        }
+        self.silent = true;
+        Err(Problem::Unanswered(self.in_flight()))
     }
 }
