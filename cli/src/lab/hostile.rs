@@ -164,7 +164,7 @@ fn device(name: &str, number: u32, answer: &str) -> String {
          state_is() {{\n\
              while xenstore-exists $front; do\n\
                  case \"$(xenstore-read $front/state)\" in $1) return ;; esac\n\
-                 timeout 2 xenstore-watch -n 2 $front/state > /dev/null\n\
+                 timeout 8 xenstore-watch -n 2 $front/state > /dev/null\n\
              done\n\
              exit\n\
          }}\n\

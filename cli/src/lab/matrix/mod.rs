@@ -294,6 +294,8 @@ const LONG: &[&str] = &[
     "xen-4.20/pvh/disk-rhel-xfs",
     "xen-4.20/pv/disk-alpine",
     "xen-4.20/pvh/disk-arch-uki",
+    // Waits for silent backends, as the one in PV does.
+    "xen-4.20/pvh/disk-backends-lie",
     // Beside Debian 12 in PVH and Debian 13 in PV.
     "xen-4.20/pv/disk-debian-12",
     "xen-4.20/pvh/disk-debian-13",
