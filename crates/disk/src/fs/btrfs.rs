@@ -22,7 +22,7 @@ use core::cell::RefCell;
 use lambutter::{BlockRead, Error, Path};
 
 use super::{
-    File, FileSystem, FsError, MOST_NAMES, Metadata, Problem,
+    File, FileSystem, FsError, Metadata, Problem,
     budget::{Budget, Refused},
     walk::{self, Kind, Tree, walk},
 };
@@ -238,13 +238,8 @@ impl Btrfs {
         })
     }
 
-    /// What a path stands for, and the subvolume that was walked from.
-    fn walk(&self, path: &str) -> Result<(&Subvolume, Node), FsError> {
-        self.either(path, walk)
-    }
-
     /// Looks for a path in the default subvolume; if its first name is not
-    /// there, from the top level.
+    /// there, from the top level. What was found, and in which.
     fn either<T>(
         &self,
         path: &str,
@@ -279,7 +274,7 @@ impl FileSystem for Btrfs {
     }
 
     fn metadata(&self, path: &str) -> Result<Metadata, FsError> {
-        let (_, node) = self.walk(path)?;
+        let (_, node) = self.either(path, walk)?;
         Ok(Metadata {
             kind: node.kind.into(),
             len: node.len,
@@ -287,16 +282,11 @@ impl FileSystem for Btrfs {
     }
 
     fn read_dir(&self, path: &str) -> Result<Vec<String>, FsError> {
-        let (subvolume, node) = self.walk(path)?;
-        if node.kind != Kind::Directory {
-            return Err(walk::at(path)(Problem::NotADirectory));
-        }
+        let (subvolume, node) = self.either(path, walk::directory)?;
         let names = subvolume
             .run(0, |fs| fs.read_dir(path_of(&node.path)))
             .map_err(walk::at(path))?;
-        if names.len() > MOST_NAMES {
-            return Err(walk::at(path)(walk::limit("names", MOST_NAMES)));
-        }
+        walk::check_names(names.len()).map_err(walk::at(path))?;
         let names = names.into_iter();
         Ok(names
             .filter_map(|entry| String::from_utf8(entry.name).ok())
@@ -309,10 +299,7 @@ impl FileSystem for Btrfs {
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
-        let (subvolume, node) = self.walk(path)?;
-        if node.kind != Kind::Regular {
-            return Err(walk::at(path)(Problem::NotAFile));
-        }
+        let (subvolume, node) = self.either(path, walk::regular)?;
         Ok(Box::new(OpenFile {
             subvolume,
             path: path.into(),

@@ -7,7 +7,7 @@
 
 use alloc::{string::String, vec, vec::Vec};
 
-use super::{FsError, Problem};
+use super::{FsError, MOST_NAMES, Problem};
 
 /// Symbolic links that are followed for a path.
 pub const MOST_LINKS: usize = 40;
@@ -137,6 +137,24 @@ pub(super) fn walk<T: Tree>(tree: &T, path: &str) -> Result<T::Node, Problem> {
     Ok(here)
 }
 
+/// Finds a directory, to list it.
+pub(super) fn directory<T: Tree>(tree: &T, path: &str) -> Result<T::Node, Problem> {
+    let node = walk(tree, path)?;
+    match tree.kind(&node) {
+        Kind::Directory => Ok(node),
+        _ => Err(Problem::NotADirectory),
+    }
+}
+
+/// Finds a regular file, to open it.
+pub(super) fn regular<T: Tree>(tree: &T, path: &str) -> Result<T::Node, Problem> {
+    let node = walk(tree, path)?;
+    match tree.kind(&node) {
+        Kind::Regular => Ok(node),
+        _ => Err(Problem::NotAFile),
+    }
+}
+
 /// What a path points to, if its last name is a link's; links before that are
 /// followed.
 pub(super) fn read_link<T: Tree>(tree: &T, path: &str) -> Result<Option<String>, Problem> {
@@ -152,6 +170,14 @@ pub(super) fn read_link<T: Tree>(tree: &T, path: &str) -> Result<Option<String>,
     let node = tree.lookup(&parent, name)?;
     let is_link = tree.kind(&node) == Kind::Link;
     is_link.then(|| tree.link(&node)).transpose()
+}
+
+/// Checks that a directory has no more names than are listed.
+pub(super) fn check_names(count: usize) -> Result<(), Problem> {
+    if count <= MOST_NAMES {
+        return Ok(());
+    }
+    Err(limit("names", MOST_NAMES))
 }
 
 /// The error of an operation on a path.

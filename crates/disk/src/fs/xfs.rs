@@ -13,7 +13,7 @@ use core::cell::RefCell;
 use lamxfs::{BlockRead, Error, Path};
 
 use super::{
-    File, FileSystem, FsError, MOST_NAMES, Metadata, Problem,
+    File, FileSystem, FsError, Metadata, Problem,
     budget::{Budget, Refused},
     walk::{self, Kind, Tree, walk},
 };
@@ -177,16 +177,11 @@ impl FileSystem for Xfs {
     }
 
     fn read_dir(&self, path: &str) -> Result<Vec<String>, FsError> {
-        let node = walk(self, path).map_err(walk::at(path))?;
-        if node.kind != Kind::Directory {
-            return Err(walk::at(path)(Problem::NotADirectory));
-        }
+        let node = walk::directory(self, path).map_err(walk::at(path))?;
         let names = self
             .run(0, |fs| fs.read_dir(Path::new(node.path.as_bytes())))
             .map_err(walk::at(path))?;
-        if names.len() > MOST_NAMES {
-            return Err(walk::at(path)(walk::limit("names", MOST_NAMES)));
-        }
+        walk::check_names(names.len()).map_err(walk::at(path))?;
         let names = names.into_iter();
         Ok(names
             .filter_map(|entry| String::from_utf8(entry.name).ok())
@@ -198,10 +193,7 @@ impl FileSystem for Xfs {
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
-        let node = walk(self, path).map_err(walk::at(path))?;
-        if node.kind != Kind::Regular {
-            return Err(walk::at(path)(Problem::NotAFile));
-        }
+        let node = walk::regular(self, path).map_err(walk::at(path))?;
         Ok(Box::new(OpenFile {
             fs: self,
             path: path.into(),

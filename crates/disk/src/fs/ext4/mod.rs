@@ -45,7 +45,7 @@ pub use extents::{MOST_EXTENTS, MOST_NODES, MOST_POINTERS};
 pub use journal::{MOST_JOURNAL, MOST_REPLAYED};
 
 use super::{
-    File, FileSystem, FsError, MOST_NAMES, Metadata, Problem,
+    File, FileSystem, FsError, Metadata, Problem,
     walk::{self, Kind, Tree, walk},
 };
 use crate::{BlockSource, ReadError};
@@ -294,10 +294,7 @@ impl FileSystem for Ext4 {
 
     fn read_dir(&self, path: &str) -> Result<Vec<String>, FsError> {
         let problem = |error| walk::at(path)(self.problem(&error));
-        let node = walk(self, path).map_err(walk::at(path))?;
-        if node.kind != Kind::Directory {
-            return Err(walk::at(path)(Problem::NotADirectory));
-        }
+        let node = walk::directory(self, path).map_err(walk::at(path))?;
         check_directory(&node).map_err(walk::at(path))?;
         let mut names = Vec::new();
         let entries = self.fs.read_dir(node.full()).map_err(problem)?;
@@ -306,10 +303,10 @@ impl FileSystem for Ext4 {
             let name = entry.file_name();
             match name.as_str() {
                 Ok("." | "..") | Err(_) => {}
-                Ok(_) if names.len() >= MOST_NAMES => {
-                    return Err(walk::at(path)(walk::limit("names", MOST_NAMES)));
+                Ok(name) => {
+                    names.push(name.to_string());
+                    walk::check_names(names.len()).map_err(walk::at(path))?;
                 }
-                Ok(name) => names.push(name.to_string()),
             }
         }
         Ok(names)
@@ -320,10 +317,7 @@ impl FileSystem for Ext4 {
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
-        let node = walk(self, path).map_err(walk::at(path))?;
-        if node.kind != Kind::Regular {
-            return Err(walk::at(path)(Problem::NotAFile));
-        }
+        let node = walk::regular(self, path).map_err(walk::at(path))?;
         if node.len > MOST_BYTES {
             return Err(walk::at(path)(Problem::Limit {
                 what: "bytes of the file",

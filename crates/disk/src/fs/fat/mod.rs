@@ -12,7 +12,7 @@ use alloc::{boxed::Box, format, rc::Rc, string::String, vec, vec::Vec};
 use core::cell::RefCell;
 
 use super::{
-    File, FileSystem, FsError, MOST_NAMES, Metadata, Problem,
+    File, FileSystem, FsError, Metadata, Problem,
     walk::{self, Kind, Tree, walk},
 };
 use crate::BlockSource;
@@ -171,14 +171,9 @@ impl FileSystem for Fat {
     }
 
     fn read_dir(&self, path: &str) -> Result<Vec<String>, FsError> {
-        let node = walk(self, path).map_err(walk::at(path))?;
-        if Tree::kind(self, &node) != Kind::Directory {
-            return Err(walk::at(path)(Problem::NotADirectory));
-        }
+        let node = walk::directory(self, path).map_err(walk::at(path))?;
         let listing = self.list(&node).map_err(walk::at(path))?;
-        if listing.entries.len() > MOST_NAMES {
-            return Err(walk::at(path)(walk::limit("names", MOST_NAMES)));
-        }
+        walk::check_names(listing.entries.len()).map_err(walk::at(path))?;
         let names = listing.entries.iter().map(|entry| entry.name.clone());
         Ok(names.collect())
     }
@@ -188,22 +183,21 @@ impl FileSystem for Fat {
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
-        match walk(self, path).map_err(walk::at(path))? {
-            Node::Entry(entry) if !entry.is_directory => {
-                let bytes = u64::from(entry.bytes);
-                let runs = self
-                    .table
-                    .runs(&*self.source, &self.layout, entry.cluster, bytes, false)
-                    .map_err(walk::at(path))?;
-                Ok(Box::new(OpenFile {
-                    fs: self,
-                    path: path.into(),
-                    runs,
-                    bytes,
-                }))
-            }
-            _ => Err(walk::at(path)(Problem::NotAFile)),
-        }
+        let node = walk::regular(self, path).map_err(walk::at(path))?;
+        let Node::Entry(entry) = node else {
+            return Err(walk::at(path)(Problem::NotAFile));
+        };
+        let bytes = u64::from(entry.bytes);
+        let runs = self
+            .table
+            .runs(&*self.source, &self.layout, entry.cluster, bytes, false)
+            .map_err(walk::at(path))?;
+        Ok(Box::new(OpenFile {
+            fs: self,
+            path: path.into(),
+            runs,
+            bytes,
+        }))
     }
 }
 

@@ -13,7 +13,7 @@
 use alloc::{boxed::Box, format, rc::Rc, string::String, vec, vec::Vec};
 
 use super::{
-    File, FileSystem, FsError, MOST_NAMES, Metadata, Problem,
+    File, FileSystem, FsError, Metadata, Problem,
     walk::{self, Kind, Tree, walk},
 };
 use crate::BlockSource;
@@ -255,14 +255,9 @@ impl FileSystem for Iso9660 {
     }
 
     fn read_dir(&self, path: &str) -> Result<Vec<String>, FsError> {
-        let node = walk(self, path).map_err(walk::at(path))?;
-        if node.kind != Kind::Directory {
-            return Err(walk::at(path)(Problem::NotADirectory));
-        }
+        let node = walk::directory(self, path).map_err(walk::at(path))?;
         let records = self.list(&node).map_err(walk::at(path))?;
-        if records.len() > MOST_NAMES {
-            return Err(walk::at(path)(walk::limit("names", MOST_NAMES)));
-        }
+        walk::check_names(records.len()).map_err(walk::at(path))?;
         Ok(records.into_iter().map(|record| record.name).collect())
     }
 
@@ -271,10 +266,7 @@ impl FileSystem for Iso9660 {
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn File + '_>, FsError> {
-        let node = walk(self, path).map_err(walk::at(path))?;
-        if node.kind != Kind::Regular {
-            return Err(walk::at(path)(Problem::NotAFile));
-        }
+        let node = walk::regular(self, path).map_err(walk::at(path))?;
         if let Some(what) = node.unsupported {
             return Err(walk::at(path)(Problem::Unsupported(what.into())));
         }
