@@ -91,25 +91,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             let module = scratch.path().join(format!("{}.module", mode.name()));
             payload::write(&module, &kernel.image, Some(&initrd), cmdline)?;
             let mut guest = Guest {
-                name: format!("bench-{}-{memory}", mode.name()),
-                mode,
-                kernel: image.stripped.clone(),
                 module: Some(module),
                 cmdline: "kexen.stats kexen.on-error=crash".to_owned(),
                 memory,
-                vcpus: 1,
-                disks: false,
-                images: Vec::new(),
-                before: String::new(),
-                plain: false,
-                devices: &[],
-                asked: "",
-                extra: String::new(),
-                files: Vec::new(),
-                replies: Vec::new(),
-                afterwards: String::new(),
-                until: None,
                 timeout: Duration::from_secs(300),
+                ..Guest::new(
+                    format!("bench-{}-{memory}", mode.name()),
+                    mode,
+                    image.stripped.clone(),
+                )
             };
             let through = dom0.run_guest(&guest)?;
             guest::check(&guest, &through, Some(&kernel.release))?;

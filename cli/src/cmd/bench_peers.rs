@@ -140,22 +140,12 @@ impl Bench {
             replies: vec![(peers::LINUX.to_owned(), Reply::Dom0(peers::look(&name)))],
             before: peers::before(&name),
             afterwards: peers::afterwards(&name),
-            name,
-            mode,
-            kernel: start.clone(),
             module: module.cloned(),
             cmdline: words.to_owned(),
             memory: MEMORY,
-            vcpus: 1,
-            disks: false,
             images: vec![(disk.to_path_buf(), Attach::Disk)],
-            plain: false,
-            devices: &[],
-            asked: "",
-            extra: String::new(),
-            files: Vec::new(),
-            until: None,
             timeout: Duration::from_secs(150),
+            ..Guest::new(name, mode, start.clone())
         };
         let run = self.dom0.run_guest(&guest)?;
         let boots = match guest::check(&guest, &run, Some(&payload.release)) {

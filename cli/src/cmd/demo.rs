@@ -150,25 +150,14 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             }
         };
         let guest = Guest {
-            name: format!("demo-{}", mode.name()),
-            mode,
-            kernel: start,
             module: Some(module),
             cmdline: outer,
             memory: memory_of(mode, args.memory),
             vcpus: args.vcpus,
             disks,
-            images: Vec::new(),
-            before: String::new(),
             plain: args.direct,
-            devices: &[],
-            asked: "",
-            extra: String::new(),
-            files: Vec::new(),
-            replies: Vec::new(),
-            afterwards: String::new(),
-            until: None,
             timeout: Duration::from_secs(300),
+            ..Guest::new(format!("demo-{}", mode.name()), mode, start)
         };
         let step = ui::step(format!(
             "running the {} guest on Xen {}",

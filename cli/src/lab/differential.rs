@@ -174,25 +174,14 @@ impl Real {
             Kind::Pvh => Mode::Pvh,
         };
         let guest = Guest {
-            name: format!("diff-{}-{}", mode.name(), self.runs),
-            mode,
-            kernel: self.image.clone(),
-            module: None,
             cmdline: format!("kexen.differential={seed},{first},{count}{keep}"),
             memory: MEMORY,
-            vcpus: 1,
-            disks: false,
-            images: Vec::new(),
-            before: String::new(),
-            plain: false,
-            devices: &[],
-            asked: "",
-            extra: String::new(),
-            files: Vec::new(),
-            replies: Vec::new(),
-            afterwards: String::new(),
-            until: None,
             timeout: Duration::from_secs(400),
+            ..Guest::new(
+                format!("diff-{}-{}", mode.name(), self.runs),
+                mode,
+                self.image.clone(),
+            )
         };
         let run = self.bench.run_guest(cases.xen, &guest)?;
         let failed = run

@@ -202,6 +202,33 @@ pub(crate) struct Guest {
     pub(crate) timeout: Duration,
 }
 
+impl Guest {
+    /// One of 256 MiB and one vCPU, with nothing else.
+    pub(crate) fn new(name: impl Into<String>, mode: Mode, kernel: PathBuf) -> Self {
+        Self {
+            name: name.into(),
+            mode,
+            kernel,
+            module: None,
+            cmdline: String::new(),
+            memory: 256,
+            vcpus: 1,
+            disks: false,
+            images: Vec::new(),
+            before: String::new(),
+            plain: false,
+            devices: &[],
+            asked: "",
+            extra: String::new(),
+            files: Vec::new(),
+            replies: Vec::new(),
+            afterwards: String::new(),
+            until: None,
+            timeout: Duration::from_secs(240),
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {

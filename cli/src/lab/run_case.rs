@@ -160,25 +160,14 @@ impl Bench {
         let backend = self.backend()?;
         let name = guest_name(case);
         Ok(Guest {
-            mode: case.mode,
-            kernel: self.image(case.image)?.stripped,
-            module: None,
             cmdline: case.options.clone().into_owned(),
             memory: case.memory,
             vcpus: case.vcpus,
-            disks: false,
-            images: Vec::new(),
-            before: String::new(),
             plain: self.control,
-            devices: &[],
-            asked: "",
-            extra: String::new(),
             files: vec![(meanwhile::BACKEND.to_owned(), backend)],
             replies: probe::replies(what, &name),
             afterwards: meanwhile::afterwards(&name),
-            until: None,
-            timeout: Duration::from_secs(240),
-            name,
+            ..Guest::new(name, case.mode, self.image(case.image)?.stripped)
         })
     }
 
@@ -186,25 +175,16 @@ impl Bench {
     fn system(&mut self, case: &Case) -> Result<Guest> {
         let distro = case.distro.context("no distribution")?;
         Ok(Guest {
-            name: guest_name(case),
-            mode: case.mode,
-            kernel: self.image(case.image)?.stripped,
-            module: None,
             cmdline: "kexen.on-error=crash kexen.timeout=2".to_owned(),
             memory: case.memory,
             vcpus: case.vcpus,
-            disks: false,
             images: vec![(distro.disk()?, Attach::Disk)],
-            before: String::new(),
-            plain: false,
-            devices: &[],
-            asked: "",
-            extra: String::new(),
-            files: Vec::new(),
-            replies: Vec::new(),
-            afterwards: String::new(),
-            until: None,
             timeout: Duration::from_secs(400),
+            ..Guest::new(
+                guest_name(case),
+                case.mode,
+                self.image(case.image)?.stripped,
+            )
         })
     }
 
