@@ -125,6 +125,9 @@ impl Sofar {
         device.wait_for_backend(s, CONNECTED, false)?;
         let geometry = Geometry::read(s, device)?;
         device.switch_state(s, XenbusState::CONNECTED, &[])?;
+        if order > 0 {
+            forget_order(s, device)?;
+        }
         Ok((ring, geometry))
     }
 
@@ -157,6 +160,20 @@ fn ring_order<M: Machine + ?Sized>(
         .unwrap_or(0);
     let given = pages.checked_ilog2().ok_or(Problem::Pages(pages))?;
     Ok(offered.min(given))
+}
+
+/// Takes the size of the ring out of the store; the backend has read it.
+///
+/// A kernel that comes after a crash brings the device back to its beginning
+/// by the states alone. Linux then writes `ring-ref` and leaves a size that it
+/// finds: the backend would map the dead kernel's ring, and answer nothing.
+fn forget_order<M: Machine + ?Sized>(
+    s: &mut Session<'_, M>,
+    device: &Device,
+) -> Result<(), Problem> {
+    let removed = s.rm(&format!("{}/{RING_PAGE_ORDER}", device.frontend()));
+    if_present(removed).map_err(|error| Problem::Xenbus(xenbus::Problem::Store(error)))?;
+    Ok(())
 }
 
 /// What the backend is told of the ring.

@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::backend::{Fault, SECTORS};
-use super::world::{BACK, World};
+use super::world::{BACK, FRONT, World};
 
 struct Disk<'a> {
     world: &'a World,
@@ -174,6 +174,18 @@ fn large_requests_and_rings_are_used_where_there_are_any() {
         );
         disk.closes();
     }
+}
+
+/// Linux, started after a crash, writes one page's reference and leaves a size
+/// that it finds; its backend would map the dead kernel's pages.
+#[test]
+fn a_kernel_after_a_crash_finds_no_size_of_the_ring() {
+    let world = World::new();
+    let disk = large(&world, "2", "0");
+    assert_eq!(disk.block.granted().count(), 4);
+    let daemon = &world.peers().daemon;
+    assert!(daemon.get(&format!("{FRONT}/ring-ref3")).is_some());
+    assert_eq!(daemon.get(&format!("{FRONT}/ring-page-order")), None);
 }
 
 #[test]
