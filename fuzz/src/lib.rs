@@ -19,7 +19,7 @@
 mod bytes;
 pub mod config;
 pub mod disk;
-mod files;
+pub mod files;
 pub mod guest;
 pub mod image;
 pub mod module;

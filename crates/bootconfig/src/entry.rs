@@ -14,6 +14,10 @@ pub const MAX_ENTRIES: usize = 256;
 pub const MAX_NOTES: usize = 64;
 /// Bytes of a configuration file, at most.
 pub const MAX_FILE: u64 = 1 << 20;
+/// Bytes of all files that one configuration is made of, at most.
+pub const MAX_FILES_BYTES: u64 = 2 << 20;
+/// Bytes of what all entries of one menu say, at most.
+pub const MAX_SAID: usize = 1 << 20;
 
 /// A file, and the volume it is on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,6 +178,38 @@ impl Entry {
         }
     }
 
+    /// Bytes of all that it says.
+    fn said(&self) -> usize {
+        let place = |place: &Place| place.path.len();
+        let kind = match &self.kind {
+            None => 0,
+            Some(Kind::Linux {
+                kernel,
+                initrds,
+                cmdline,
+            }) => initrds.iter().fold(
+                place(kernel).saturating_add(cmdline.len()),
+                |sum, initrd| sum.saturating_add(place(initrd)),
+            ),
+            Some(Kind::Uki { image, cmdline }) => {
+                place(image).saturating_add(cmdline.as_ref().map_or(0, String::len))
+            }
+            Some(Kind::Chain { image }) => place(image),
+        };
+        let problem = self.problem.as_ref().map_or(0, |problem| {
+            let source = place(&problem.source.place);
+            source.saturating_add(problem.word.len().saturating_add(problem.what.len()))
+        });
+        let names = [&self.version, &self.sort_key, &self.machine_id];
+        let names = names.into_iter().flatten().chain([&self.id, &self.title]);
+        let steps = self.steps.iter().flat_map(|step| [&step.id, &step.title]);
+        let texts = names.chain(steps).map(String::len);
+        [kind, problem, place(&self.source.place)]
+            .into_iter()
+            .chain(texts)
+            .fold(0, usize::saturating_add)
+    }
+
     /// What it boots, if nothing is wrong with it.
     ///
     /// # Errors
@@ -244,6 +280,27 @@ pub struct Menu {
 }
 
 impl Menu {
+    /// Adds an entry, unless there are too many or they say too much; whether
+    /// it did.
+    pub fn add(&mut self, entry: Entry) -> bool {
+        let what = if self.entries.len() >= MAX_ENTRIES {
+            format!("more than {MAX_ENTRIES} entries: left out")
+        } else if self.said().saturating_add(entry.said()) > MAX_SAID {
+            format!("more than {MAX_SAID} bytes of entries: left out")
+        } else {
+            self.entries.push(entry);
+            return true;
+        };
+        self.note(entry.source, what);
+        false
+    }
+
+    /// Bytes of all that its entries say.
+    pub(crate) fn said(&self) -> usize {
+        let said = self.entries.iter().map(Entry::said);
+        said.fold(0, usize::saturating_add)
+    }
+
     /// Adds a note, unless there are too many.
     pub fn note(&mut self, source: Source, text: String) {
         if self.notes.len() < MAX_NOTES {

@@ -16,8 +16,8 @@ use alloc::{
 use crate::{
     bls::type1::MAX_INITRDS,
     entry::{
-        Entry, EntryProblem, Kind, MAX_ENTRIES, MAX_FILE, Menu, MenuStyle, Place, Source, Step,
-        Timeout, command_line,
+        Entry, EntryProblem, Kind, MAX_ENTRIES, MAX_FILE, MAX_FILES_BYTES, Menu, MenuStyle, Place,
+        Source, Step, Timeout, command_line,
     },
     volumes::{Volumes, beside},
 };
@@ -59,6 +59,7 @@ struct Config {
     hidden: bool,
     help: bool,
     files: usize,
+    bytes: u64,
 }
 
 /// Reads the configuration at a place.
@@ -74,7 +75,7 @@ pub fn read(volumes: &Volumes<'_>, place: &Place) -> Menu {
             id: entry.id.clone(),
             title: entry.title.clone(),
         });
-        menu.entries.push(entry);
+        menu.add(entry);
     }
     let named = |name: &Option<String>| {
         let name = name.as_ref()?;
@@ -117,6 +118,13 @@ impl Config {
             Ok(text) => text,
             Err(error) => return note(error.problem.to_string()),
         };
+        self.bytes = self.bytes.saturating_add(crate::bls::bytes(&text));
+        if self.bytes > MAX_FILES_BYTES {
+            note(format!(
+                "more than {MAX_FILES_BYTES} bytes in all: left out"
+            ));
+            return;
+        }
         for (line, text) in (1_u32..).zip(text.lines()) {
             let source = Source {
                 place: place.clone(),

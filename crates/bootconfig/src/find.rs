@@ -66,6 +66,9 @@ const MAX_VENDORS: usize = 32;
 /// Configurations that are read, at most.
 const MAX_CONFIGS: usize = 64;
 
+/// Bytes of what all entries of all configurations say, at most.
+const MAX_ALL_SAID: usize = 2 << 20;
+
 /// Which kind of configuration something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConfigKind {
@@ -143,11 +146,20 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn add(&mut self, kind: ConfigKind, place: Place, menu: Menu) {
+    fn add(&mut self, kind: ConfigKind, place: Place, mut menu: Menu) {
         let says_something = !menu.entries.is_empty() || !menu.notes.is_empty();
-        if says_something && self.configs.len() < MAX_CONFIGS {
-            self.configs.push(Config { kind, place, menu });
+        if !says_something || self.configs.len() >= MAX_CONFIGS {
+            return;
         }
+        let said = self.configs.iter().map(|config| config.menu.said());
+        let said = said.fold(menu.said(), usize::saturating_add);
+        if said > MAX_ALL_SAID {
+            let text = format!("more than {MAX_ALL_SAID} bytes of entries in all: left out");
+            menu = Menu::default();
+            let place = place.clone();
+            menu.note(Source { place, line: 0 }, text);
+        }
+        self.configs.push(Config { kind, place, menu });
     }
 
     /// Those of some files that are there, in the first root that has any.

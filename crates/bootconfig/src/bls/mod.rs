@@ -23,7 +23,10 @@ use loader_conf::LoaderConf;
 use type1::{Type1, Variables};
 
 use crate::{
-    entry::{Entry, EntryProblem, Kind, MAX_ENTRIES, MAX_FILE, Menu, Place, Source, shown},
+    entry::{
+        Entry, EntryProblem, Kind, MAX_ENTRIES, MAX_FILE, MAX_FILES_BYTES, Menu, Place, Source,
+        shown,
+    },
     grub::envblock,
     volumes::Volumes,
 };
@@ -86,9 +89,19 @@ fn files(volumes: &Volumes<'_>, folder: &Place, ending: &str) -> Vec<String> {
     names
 }
 
+/// How long a text is, as files are.
+pub(crate) fn bytes(text: &str) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
+}
+
 /// The type 1 files in a folder, in no particular order; what cannot be read
-/// or is for another machine is noted.
-pub fn read_entries(volumes: &Volumes<'_>, folder: &Place, menu: &mut Menu) -> Vec<Type1> {
+/// or is for another machine is noted. So many bytes may still be read.
+pub fn read_entries(
+    volumes: &Volumes<'_>,
+    folder: &Place,
+    left: &mut u64,
+    menu: &mut Menu,
+) -> Vec<Type1> {
     let mut found: Vec<Type1> = Vec::new();
     for name in files(volumes, folder, ".conf") {
         let place = Place {
@@ -105,6 +118,13 @@ pub fn read_entries(volumes: &Volumes<'_>, folder: &Place, menu: &mut Menu) -> V
         }
         match volumes.text(&place, type1::MAX_BYTES) {
             Ok(text) => {
+                // Text that was no UTF-8 may have become longer.
+                let Some(rest) = left.checked_sub(bytes(&text)) else {
+                    let text = format!("more than {MAX_FILES_BYTES} bytes in all: left out");
+                    menu.note(source, text);
+                    break;
+                };
+                *left = rest;
                 let entry = Type1::parse(place, &text);
                 if entry.fits() {
                     found.push(entry);
@@ -198,7 +218,8 @@ pub fn order(a: &Entry, b: &Entry) -> Ordering {
 pub fn menu(volumes: &Volumes<'_>, bases: &[Base]) -> Menu {
     let mut menu = Menu::default();
     let mut conf = LoaderConf::default();
-    let mut entries = Vec::new();
+    let mut all = Menu::default();
+    let mut left = MAX_FILES_BYTES;
     for base in bases {
         let settings = base.place("/loader/loader.conf");
         if conf == LoaderConf::default()
@@ -207,15 +228,16 @@ pub fn menu(volumes: &Volumes<'_>, bases: &[Base]) -> Menu {
             conf = LoaderConf::parse(&settings, &text, &mut menu);
         }
         let variables = Environment(environment(volumes, base));
-        for file in read_entries(volumes, &base.place("/loader/entries"), &mut menu) {
-            entries.push(file.entry(volumes, &base.folder, &variables));
+        let folder = base.place("/loader/entries");
+        for file in read_entries(volumes, &folder, &mut left, &mut menu) {
+            all.add(file.entry(volumes, &base.folder, &variables));
         }
         let folder = base.place("/EFI/Linux");
         for name in files(volumes, &folder, ".efi")
             .into_iter()
             .take(MAX_ENTRIES)
         {
-            entries.push(image(
+            all.add(image(
                 volumes,
                 Place {
                     volume: base.volume,
@@ -224,8 +246,11 @@ pub fn menu(volumes: &Volumes<'_>, bases: &[Base]) -> Menu {
             ));
         }
     }
+    for note in all.notes {
+        menu.note(note.source, note.text);
+    }
+    let mut entries = all.entries;
     entries.sort_by(order);
-    entries.truncate(MAX_ENTRIES);
     tell_apart(&mut entries);
     for (index, entry) in entries.iter_mut().enumerate() {
         entry.steps.push(crate::entry::Step {

@@ -9,8 +9,9 @@ use super::Platform;
 
 /// Bytes of one value, at most.
 pub(super) const MAX_VALUE: usize = 64 << 10;
-/// Bytes of all names and values, at most.
-const MAX_BYTES: usize = 1 << 20;
+/// Bytes of all names and values, at most, and what each takes beside them.
+const MAX_BYTES: usize = 512 << 10;
+const BESIDE: usize = 128;
 
 /// What GRUB 2.06 says that it can do; scripts ask for these.
 const FEATURES: [&str; 10] = [
@@ -37,6 +38,12 @@ struct Variable {
 pub(super) struct Environment {
     variables: BTreeMap<String, Variable>,
     bytes: usize,
+}
+
+/// Bytes of memory for a variable.
+const fn taken(name: &str, value: &str) -> usize {
+    let said = name.len().saturating_add(value.len());
+    said.saturating_add(BESIDE)
 }
 
 impl Environment {
@@ -71,10 +78,10 @@ impl Environment {
     /// Sets a variable; false if that is more than fits.
     pub(super) fn set(&mut self, name: &str, value: &str) -> bool {
         let old = match self.variables.get(name) {
-            Some(old) => name.len().saturating_add(old.value.len()),
+            Some(old) => taken(name, &old.value),
             None => 0,
         };
-        let new = name.len().saturating_add(value.len());
+        let new = taken(name, value);
         let bytes = self.bytes.saturating_sub(old).saturating_add(new);
         if value.len() > MAX_VALUE || bytes > MAX_BYTES {
             return false;
@@ -88,8 +95,7 @@ impl Environment {
     /// Forgets a variable.
     pub(super) fn unset(&mut self, name: &str) {
         if let Some(old) = self.variables.remove(name) {
-            let bytes = name.len().saturating_add(old.value.len());
-            self.bytes = self.bytes.saturating_sub(bytes);
+            self.bytes = self.bytes.saturating_sub(taken(name, &old.value));
         }
     }
 

@@ -22,6 +22,9 @@ pub(super) enum Piece {
     Variable { name: String, quoted: bool },
 }
 
+/// Parts of a word, at most.
+const MAX_PIECES: usize = 256;
+
 /// A word: its parts stand together without blanks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Word(pub(super) Vec<Piece>);
@@ -40,8 +43,15 @@ impl Word {
     fn push(&mut self, c: char, quoted: bool) {
         match (self.0.last_mut(), quoted) {
             (Some(Piece::Text(text)), false) | (Some(Piece::Quoted(text)), true) => text.push(c),
-            (_, false) => self.0.push(Piece::Text(c.to_string())),
-            (_, true) => self.0.push(Piece::Quoted(c.to_string())),
+            (_, false) => self.add(Piece::Text(c.to_string())),
+            (_, true) => self.add(Piece::Quoted(c.to_string())),
+        }
+    }
+
+    /// Adds a part; one more than there may be says that there are more.
+    fn add(&mut self, piece: Piece) {
+        if self.0.len() <= MAX_PIECES {
+            self.0.push(piece);
         }
     }
 }
@@ -172,13 +182,16 @@ impl<'s> Lexer<'s> {
                 }
             }
         }
+        if word.0.len() > MAX_PIECES {
+            return Token::Bad("$".into(), "a word of more than 256 parts");
+        }
         Token::Word(word)
     }
 
     /// What is between quotes; false if they do not end.
     fn quoted(&mut self, quote: char, word: &mut Word) -> bool {
         if !matches!(word.0.last(), Some(Piece::Quoted(_))) {
-            word.0.push(Piece::Quoted(String::new()));
+            word.add(Piece::Quoted(String::new()));
         }
         while let Some(c) = self.peek() {
             if c == '\\' && quote == '"' && self.joins_lines() {
@@ -244,7 +257,7 @@ impl<'s> Lexer<'s> {
                 return true;
             }
         }
-        word.0.push(Piece::Variable { name, quoted });
+        word.add(Piece::Variable { name, quoted });
         true
     }
 }

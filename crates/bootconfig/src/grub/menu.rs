@@ -130,7 +130,7 @@ impl Shell<'_> {
                 volume: place.volume,
                 path: folder,
             };
-            let mut found = read_entries(self.volumes, &folder, menu);
+            let mut found = read_entries(self.volumes, &folder, &mut self.bytes, menu);
             if let Some(only) = only {
                 found.retain(|file| file.place.path.ends_with(&format!("/{only}")));
             }
@@ -189,7 +189,7 @@ impl Shell<'_> {
                     step.title.clone_from(&entry.title);
                 }
                 entry.steps = path;
-                menu.entries.push(entry);
+                menu.add(entry);
                 return;
             }
             What::Script(body, arguments) => (body, arguments, false),
@@ -237,7 +237,7 @@ impl Shell<'_> {
                 what: "it loads no kernel; take another entry".into(),
             });
         }
-        menu.entries.push(entry);
+        menu.add(entry);
     }
 
     /// What the variables say about the menu.

@@ -56,7 +56,8 @@ pub(super) enum Node {
 }
 
 /// Reads a script that begins at a line of a file, but not more than `limit`
-/// tokens: they take memory. How many it has is the second result.
+/// tokens and parts of words (the last word may have more): they take memory.
+/// How many it has is the second result.
 pub(super) fn parse(text: &str, line: u32, limit: u32) -> (Block, u32) {
     let mut parser = Parser {
         lexer: Lexer::new(text, line),
@@ -98,8 +99,13 @@ const ENDS: [&str; 6] = ["then", "elif", "else", "fi", "do", "done"];
 impl Parser<'_> {
     fn advance(&mut self) -> Token {
         let next = if self.tokens < self.limit {
-            self.tokens = self.tokens.saturating_add(1);
-            self.lexer.token()
+            let next = self.lexer.token();
+            let parts = match &next.0 {
+                Token::Word(word) => u32::try_from(word.0.len()).unwrap_or(u32::MAX),
+                _ => 1,
+            };
+            self.tokens = self.tokens.saturating_add(parts.max(1));
+            next
         } else {
             (Token::End, self.next.1)
         };

@@ -26,13 +26,18 @@ use super::{
     parser::{Block, Node, parse},
 };
 use crate::{
-    bls::type1::Type1,
-    entry::{EntryProblem, MAX_ENTRIES, MAX_FILE, Menu, Place, Source, shown},
+    bls::{bytes, type1::Type1},
+    entry::{
+        EntryProblem, MAX_ENTRIES, MAX_FILE, MAX_FILES_BYTES, MAX_SAID, Menu, Place, Source, shown,
+    },
     volumes::{Volume, Volumes},
 };
 
 /// Steps of a configuration before its menu.
 pub(super) const MAX_STEPS: u32 = 200_000;
+/// Words with their parts, and signs, of a configuration, at most: each takes
+/// memory.
+pub(super) const MAX_TOKENS: u32 = 1 << 15;
 /// Steps of one entry.
 pub(super) const ENTRY_STEPS: u32 = 20_000;
 /// Steps of all entries together.
@@ -53,6 +58,18 @@ pub(super) struct Item {
     pub(super) id: String,
     pub(super) source: Source,
     pub(super) what: What,
+}
+
+impl Item {
+    /// Bytes of its title and arguments.
+    fn said(&self) -> usize {
+        let words = match &self.what {
+            What::Script(_, words) | What::Submenu(_, words) => words.as_slice(),
+            What::Bls(..) => &[],
+        };
+        let words = words.iter().chain([&self.title, &self.id]);
+        words.map(String::len).fold(0, usize::saturating_add)
+    }
 }
 
 /// What an entry is made of.
@@ -111,6 +128,10 @@ pub(super) struct Shell<'a> {
     /// How many functions are being run.
     pub(super) calls: u32,
     pub(super) steps: u32,
+    /// Tokens and parts of words that may still be read.
+    tokens: u32,
+    /// Bytes of files that may still be read.
+    pub(super) bytes: u64,
     nest: u32,
 }
 
@@ -132,6 +153,8 @@ impl<'a> Shell<'a> {
             status: 0,
             calls: 0,
             steps: MAX_STEPS,
+            tokens: MAX_TOKENS,
+            bytes: MAX_FILES_BYTES,
             nest: 0,
         }
     }
@@ -154,6 +177,8 @@ impl<'a> Shell<'a> {
             status: 0,
             calls: 0,
             steps: ENTRY_STEPS,
+            tokens: self.tokens,
+            bytes: self.bytes,
             nest: 0,
         }
     }
@@ -355,9 +380,14 @@ impl<'a> Shell<'a> {
 
     /// Reads a script; every token is a step.
     pub(super) fn parse(&mut self, text: &str, line: u32, menu: &mut Menu) -> Result<Block, Flow> {
-        let (nodes, tokens) = parse(text, line.max(1), self.steps);
+        let (nodes, tokens) = parse(text, line.max(1), self.steps.min(self.tokens));
         let blanks = u32::try_from(text.len() / 64).unwrap_or(u32::MAX);
         self.spend(menu, line, tokens.saturating_add(blanks))?;
+        self.tokens = self.tokens.saturating_sub(tokens);
+        if self.tokens == 0 {
+            let what = format!("these are more than {MAX_TOKENS}; the rest is left out");
+            self.refuse(menu, line, "words", what);
+        }
         Ok(nodes)
     }
 
@@ -384,7 +414,7 @@ impl<'a> Shell<'a> {
         menu: &mut Menu,
     ) -> Result<bool, Flow> {
         self.spend(menu, line, FILE_STEPS)?;
-        let text = match self.volumes.text(&place, MAX_FILE) {
+        let text = match self.volumes.text(&place, MAX_FILE.min(self.bytes)) {
             Ok(text) => text,
             Err(error) => {
                 // To GRUB, that is a success: what matters may come behind.
@@ -393,6 +423,7 @@ impl<'a> Shell<'a> {
                 return Ok(true);
             }
         };
+        self.bytes = self.bytes.saturating_sub(bytes(&text));
         let outer = core::mem::replace(&mut self.file, Rc::new(place));
         let result = self.run_text(&text, 1, menu);
         self.file = outer;
@@ -400,6 +431,12 @@ impl<'a> Shell<'a> {
     }
 
     pub(super) fn push_item(&mut self, item: Item, menu: &mut Menu) -> bool {
+        let said = self.items.iter().map(Item::said);
+        if said.fold(item.said(), usize::saturating_add) > MAX_SAID {
+            let text = format!("titles of more than {MAX_SAID} bytes in all: left out");
+            menu.note(item.source, text);
+            return false;
+        }
         if self.items.len() < MAX_ENTRIES {
             self.items.push(item);
             return true;
