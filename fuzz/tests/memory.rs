@@ -3,9 +3,20 @@
 //!
 //! Alone in its process: the peak is that of everything that runs.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{
+    fmt::Write,
+    fs,
+    path::Path,
+    rc::Rc,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
-use kexen_bootconfig::{find, grub::Platform};
+use kexen_bootconfig::{
+    disk::{self, Memory},
+    find,
+    grub::Platform,
+};
+use kexen_disk::{BlockSource, CacheOptions, ReadError};
 use kexen_fuzz::{TARGETS, files};
 use peak_alloc::PeakAlloc;
 
@@ -14,6 +25,10 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 /// Bytes that configurations may take, of the longest there are.
 const CONFIGS: usize = 10 << 20;
+/// Bytes that reading disks may take, of a heap that is as large as the boot
+/// image's in a small guest.
+const DISKS: usize = HEAP / 5 * 2;
+const HEAP: usize = 24 << 20;
 /// Bytes that an input of the corpora may take, with the disk image that it
 /// changes, or what it unpacks to.
 const INPUTS: usize = 8 << 20;
@@ -153,8 +168,92 @@ fn inputs() {
     assert!(seen.is_empty(), "more than {INPUTS} bytes: {seen:?}");
 }
 
+/// A disk with an ext4 of as many groups of blocks as are read, and of nothing
+/// else.
+#[derive(Debug)]
+struct Greedy(String, [u8; 4096]);
+
+impl Greedy {
+    fn new(number: usize) -> Self {
+        let mut sectors = [0; 4096];
+        for (at, field) in [
+            (0x0, 16 << 18),
+            (0x4, 256 << 18),
+            (0x14, 1),
+            (0x20, 256),
+            (0x24, 256),
+            (0x28, 16),
+            (0x38, 0xef53),
+            (0x4c, 1),
+            (0x54, 11),
+            (0x58, 256),
+            (0x60, 0x42),
+        ] {
+            let field: u32 = field;
+            sectors[1024 + at..][..4].copy_from_slice(&field.to_le_bytes());
+        }
+        Self(format!("xvd{number}"), sectors)
+    }
+}
+
+impl BlockSource for Greedy {
+    fn name(&self) -> &str {
+        &self.0
+    }
+
+    fn bytes(&self) -> u64 {
+        1 << 40
+    }
+
+    fn sector(&self) -> u32 {
+        512
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        into.fill(0);
+        let from = usize::try_from(offset).unwrap().min(self.1.len());
+        let part = &self.1[from..];
+        let len = part.len().min(into.len());
+        into[..len].copy_from_slice(&part[..len]);
+        Ok(())
+    }
+}
+
+static BEFORE: AtomicUsize = AtomicUsize::new(0);
+
+/// Sixteen of them, with a limit and without.
+fn disks() {
+    let read = |has_room| {
+        BEFORE.store(MEMORY.current_usage(), Relaxed);
+        let (mut opened, mut refused) = (Vec::new(), Vec::new());
+        let peak = peak(|| {
+            for number in 0..16 {
+                let memory = Memory {
+                    cache: CacheOptions::for_one_of(16),
+                    has_room,
+                };
+                let disk = Rc::new(Greedy::new(number));
+                let (volumes, problems) = disk::volumes(disk, None, memory);
+                opened.extend(volumes);
+                refused.extend(problems);
+            }
+        });
+        (peak, opened.len(), refused)
+    };
+    let (peak, opened, refused) = read(|| true);
+    assert!(peak > HEAP, "nothing to bound: {peak} bytes");
+    assert_eq!((opened, refused.len()), (16, 0), "{refused:?}");
+    let (peak, opened, refused) =
+        read(|| MEMORY.current_usage().saturating_sub(BEFORE.load(Relaxed)) < DISKS);
+    assert!(peak < HEAP, "{peak} bytes");
+    assert!(opened > 0 && opened + refused.len() == 16, "{refused:?}");
+    let named = refused.iter().all(|why| why.contains("set aside"));
+    assert!(named, "{refused:?}");
+}
+
 #[test]
 fn memory_has_a_bound() {
+    disks();
     configs();
     inputs();
 }

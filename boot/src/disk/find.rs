@@ -22,6 +22,8 @@ use kexen_platform::{
     report::{Report, size},
 };
 
+use super::room;
+
 /// All file systems on all disks. What cannot be read is named, and left.
 pub(super) fn volumes(
     report: &Report,
@@ -34,7 +36,7 @@ pub(super) fn volumes(
     for disk in disks.all() {
         names.push(disk.name().to_string());
         let own: Rc<dyn BlockSource> = Rc::<Disk>::clone(disk);
-        let (mut found, problems) = disk::volumes(own, disk.partition());
+        let (mut found, problems) = disk::volumes(own, disk.partition(), room::of_one(disks));
         if !quiet {
             let found: Vec<_> = found.iter().map(tell).collect();
             let found = if found.is_empty() {

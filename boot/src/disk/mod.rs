@@ -11,6 +11,7 @@
 //! | `choose` | the menu on the console, or what starts without one |
 //! | `find` | from disks to volumes |
 //! | `load` | the files of an entry, into memory |
+//! | `room` | the memory that this may take |
 //! | `look` | the prompt: look around, boot by hand |
 //! | `uki` | the parts of a unified kernel image |
 
@@ -18,6 +19,7 @@ mod choose;
 mod find;
 mod load;
 mod look;
+mod room;
 mod uki;
 
 use alloc::{string::String, vec::Vec};
@@ -40,10 +42,6 @@ use kexen_trust::Keys;
 pub(crate) use load::Loaded;
 
 use crate::prompt::{self, Choice};
-
-/// Bytes of heap for what is read of disks: file systems' own tables, caches,
-/// configurations.
-const HEAP: u64 = 24 << 20;
 
 /// What is asked for, by the toolstack and at the console.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +125,7 @@ pub(crate) fn load<G: Ground>(
         // A backend has 20 seconds to answer: nobody should wonder meanwhile.
         report.line(guest.machine(), format_args!("connecting the disks"));
     }
-    guest.grow_heap(HEAP)?;
+    room::make(guest)?;
     let mut disks = Disks::connect(guest).map_err(Failure::Disk)?;
     match from(guest, report, asked, tried, &disks) {
         Ok(loaded) => Ok((loaded, disks)),

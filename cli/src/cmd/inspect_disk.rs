@@ -102,7 +102,11 @@ pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>
     }
     // Of a device, metadata does not say it.
     let bytes = file.seek(SeekFrom::End(0))?;
-    let (volumes, problems) = disk::volumes(Rc::new(Image { file, bytes }), None);
+    let (volumes, problems) = disk::volumes(
+        Rc::new(Image { file, bytes }),
+        None,
+        disk::Memory::default(),
+    );
     if volumes.is_empty() && problems.is_empty() {
         return Ok(None);
     }

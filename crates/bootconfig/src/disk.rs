@@ -1,6 +1,7 @@
 //! From a disk to its volumes.
 //!
-//! Steps: a cache over the disk; its partition table; the file system of each
+//! Steps: a cache over the disk, and a limit to what reading it may cost; its
+//! partition table; the file system of each
 //! partition, or of the whole disk where there is no table. What cannot be
 //! read is named, and left.
 
@@ -12,7 +13,7 @@ use alloc::{
 };
 
 use kexen_disk::{
-    BlockSource, Cache, CacheOptions,
+    BlockSource, Cache, CacheOptions, Limited, Room,
     fs::probe,
     partition::{self, PartitionType, Scheme},
 };
@@ -22,15 +23,36 @@ use crate::volumes::{TableKind, Volume};
 /// Volumes of a disk that are looked at.
 const MOST: usize = 64;
 
+/// The memory that reading a disk may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Its cache's.
+    pub cache: CacheOptions,
+    /// Whether there is more of it: asked before each read.
+    pub has_room: Room,
+}
+
+impl Default for Memory {
+    /// Without an end, as a host has it.
+    fn default() -> Self {
+        Self {
+            cache: CacheOptions::default(),
+            has_room: || true,
+        }
+    }
+}
+
 /// What is on a disk, and what of it cannot be read. With a number, the source
 /// is that partition by itself, and has no table.
 #[must_use]
 pub fn volumes(
     disk: Rc<dyn BlockSource>,
     partition: Option<u32>,
+    memory: Memory,
 ) -> (Vec<Volume<'static>>, Vec<String>) {
     let name = disk.name().to_string();
-    let cached: Rc<dyn BlockSource> = Rc::new(Cache::new(disk, CacheOptions::default()));
+    let cached = Rc::new(Cache::new(disk, memory.cache));
+    let cached: Rc<dyn BlockSource> = Rc::new(Limited::new(cached, memory.has_room));
     let mut volumes = Vec::new();
     let mut problems = Vec::new();
     let mut add = |source: Rc<dyn BlockSource>, volume: Unread| match probe(source) {
@@ -105,7 +127,7 @@ mod tests {
     fn a_disk_with_nothing_on_it_has_no_volumes() {
         let disk = || Rc::new(MemoryDisk::new("xvda", alloc::vec![0; 1 << 16]));
         for partition in [None, Some(1)] {
-            let (volumes, problems) = volumes(disk(), partition);
+            let (volumes, problems) = volumes(disk(), partition, Memory::default());
             assert!(volumes.is_empty(), "{volumes:?}");
             assert_eq!(problems, Vec::<String>::new());
         }

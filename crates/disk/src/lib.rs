@@ -56,4 +56,6 @@ pub mod partition;
 pub mod source;
 
 pub use fs::{FileSystem, FsError};
-pub use source::{BlockSource, Cache, CacheOptions, MemoryDisk, Partition, ReadError};
+pub use source::{
+    BlockSource, Cache, CacheOptions, Limited, MemoryDisk, Partition, ReadError, Room,
+};

@@ -1,6 +1,6 @@
 //! How much a library may read for one operation.
 //!
-//! The libraries for XFS and btrfs check what they read, but some of their
+//! The libraries for ext4, XFS and btrfs check what they read, but some of their
 //! walks end only after tens of thousands of blocks, and keep what they find.
 //! A bound on the bytes that are read for an operation bounds its time and
 //! memory too, whatever is on the disk.
@@ -13,7 +13,7 @@ use crate::BlockSource;
 
 /// Bytes of tables that may be read for one operation. A directory of 10000
 /// names has less than one MiB of them, and so has a file of 64 GiB.
-pub const MOST_TABLES: u64 = 32 << 20;
+pub const MOST_TABLES: u64 = 16 << 20;
 
 /// A source with a budget, and the last thing that went wrong with it: the
 /// libraries drop it from their errors.

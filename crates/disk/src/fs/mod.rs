@@ -9,7 +9,7 @@ use crate::ReadError;
 
 #[cfg(feature = "btrfs")]
 pub mod btrfs;
-#[cfg(any(feature = "btrfs", feature = "xfs"))]
+#[cfg(any(feature = "btrfs", feature = "ext4", feature = "xfs"))]
 pub mod budget;
 #[cfg(feature = "ext4")]
 pub mod ext4;

@@ -38,8 +38,25 @@ impl Default for CacheOptions {
     fn default() -> Self {
         Self {
             block: 64 << 10,
-            budget: 8 << 20,
+            budget: 4 << 20,
             read_ahead: 1 << 20,
+        }
+    }
+}
+
+impl CacheOptions {
+    /// The budget of one disk's cache when there are so many disks: together
+    /// they keep no more than one would.
+    #[must_use]
+    pub fn for_one_of(disks: usize) -> Self {
+        let whole = Self::default();
+        let budget = whole.budget.checked_div(disks).unwrap_or(whole.budget);
+        let ahead = u32::try_from(budget).unwrap_or(u32::MAX);
+        Self {
+            budget,
+            // What is read ahead is kept, and there is a block's worth always.
+            read_ahead: whole.read_ahead.min(ahead).max(whole.block),
+            ..whole
         }
     }
 }

@@ -33,6 +33,12 @@ pub(super) fn add(address: u64, len: u64) -> bool {
     unsafe { HEAP.lock().claim(base, len) }.is_some()
 }
 
+/// Bytes that can still be had, not all in one piece.
+#[must_use]
+pub fn free() -> u64 {
+    u64::try_from(HEAP.lock().counters().available_bytes).unwrap_or(0)
+}
+
 /// Takes the heap's lock and never gives it back: for the test of a crash
 /// hand-off, which must not need it.
 #[cfg(feature = "omission")]

@@ -21,7 +21,7 @@ use super::{
 use crate::BlockSource;
 
 /// Extents of a file at most: more is no boot file.
-pub const MOST_EXTENTS: usize = 1 << 18;
+pub const MOST_EXTENTS: usize = 1 << 16;
 /// Blocks of a tree of extents that are read at most.
 pub const MOST_NODES: usize = 1 << 12;
 /// Blocks of pointers to blocks that are read at most: those of a file of 4 GiB

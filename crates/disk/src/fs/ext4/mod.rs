@@ -13,10 +13,10 @@
 //!   here ([`super::walk`]), and their length is checked first;
 //! - it searches a directory of any length: the length is checked first;
 //! - it panics if a file is longer than its blocks can be: files are not read
-//!   by it.
-//!
-//! Left to it: to find a name in a directory whose tree of extents is made to
-//! lead to the same blocks again and again takes hours.
+//!   by it;
+//! - to find a name in a directory whose tree of extents is made to lead to the
+//!   same blocks again and again takes hours: what it reads for one operation
+//!   has a bound ([`super::budget`]).
 //!
 //! What is in files is read here (`extents`), and so is a journal (`journal`):
 //! the library takes what was allocated and not written for data, cannot pass
@@ -34,7 +34,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use core::{cell::RefCell, error::Error};
+use core::error::Error;
 
 use ext4_view::{Ext4Error, Ext4Read};
 
@@ -46,9 +46,10 @@ pub use journal::{MOST_JOURNAL, MOST_REPLAYED};
 
 use super::{
     File, FileSystem, FsError, Metadata, Problem,
+    budget::Budget,
     walk::{self, Kind, Tree, walk},
 };
-use crate::{BlockSource, ReadError};
+use crate::BlockSource;
 
 /// Bytes of a file that can be read; no more than the pointers of ext2 reach
 /// with blocks of 1 KiB.
@@ -65,25 +66,17 @@ pub struct Ext4 {
     kind: &'static str,
     label: String,
     uuid: String,
-    error: LastError,
+    budget: Rc<Budget>,
     tables: extents::Tables,
 }
 
-/// The library's errors have to be `Send`, which is more than is known of a
-/// disk's: the last one waits here.
-type LastError = Rc<RefCell<Option<ReadError>>>;
-
-struct Reader {
-    source: Rc<dyn BlockSource>,
-    error: LastError,
-}
+struct Reader(Rc<Budget>);
 
 impl Ext4Read for Reader {
     fn read(&mut self, at: u64, into: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self.source.read_at(at, into).map_err(|error| {
-            self.error.replace(Some(error.clone()));
-            error.into()
-        })
+        // Why not waits in the budget: the library wants errors to be `Send`.
+        let read = self.0.read(at, into);
+        read.map_err(|_| "not read".into())
     }
 }
 
@@ -107,7 +100,7 @@ impl Node {
 }
 
 /// The library's error in our words.
-fn problem(error: &Ext4Error, last: &LastError) -> Problem {
+fn problem(error: &Ext4Error, budget: &Budget) -> Problem {
     match error {
         Ext4Error::NotFound => Problem::Missing,
         Ext4Error::NotADirectory => Problem::NotADirectory,
@@ -117,9 +110,9 @@ fn problem(error: &Ext4Error, last: &LastError) -> Problem {
         Ext4Error::PathTooLong => walk::limit("bytes of a path", walk::MOST_PATH),
         Ext4Error::Encrypted => Problem::Unsupported("encrypted files".into()),
         Ext4Error::Incompatible(what) => Problem::Unsupported(format!("{what}")),
-        Ext4Error::Io(error) => last
-            .take()
-            .map_or_else(|| Problem::Corrupt(format!("{error}")), Problem::Read),
+        Ext4Error::Io(error) => budget
+            .failed()
+            .unwrap_or_else(|| Problem::Corrupt(format!("{error}"))),
         error => Problem::Corrupt(format!("{error}")),
     }
 }
@@ -175,7 +168,6 @@ impl Ext4 {
     /// # Errors
     /// See [`Problem`].
     pub fn open(source: Rc<dyn BlockSource>) -> Result<Self, FsError> {
-        let error = LastError::default();
         let mut superblock = [0; 1024];
         let read = source.read_at(1024, &mut superblock);
         read.map_err(|error| walk::at("")(error.into()))?;
@@ -194,24 +186,23 @@ impl Ext4 {
         let tables = extents::Tables::new(source.clone(), &superblock);
         let tables = tables.ok_or_else(|| Problem::Corrupt("the size of a block".into()));
         let tables = tables.map_err(walk::at(""))?;
-        let reader = Reader {
-            source,
-            error: error.clone(),
-        };
-        let fs = ext4_view::Ext4::load(Box::new(reader))
-            .map_err(|why| walk::at("")(problem(&why, &error)))?;
+        let budget = Budget::new(source);
+        // All groups' descriptors are read.
+        budget.begin(MOST_GROUPS.saturating_mul(512));
+        let fs = ext4_view::Ext4::load(Box::new(Reader(budget.clone())))
+            .map_err(|why| walk::at("")(problem(&why, &budget)))?;
         Ok(Self {
             kind: kind(&superblock),
             label: fs.label().display().to_string(),
             uuid: fs.uuid().to_string(),
             fs,
-            error,
+            budget,
             tables,
         })
     }
 
     fn problem(&self, error: &Ext4Error) -> Problem {
-        problem(error, &self.error)
+        problem(error, &self.budget)
     }
 
     fn node(&self, path: String) -> Result<Node, Problem> {
@@ -220,6 +211,7 @@ impl Ext4 {
             kind: Kind::Other,
             len: 0,
         };
+        self.budget.begin(MOST_DIRECTORY);
         let found = self.fs.symlink_metadata(node.full());
         let found = found.map_err(|error| self.problem(&error))?;
         node.kind = match found.file_type() {
@@ -264,6 +256,7 @@ impl Tree for Ext4 {
         if node.len > u64::try_from(walk::MOST_PATH).unwrap_or(0) {
             return Err(walk::limit("bytes of a path", walk::MOST_PATH));
         }
+        self.budget.begin(MOST_DIRECTORY);
         let target = self.fs.read_link(node.full());
         let target = target.map_err(|error| self.problem(&error))?;
         let text = target.to_str().map(String::from);
@@ -296,6 +289,7 @@ impl FileSystem for Ext4 {
         let problem = |error| walk::at(path)(self.problem(&error));
         let node = walk::directory(self, path).map_err(walk::at(path))?;
         check_directory(&node).map_err(walk::at(path))?;
+        self.budget.begin(MOST_DIRECTORY);
         let mut names = Vec::new();
         let entries = self.fs.read_dir(node.full()).map_err(problem)?;
         for entry in entries {

@@ -10,7 +10,7 @@ use super::{
 use crate::BlockSource;
 
 /// Runs of a file at most: more is no boot file.
-pub const MOST_RUNS: usize = 1 << 18;
+pub const MOST_RUNS: usize = 1 << 16;
 /// Bytes of the table that are read at once.
 const WINDOW: u64 = 4096;
 

@@ -26,7 +26,7 @@ use record::{Naming, Record};
 /// Volume descriptors that are looked at.
 pub const MOST_DESCRIPTORS: u64 = 64;
 /// Bytes of a directory at most.
-pub const MOST_DIRECTORY: u64 = 8 << 20;
+pub const MOST_DIRECTORY: u64 = 4 << 20;
 /// Where the descriptors begin, and how long each is.
 const DESCRIPTORS: u64 = 32 << 10;
 const DESCRIPTOR: usize = 2048;

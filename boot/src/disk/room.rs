@@ -1,0 +1,46 @@
+//! The memory that reading disks may take.
+//!
+//! It is the heap's: file systems' tables, caches, configurations. Where the
+//! heap cannot give any more, a kernel ends; so reads fail when two fifths of
+//! it are taken. The rest is for what one read leads to, be it a list that
+//! doubles where it was full, and for the configurations, which have bounds of
+//! their own.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use kexen_abi::PAGE_SIZE;
+use kexen_bootconfig::disk::Memory;
+use kexen_disk::CacheOptions;
+use kexen_handoff::HandoffError;
+use kexen_platform::{arch::heap, disks::Disks, ground::Ground};
+
+/// Bytes of heap that are asked for, and in a guest with more memory to spare
+/// than [`PLENTY`].
+const LITTLE: u64 = 24 << 20;
+const MUCH: u64 = 48 << 20;
+/// Bytes.
+const PLENTY: u64 = 224 << 20;
+
+/// Bytes that reads leave free.
+static FLOOR: AtomicU64 = AtomicU64::new(0);
+
+/// Gets the heap its memory.
+pub(super) fn make<G: Ground>(guest: &mut G) -> Result<(), HandoffError> {
+    let spare = guest.free().count().saturating_mul(PAGE_SIZE);
+    guest.grow_heap(if spare > PLENTY { MUCH } else { LITTLE })?;
+    let free = heap::free();
+    FLOOR.store(free.saturating_sub(free / 5 * 2), Relaxed);
+    Ok(())
+}
+
+fn is_left() -> bool {
+    heap::free() >= FLOOR.load(Relaxed)
+}
+
+/// What reading one of these disks may take.
+pub(super) fn of_one(disks: &Disks) -> Memory {
+    Memory {
+        cache: CacheOptions::for_one_of(disks.all().len()),
+        has_room: is_left,
+    }
+}
