@@ -54,6 +54,7 @@ pub(super) fn volumes(
         }
         volumes.append(&mut found);
     }
+    room::give_the_rest();
     Ok(Volumes::with_disks(names, volumes))
 }
 

@@ -2,9 +2,10 @@
 //!
 //! It is the heap's: file systems' tables, caches, configurations. Where the
 //! heap cannot give any more, a kernel ends; so reads fail when two fifths of
-//! it are taken. The rest is for what one read leads to, be it a list that
-//! doubles where it was full, and for the configurations, which have bounds of
-//! their own.
+//! it are taken, and already at one fifth while file systems are looked for: a
+//! disk beside the one that boots must not take what that needs. The rest is
+//! for what one read leads to, be it a list that doubles where it was full, and
+//! for the configurations, which have bounds of their own.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -21,16 +22,26 @@ const MUCH: u64 = 48 << 20;
 /// Bytes.
 const PLENTY: u64 = 224 << 20;
 
-/// Bytes that reads leave free.
+/// Bytes that were free at the beginning, and that reads leave free.
+static WHOLE: AtomicU64 = AtomicU64::new(0);
 static FLOOR: AtomicU64 = AtomicU64::new(0);
 
 /// Gets the heap its memory.
 pub(super) fn make<G: Ground>(guest: &mut G) -> Result<(), HandoffError> {
     let spare = guest.free().count().saturating_mul(PAGE_SIZE);
     guest.grow_heap(if spare > PLENTY { MUCH } else { LITTLE })?;
-    let free = heap::free();
-    FLOOR.store(free.saturating_sub(free / 5 * 2), Relaxed);
+    WHOLE.store(heap::free(), Relaxed);
+    leave_fifths(4);
     Ok(())
+}
+
+fn leave_fifths(fifths: u64) {
+    FLOOR.store(WHOLE.load(Relaxed) / 5 * fifths, Relaxed);
+}
+
+/// File systems are there: what is on them may take its part.
+pub(super) fn give_the_rest() {
+    leave_fifths(3);
 }
 
 fn is_left() -> bool {

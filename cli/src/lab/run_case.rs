@@ -224,6 +224,11 @@ impl Bench {
             let disk =
                 boot_disk::make(&name, layout, &kernel, &initrd, &cmdline, signing, scratch)?;
             images.push((disk, case.attach));
+            for number in 0..case.greedy {
+                let disk = scratch.join(format!("{name}-greedy-{number}.img"));
+                boot_disk::make_greedy(&disk)?;
+                images.push((disk, Attach::Disk));
+            }
             let module = match signing {
                 Some(_) => {
                     let module = scratch.join(format!("{name}.module"));

@@ -175,7 +175,15 @@ fn hostile() -> Vec<Case> {
         case.expect(Expect::Talk(talk))
     };
     const ALL: &[Hostile] = &Hostile::THAT_LET_GO;
+    static NO_ROOM: Talk = Talk {
+        turns: &[],
+        lines: &[&["error: ", "xvdk", "more memory than is set aside"]],
+        end: TalkEnd::Userspace,
+    };
+    let mut greedy = case(Xen::V4_20, Mode::Pv, "greedy", &[], &NO_ROOM);
+    greedy.greedy = 8;
     vec![
+        greedy,
         case(Xen::V4_17, Mode::Pv, "backends-lie", ALL, &NAMED),
         case(Xen::V4_20, Mode::Pvh, "backends-lie", ALL, &NAMED),
         case(

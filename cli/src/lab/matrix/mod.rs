@@ -150,6 +150,9 @@ pub(crate) struct Case {
     pub(crate) attach: Attach,
     /// More block devices, and what their backends do.
     pub(crate) hostile: &'static [Hostile],
+    /// How many disks come beside it on which reading takes more memory than
+    /// there is.
+    pub(crate) greedy: usize,
     /// Whether what is on it is signed; then it has to be.
     pub(crate) signing: Option<Signing>,
     /// Who starts the kernel.
@@ -202,6 +205,7 @@ impl Case {
             distro: None,
             attach: Attach::Disk,
             hostile: &[],
+            greedy: 0,
             signing: None,
             start: Start::Kexen,
             image: Variant::Normal,
