@@ -126,6 +126,10 @@ pub(crate) fn load<G: Ground>(
         report.line(guest.machine(), format_args!("connecting the disks"));
     }
     room::make(guest)?;
+    #[cfg(feature = "omission")]
+    if asked.options.omit == Some(kexen_bootconfig::options::Omit::Room) {
+        room::leave_nothing();
+    }
     let mut disks = Disks::connect(guest).map_err(Failure::Disk)?;
     match from(guest, report, asked, tried, &disks) {
         Ok(loaded) => Ok((loaded, disks)),

@@ -39,6 +39,13 @@ fn leave_fifths(fifths: u64) {
     FLOOR.store(WHOLE.load(Relaxed) / 5 * fifths, Relaxed);
 }
 
+/// For an omission test: reads take all there is.
+#[cfg(feature = "omission")]
+pub(super) fn leave_nothing() {
+    WHOLE.store(0, Relaxed);
+    leave_fifths(0);
+}
+
 /// File systems are there: what is on them may take its part.
 pub(super) fn give_the_rest() {
     leave_fifths(3);

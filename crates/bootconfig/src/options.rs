@@ -79,6 +79,8 @@ pub enum Omit {
     ReadOnlyTail,
     /// Nothing is flushed when a page turns from read-only to writable.
     Flush,
+    /// Disks are read although no memory is left for what is on them.
+    Room,
 }
 
 /// A question to Xen, instead of starting anything.
@@ -363,9 +365,10 @@ impl Options {
                     Some("writable-pool") => Omit::WritablePool,
                     Some("read-only-tail") => Omit::ReadOnlyTail,
                     Some("flush") => Omit::Flush,
+                    Some("room") => Omit::Room,
                     _ => {
                         return bad("writable-tables, pinned-tables, m2p, writable-pool, \
-                             read-only-tail or flush");
+                             read-only-tail, flush or room");
                     }
                 });
             }

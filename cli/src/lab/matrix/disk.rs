@@ -5,6 +5,7 @@ use super::{Case, Expect};
 use crate::lab::{
     artefacts::Xen,
     boot_disk::{DiskLayout, Signing},
+    build::Variant,
     distro::Distro,
     example::Toolstack,
     guest::{Attach, Mode},
@@ -177,13 +178,23 @@ fn hostile() -> Vec<Case> {
     const ALL: &[Hostile] = &Hostile::THAT_LET_GO;
     static NO_ROOM: Talk = Talk {
         turns: &[],
-        lines: &[&["error: ", "xvdk", "more memory than is set aside"]],
+        lines: &[&["error: ", "xvdp", "more memory than is set aside"]],
         end: TalkEnd::Userspace,
     };
     let mut greedy = case(Xen::V4_20, Mode::Pv, "greedy", &[], &NO_ROOM);
-    greedy.greedy = 8;
+    greedy.greedy = 13;
+    // Without the limit the heap is used up, which ends Kexen.
+    let mut forgotten = case(Xen::V4_20, Mode::Pvh, "greedy-omit", &[], &NO_ROOM);
+    forgotten.greedy = 13;
+    forgotten.image = Variant::Omission;
+    forgotten.options.to_mut().push_str(" kexen.omit=room");
+    let forgotten = forgotten.expect(Expect::Ends(
+        &["kexen: panic: ", "memory allocation of "],
+        3,
+    ));
     vec![
         greedy,
+        forgotten,
         case(Xen::V4_17, Mode::Pv, "backends-lie", ALL, &NAMED),
         case(Xen::V4_20, Mode::Pvh, "backends-lie", ALL, &NAMED),
         case(
