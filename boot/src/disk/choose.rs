@@ -50,10 +50,10 @@ pub(super) fn named(entries: &Entries, name: &str) -> Result<usize, Failure> {
             .iter()
             .map(|entry| format!("{:?}", entry.title));
         let titles: Vec<String> = titles.collect();
-        Failure::NoEntry {
-            wanted: name.into(),
-            known: titles.join(", "),
-        }
+        let titles = titles.join(", ");
+        Failure::Disk(format!(
+            "no entry {name:?} on the disks; there are: {titles}"
+        ))
     })
 }
 

@@ -134,12 +134,57 @@ fn at_the_console() -> Vec<Case> {
     let mut fall_back = case(Xen::V4_17, Mode::Pv, DiskLayout::GrubFallback);
     // The configuration's own second.
     fall_back.options = "".into();
+    // Which entry the toolstack asks for: by its id; one that is not there; one
+    // that asks for what Kexen cannot do. Then the third of the menu.
+    static GOOD: Talk = Talk {
+        turns: &[],
+        lines: &[&["kexen-lab: cmdline=", "lab.good"]],
+        end: TalkEnd::Userspace,
+    };
+    static NOT_THERE: Talk = Talk {
+        turns: &[
+            ("Press Enter", "\r"),
+            ("Under a hypervisor", DOWN),
+            ("Missing", DOWN),
+            ("Good", "\r"),
+        ],
+        lines: &[
+            &[
+                "error: ",
+                "disks",
+                "\"other\"",
+                "\"Damaged\", \"Missing\", \"Good\"",
+            ],
+            &["kexen-lab: cmdline=", "lab.good"],
+        ],
+        end: TalkEnd::Userspace,
+    };
+    static CANNOT: Talk = Talk {
+        turns: NOT_THERE.turns,
+        lines: &[
+            &["error: ", "Under a hypervisor", "xen_hypervisor"],
+            &["kexen-lab: cmdline=", "lab.good"],
+        ],
+        end: TalkEnd::Userspace,
+    };
+    let asked = |xen, mode, name: &str, entry: &str, talk| {
+        let mut case = case(xen, mode, DiskLayout::GrubFallback).expect(Expect::Talk(talk));
+        case.name = format!("disk-entry-{name}");
+        case.options = format!("kexen.timeout=0 kexen.entry={entry}").into();
+        case
+    };
+    let by_id = asked(Xen::V4_20, Mode::Pvh, "by-id", "good-one", &GOOD);
+    let not_there = asked(Xen::V4_17, Mode::Pvh, "not-there", "other", &NOT_THERE);
+    let cannot = asked(Xen::V4_20, Mode::Pv, "that-cannot", "above", &CANNOT);
     let mut edit = case(Xen::V4_17, Mode::Pvh, DiskLayout::BlsExt4).options("kexen.timeout=60");
     edit.name = "disk-menu-edit".to_owned();
     let mut look = case(Xen::V4_20, Mode::Pv, DiskLayout::BlsExt4).options("kexen.timeout=60");
     look.name = "disk-menu-look".to_owned();
     vec![
         fall_back.expect(Expect::Talk(&FALL_BACK)),
+        by_id,
+        not_there,
+        cannot,
         edit.expect(Expect::Talk(&EDIT)),
         look.expect(Expect::Talk(&LOOK)),
     ]
