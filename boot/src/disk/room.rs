@@ -19,6 +19,7 @@ use kexen_platform::{arch::heap, disks::Disks, ground::Ground};
 /// than [`PLENTY`].
 const LITTLE: u64 = 24 << 20;
 const MUCH: u64 = 48 << 20;
+const LISTS: u64 = 2 << 20;
 /// Bytes.
 const PLENTY: u64 = 224 << 20;
 
@@ -29,7 +30,13 @@ static FLOOR: AtomicU64 = AtomicU64::new(0);
 /// Gets the heap its memory.
 pub(super) fn make<G: Ground>(guest: &mut G) -> Result<(), HandoffError> {
     let spare = guest.free().count().saturating_mul(PAGE_SIZE);
-    guest.grow_heap(if spare > PLENTY { MUCH } else { LITTLE })?;
+    if spare > PLENTY {
+        // To map that much takes lists that the first heap has no room for.
+        guest.grow_heap(LISTS)?;
+        guest.grow_heap(MUCH)?;
+    } else {
+        guest.grow_heap(LITTLE)?;
+    }
     WHOLE.store(heap::free(), Relaxed);
     leave_fifths(4);
     Ok(())

@@ -3,7 +3,6 @@
 //! loader as a distribution lays it out.
 
 use std::fs;
-use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -280,36 +279,6 @@ pub(crate) fn make(
         None => fs::rename(&part, &disk)?,
     }
     Ok(disk)
-}
-
-/// Makes a disk with an ext4 of as many groups of blocks as are read, and of
-/// nothing else: the file has a hole for all but its superblock.
-pub(crate) fn make_greedy(disk: &Path) -> Result<()> {
-    const GROUPS: u32 = 1 << 18;
-    const BLOCKS: u32 = 8 * GROUPS;
-    let mut superblock = [0; 1024];
-    // Fields as `struct ext4_super_block` has them; blocks are of 1 KiB.
-    for (at, field) in [
-        (0x0, 8 * GROUPS),
-        (0x4, BLOCKS),
-        (0x14, 1),
-        (0x20, BLOCKS / GROUPS),
-        (0x24, BLOCKS / GROUPS),
-        (0x28, 8),
-        (0x38, 0xef53),
-        (0x4c, 1),
-        (0x54, 11),
-        (0x58, 256),
-        (0x60, 0x42),
-    ] {
-        let field: u32 = field;
-        superblock[at..at + 4].copy_from_slice(&field.to_le_bytes());
-    }
-    let mut file = fs::File::create(disk)?;
-    file.seek(SeekFrom::Start(1024))?;
-    file.write_all(&superblock)?;
-    file.set_len(u64::from(BLOCKS) << 10)?;
-    Ok(())
 }
 
 /// Makes a unified kernel image: sections on systemd's stub, as `ukify` and

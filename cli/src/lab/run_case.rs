@@ -16,7 +16,7 @@ use super::guest::{Attach, Guest, Mode, Reply, Run};
 use super::judge::{backtrace, judge};
 use super::matrix::{Case, Expect, Linux, Module, Start};
 use super::probe::{self, Probe};
-use super::{bare, boot_disk, hostile, meanwhile, payload, repack};
+use super::{bare, boot_disk, greedy_disk, hostile, meanwhile, payload, repack};
 use crate::cmd::package;
 
 /// What Kexen's prompt says, and a line that it answers.
@@ -224,9 +224,9 @@ impl Bench {
             let disk =
                 boot_disk::make(&name, layout, &kernel, &initrd, &cmdline, signing, scratch)?;
             images.push((disk, case.attach));
-            for number in 0..case.greedy {
-                let disk = scratch.join(format!("{name}-greedy-{number}.img"));
-                boot_disk::make_greedy(&disk)?;
+            if case.greedy {
+                let disk = scratch.join(format!("{name}-greedy.img"));
+                greedy_disk::make(&disk)?;
                 images.push((disk, Attach::Disk));
             }
             let module = match signing {

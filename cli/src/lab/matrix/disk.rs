@@ -223,14 +223,14 @@ fn hostile() -> Vec<Case> {
     const ALL: &[Hostile] = &Hostile::THAT_LET_GO;
     static NO_ROOM: Talk = Talk {
         turns: &[],
-        lines: &[&["error: ", "xvdp", "more memory than is set aside"]],
+        lines: &[&["error: ", "xvdd16", "more memory than is set aside"]],
         end: TalkEnd::Userspace,
     };
     let mut greedy = case(Xen::V4_20, Mode::Pv, "greedy", &[], &NO_ROOM);
-    greedy.greedy = 13;
+    greedy.greedy = true;
     // Without the limit the heap is used up, which ends Kexen.
     let mut forgotten = case(Xen::V4_20, Mode::Pvh, "greedy-omit", &[], &NO_ROOM);
-    forgotten.greedy = 13;
+    forgotten.greedy = true;
     forgotten.image = Variant::Omission;
     forgotten.options.to_mut().push_str(" kexen.omit=room");
     let forgotten = forgotten.expect(Expect::Ends(

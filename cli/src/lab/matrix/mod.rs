@@ -150,9 +150,8 @@ pub(crate) struct Case {
     pub(crate) attach: Attach,
     /// More block devices, and what their backends do.
     pub(crate) hostile: &'static [Hostile],
-    /// How many disks come beside it on which reading takes more memory than
-    /// there is.
-    pub(crate) greedy: usize,
+    /// Whether a disk comes beside it for which there is not memory enough.
+    pub(crate) greedy: bool,
     /// Whether what is on it is signed; then it has to be.
     pub(crate) signing: Option<Signing>,
     /// Who starts the kernel.
@@ -205,7 +204,7 @@ impl Case {
             distro: None,
             attach: Attach::Disk,
             hostile: &[],
-            greedy: 0,
+            greedy: false,
             signing: None,
             start: Start::Kexen,
             image: Variant::Normal,
