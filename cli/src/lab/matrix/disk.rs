@@ -234,7 +234,7 @@ fn hostile() -> Vec<Case> {
     forgotten.image = Variant::Omission;
     forgotten.options.to_mut().push_str(" kexen.omit=room");
     let forgotten = forgotten.expect(Expect::Ends(
-        &["kexen: panic: ", "memory allocation of "],
+        &["kexen: error: panic: ", "library/alloc/"],
         3,
     ));
     vec![
