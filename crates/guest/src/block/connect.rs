@@ -97,11 +97,15 @@ impl<'a> Connecting<'a> {
         s: &mut Session<'_, M>,
         references: &mut References,
     ) -> bool {
-        for state in &mut self.all {
-            if let State::Underway(one) = state
-                && let Poll::Ready(outcome) = one.poll(s, references)
-            {
-                *state = State::Over(outcome);
+        // Those in front go on before one more is begun: where the store is slow,
+        // the first devices need not wait until all have been.
+        for until in 1..=self.all.len() {
+            for state in self.all.iter_mut().take(until) {
+                if let State::Underway(one) = state
+                    && let Poll::Ready(outcome) = one.poll(s, references)
+                {
+                    *state = State::Over(outcome);
+                }
             }
         }
         let underway = self.all.iter().filter_map(State::underway);

@@ -57,8 +57,12 @@ struct Connected<'a> {
 
 impl<'a> Connected<'a> {
     fn new(world: &'a World, numbers: &[u32]) -> Self {
+        Self::within(world, numbers, PATIENCE)
+    }
+
+    fn within(world: &'a World, numbers: &[u32], patience: u32) -> Self {
         let (mut store, mut references) = (world.store(), world.references());
-        let mut time = world.time(PATIENCE);
+        let mut time = world.time(patience);
         let mut s = store.on(&world.m, &mut time);
         let rings: Vec<Page> = (20..).take(numbers.len()).map(|n| world.page(n)).collect();
         let devices = open(&mut s, numbers, &rings);
@@ -193,12 +197,23 @@ fn many_deaf_backends_cost_one_patience() {
 #[test]
 fn results_are_in_the_order_of_the_devices() {
     // The later it stands, the sooner it is connected.
-    let world = world(&[Some(Fault::Late(9)), Some(Fault::Late(5)), None]);
+    let world = world(&[Some(Fault::Late(90)), Some(Fault::Late(50)), None]);
     for numbers in [&NUMBERS[..3], &[NUMBERS[1], NUMBERS[0], NUMBERS[2]]] {
         let connected = Connected::new(&world, numbers);
         assert!(connected.until[&NUMBERS[2]] < connected.until[&NUMBERS[0]]);
         connected.works(numbers);
     }
+}
+
+/// Where the store is so slow that the time does not do for all, it does for
+/// those in front.
+#[test]
+fn what_is_begun_first_is_done_before_all_are_begun() {
+    let world = world(&[None; 6]);
+    let connected = Connected::within(&world, &NUMBERS, 80);
+    let done: Vec<bool> = connected.all.iter().map(Result::is_ok).collect();
+    assert_eq!(done[..2], [true, true]);
+    assert!(!done[5]);
 }
 
 #[test]
