@@ -121,16 +121,22 @@ pub(crate) fn load<G: Ground>(
     asked: Asked<'_>,
     tried: &mut Tried,
 ) -> Result<(Loaded, Disks), Failure> {
-    if !asked.options.quiet {
-        // A backend has 20 seconds to answer: nobody should wonder meanwhile.
-        report.line(guest.machine(), format_args!("connecting the disks"));
+    let (m, quiet) = (guest.machine(), asked.options.quiet);
+    if !quiet {
+        // Backends have 20 seconds to answer: nobody should wonder meanwhile.
+        report.line(m, format_args!("connecting the disks"));
     }
     room::make(guest)?;
     #[cfg(feature = "omission")]
     if asked.options.omit == Some(kexen_bootconfig::options::Omit::Room) {
         room::leave_nothing();
     }
-    let mut disks = Disks::connect(guest).map_err(Failure::Disk)?;
+    let mut waiting = |names: &str| {
+        if !quiet {
+            report.line(m, format_args!("waiting for the backends of {names}"));
+        }
+    };
+    let mut disks = Disks::connect(guest, &mut waiting).map_err(Failure::Disk)?;
     match from(guest, report, asked, tried, &disks) {
         Ok(loaded) => Ok((loaded, disks)),
         Err(failure) => {

@@ -1,8 +1,8 @@
 //! The guest's block devices as sources of bytes.
 //!
-//! Order of steps: shared info (events), the grant table, the store; each
-//! device connected, one that cannot be is named and left; reads; all closed
-//! for the hand-off, the backends' work on that done side by side.
+//! Order of steps: shared info (events), the grant table, the store; all
+//! devices connected side by side, one that cannot be is named and left; reads;
+//! all closed for the hand-off.
 //!
 //! A read goes straight into the caller's memory where that is in the window
 //! (see [`Disks::aim`]) and on a page's boundary; otherwise through pages of
@@ -24,12 +24,12 @@ use kexen_abi::PAGE_SIZE;
 use kexen_disk::{BlockSource, ReadError};
 use kexen_guest::{
     Extent, Machine,
-    block::{self, Block, Figures, Io, Memory, Page, Problem},
+    block::{self, Block, Connecting, Figures, Io, Memory, NotConnected, Page, Problem},
     grants::Grants,
     references::References,
     shared_info::Place,
     xenbus::{self, Device},
-    xenstore::{Store, if_present},
+    xenstore::{Session, Store, if_present},
 };
 use kexen_handoff::{
     Ledger,
@@ -38,9 +38,11 @@ use kexen_handoff::{
 
 use crate::{arch::Xen, ground::Ground, wait::Patience};
 
-/// How long a backend may take to connect, to answer or to close, in
-/// nanoseconds.
+/// How long a backend may take to answer or to close, and all of them together
+/// to connect, in nanoseconds.
 const PATIENCE: u64 = 20_000_000_000;
+/// After how long it is said which backends are waited for, in nanoseconds.
+const SOON: u64 = 2_000_000_000;
 /// The class of block devices.
 const CLASS: &str = "vbd";
 /// Devices that are looked at: each costs memory.
@@ -240,6 +242,63 @@ impl BlockSource for Disk {
     }
 }
 
+/// What a device of this number is called, and the partition that it is.
+fn name(number: u32) -> (String, Option<u32>) {
+    match block::name(number) {
+        (disk, Some(partition)) => (format!("{disk}{partition}"), Some(partition)),
+        whole => whole,
+    }
+}
+
+/// A device that is to be connected, and the memory for it.
+struct Found {
+    device: Device,
+    ring: Vec<Page>,
+    lists: Vec<Page>,
+}
+
+impl Found {
+    fn open<G: Ground>(
+        guest: &mut G,
+        s: &mut Session<'_, Xen>,
+        number: u32,
+    ) -> Result<Self, String> {
+        let (ring, lists) = (guest.take(RING)?, guest.take(LISTS)?);
+        let device = Device::open(s, CLASS, number).map_err(text)?;
+        Ok(Self {
+            device,
+            ring,
+            lists,
+        })
+    }
+
+    fn memory(&self) -> Memory<'_> {
+        Memory {
+            ring: &self.ring,
+            lists: &self.lists,
+        }
+    }
+
+    fn connected(self, shared: &Rc<RefCell<Shared>>, block: Block) -> Disk {
+        let number = self.device.number();
+        let (name, partition) = name(number);
+        let geometry = *block.geometry();
+        Disk {
+            shared: Rc::clone(shared),
+            name,
+            partition,
+            number,
+            bytes: geometry.sectors.saturating_mul(SECTOR),
+            sector: geometry.sector_size,
+            cdrom: geometry.cdrom,
+            ring: self.ring,
+            lists: self.lists,
+            block: RefCell::new(block),
+            lost: RefCell::new(None),
+        }
+    }
+}
+
 /// All block devices of this guest.
 #[derive(Debug)]
 pub struct Disks {
@@ -252,17 +311,21 @@ pub struct Disks {
 }
 
 impl Disks {
-    /// Connects all there are.
+    /// Connects all there are. If that lasts, `waiting` is told once for whose
+    /// backends: `xvdb, xvdc`.
     ///
     /// # Errors
     /// If there is no memory, or no store; what is wrong with one device is in
     /// [`Self::problems`].
-    pub fn connect<G: Ground>(guest: &mut G) -> Result<Self, String> {
+    pub fn connect<G: Ground>(
+        guest: &mut G,
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<Self, String> {
         let words = guest.take(1)?.first().map_or(0, |page| page.address);
         let place = guest.place(words, 1)?;
         let references = Rc::new(RefCell::new(References::new(guest.grants()?)));
         let mut disks = Self::new(guest, place, references)?;
-        disks.connect_all(guest)?;
+        disks.connect_all(guest, waiting)?;
         Ok(disks)
     }
 
@@ -308,82 +371,86 @@ impl Disks {
         s.unwatch(path, TOKEN).map_err(text)
     }
 
-    /// Connects all devices that there are.
+    /// Connects all devices that there are, side by side: one deadline is for
+    /// all, and they are in the order of their numbers. If it lasts, `waiting` is
+    /// told once for whose backends: `xvdb, xvdc`.
     ///
     /// # Errors
     /// The store's; what is wrong with one device is in [`Self::problems`].
-    pub fn connect_all<G: Ground>(&mut self, guest: &mut G) -> Result<(), String> {
-        let numbers = {
+    pub fn connect_all<G: Ground>(
+        &mut self,
+        guest: &mut G,
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<(), String> {
+        let mut problems = Vec::new();
+        let (found, outcomes) = {
             let shared = &mut *self.shared.borrow_mut();
             let mut wait = shared.patience();
             let mut s = shared.store.on(shared.m, &mut wait);
-            xenbus::numbers(&mut s, CLASS).map_err(text)?
+            let mut found = Vec::new();
+            for (n, number) in xenbus::numbers(&mut s, CLASS)
+                .map_err(text)?
+                .into_iter()
+                .enumerate()
+            {
+                let one = if n < MOST {
+                    Found::open(guest, &mut s, number)
+                } else {
+                    Err(format!("device/{CLASS}/{number}: more than {MOST} devices"))
+                };
+                match one {
+                    Ok(one) => found.push(one),
+                    Err(problem) => problems.push((number, problem)),
+                }
+            }
+            let devices = found.iter().map(|one| (one.device.clone(), one.memory()));
+            let mut connecting = Connecting::new(devices);
+            let references = &mut shared.references.borrow_mut();
+            let soon = Patience::new(shared.m, shared.place, SOON);
+            while connecting.step(&mut s, references) {
+                if soon.is_over() {
+                    let names = connecting.waits_for().map(|device| name(device.number()).0);
+                    waiting(&names.collect::<Vec<_>>().join(", "));
+                    break;
+                }
+            }
+            let outcomes = connecting.finish(&mut s, references);
+            (found, outcomes)
         };
-        for (n, number) in numbers.into_iter().enumerate() {
-            let connected = if n < MOST {
-                self.add(guest, number)
-            } else {
-                Err(format!("device/{CLASS}/{number}: more than {MOST} devices"))
-            };
-            if let Err(problem) = connected {
-                self.problems.push(problem);
+        for (one, outcome) in found.into_iter().zip(outcomes) {
+            let holder = Holder::Domain(one.device.backend_id());
+            match outcome {
+                Ok(block) => {
+                    let disk = Rc::new(one.connected(&self.shared, block));
+                    guest.ledger().enter(Claim::of(disk.kind(), holder));
+                    self.all.push(disk);
+                }
+                Err(failed) => {
+                    self.keep(guest.ledger(), holder, &failed);
+                    problems.push((one.device.number(), text(&failed.error)));
+                }
             }
         }
+        problems.sort_by_key(|(number, _)| *number);
+        let problems = problems.into_iter().map(|(_, problem)| problem);
+        self.problems.extend(problems);
         Ok(())
     }
 
-    fn add<G: Ground>(&mut self, guest: &mut G, number: u32) -> Result<(), String> {
-        let (ring, lists) = (guest.take(RING)?, guest.take(LISTS)?);
-        let shared = &mut *self.shared.borrow_mut();
-        let mut wait = shared.patience();
-        let mut s = shared.store.on(shared.m, &mut wait);
-        let device = Device::open(&mut s, CLASS, number).map_err(text)?;
-        let holder = Holder::Domain(device.backend_id());
-        let memory = Memory {
-            ring: &ring,
-            lists: &lists,
-        };
-        let references = &mut shared.references.borrow_mut();
-        let block = match Block::connect(&mut s, references, device, memory) {
-            Ok(block) => block,
-            Err(failed) => {
-                // What the backend keeps is a claim on this guest's memory.
-                for held in &failed.held {
-                    let kind = Kind::Grant {
-                        reference: held.reference,
-                        page: held.page.number,
-                    };
-                    guest.ledger().enter(Claim::of(kind, holder));
-                    self.kept.push(Extent::new(held.page.number, 1));
-                }
-                if let Some(port) = failed.port {
-                    let kind = Kind::EventChannel { port };
-                    guest.ledger().enter(Claim::of(kind, holder));
-                }
-                return Err(text(failed.error));
-            }
-        };
-        let (disk, partition) = block::name(number);
-        let geometry = *block.geometry();
-        let disk = Rc::new(Disk {
-            shared: Rc::clone(&self.shared),
-            name: match partition {
-                Some(partition) => format!("{disk}{partition}"),
-                None => disk,
-            },
-            partition,
-            number,
-            bytes: geometry.sectors.saturating_mul(SECTOR),
-            sector: geometry.sector_size,
-            cdrom: geometry.cdrom,
-            ring,
-            lists,
-            block: RefCell::new(block),
-            lost: RefCell::new(None),
-        });
-        guest.ledger().enter(Claim::of(disk.kind(), holder));
-        self.all.push(disk);
-        Ok(())
+    /// What a backend keeps is a claim on this guest's memory.
+    fn keep(&mut self, ledger: &mut Ledger, holder: Holder, failed: &NotConnected) {
+        for held in &failed.held {
+            let kind = Kind::Grant {
+                reference: held.reference,
+                page: held.page.number,
+            };
+            ledger.enter(Claim::of(kind, holder));
+            self.kept.push(Extent::new(held.page.number, 1));
+        }
+        if let Some(port) = failed.port {
+            let kind = Kind::EventChannel { port };
+            ledger.enter(Claim::of(kind, holder));
+        }
     }
 
     /// Those that are connected.

@@ -34,6 +34,12 @@ impl Patience {
         patience
     }
 
+    /// Whether its time is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.now() >= self.until
+    }
+
     fn look<T>(&self, look: impl FnOnce(u64) -> T) -> Option<T> {
         let m = self.m;
         let relax = || hypercall::sched_yield(m).is_ok();

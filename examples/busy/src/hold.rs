@@ -208,7 +208,7 @@ fn disks<G: Field>(guest: &mut G, options: &Options, held: &mut Held) -> Result<
     if let Some(node) = &options.await_node {
         all.await_node(node)?;
     }
-    all.connect_all(guest)?;
+    all.connect_all(guest, &mut |_| ())?;
     held.disks = Some(Disks::new(all)?);
     Ok(())
 }

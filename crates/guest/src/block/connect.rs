@@ -1,20 +1,24 @@
-//! From a device in the store to one that answers requests.
+//! From a device in the store to one that answers requests; several of them
+//! side by side.
+//!
+//! Each device goes as far as it can without its backend; then all backends are
+//! waited for together. Order of steps for each: see [`super`]. One that fails on
+//! the way is closed in the same manner, while the others go on.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
+use core::task::Poll;
 
 use kexen_abi::io::blkif::{
     BlkifRequest, EVENT_CHANNEL, MAX_RING_PAGE_ORDER, PROTOCOL, PROTOCOL_X86_64, RING_PAGE_ORDER,
     RING_REF,
 };
 
-use super::{
-    Block, BlockError, Figures, Geometry, Granted, Memory, Page, Problem, ring::FrontRing,
-};
+use super::{Block, BlockError, Figures, Geometry, Granted, Memory, Problem, ring::FrontRing};
 use crate::{
     Machine, events,
     references::{Access, References},
-    xenbus::{self, Closed, Device, XenbusState},
-    xenstore::{Session, if_present},
+    xenbus::{self, Closed, Device, Follow, Steps, XenbusState},
+    xenstore::{Session, StoreError, Why, if_present},
 };
 
 /// A device that could not be connected.
@@ -28,19 +32,14 @@ pub struct NotConnected {
     pub port: Option<u32>,
 }
 
-const INIT_WAIT: &[XenbusState] = &[XenbusState::INIT_WAIT];
+/// What has become of a device.
+type Outcome = Result<Block, Box<NotConnected>>;
+
 const CONNECTED: &[XenbusState] = &[XenbusState::CONNECTED];
 
-/// What has been done so far, to be undone.
-#[derive(Default)]
-struct Sofar {
-    port: Option<u32>,
-    held: Vec<Granted>,
-    told: bool,
-}
-
 impl Block {
-    /// Connects a device, in memory of the caller's.
+    /// Connects a device, in memory of the caller's. For several see
+    /// [`Connecting`].
     ///
     /// # Errors
     /// Why not; all that could be undone is.
@@ -50,63 +49,238 @@ impl Block {
         device: Device,
         memory: Memory<'_>,
     ) -> Result<Self, Box<NotConnected>> {
-        let mut sofar = Sofar::default();
-        match sofar.go(s, references, &device, memory.ring) {
-            Ok((ring, geometry)) => {
-                let entries = usize::try_from(ring.entries()).unwrap_or(0);
-                Ok(Self {
-                    device,
-                    geometry,
-                    ring,
-                    port: sofar.port,
-                    connected: true,
-                    lied: false,
-                    silent: false,
-                    flights: core::iter::repeat_with(|| None).take(entries).collect(),
-                    serial: 0,
-                    figures: Figures::default(),
-                    lists: if geometry.indirect_segments > 0 {
-                        memory.lists.into()
-                    } else {
-                        Vec::new()
-                    },
-                    held: sofar.held,
-                })
+        let mut one = Handshake::new(device, memory);
+        let mut rests = 0;
+        loop {
+            if let Poll::Ready(outcome) = one.poll(s, references) {
+                return outcome;
             }
-            Err(problem) => {
-                sofar.undo(s, references, &device);
-                Err(Box::new(NotConnected {
-                    error: BlockError {
-                        device: device.frontend().into(),
-                        backend_id: device.backend_id(),
-                        problem,
-                    },
-                    held: sofar.held,
-                    port: sofar.port,
-                }))
+            if let Err(error) = s.rest([one.follow.token()].into_iter(), &mut rests) {
+                return Err(one.give_up(s, references, error));
             }
         }
     }
 }
 
-impl Sofar {
-    fn go<M: Machine + ?Sized>(
+/// Devices that are connected side by side, in the time of one wait: a backend
+/// that does not answer costs the others nothing.
+///
+/// No device may be among them twice. Each has one of the 32 watches of a
+/// connection to the store while its backend is waited for.
+#[derive(Debug)]
+pub struct Connecting<'a> {
+    all: Vec<State<'a>>,
+    rests: u32,
+}
+
+#[derive(Debug)]
+enum State<'a> {
+    Underway(Handshake<'a>),
+    Over(Outcome),
+}
+
+impl<'a> Connecting<'a> {
+    /// These devices, each in memory of its own. Nothing is done yet.
+    pub fn new(devices: impl IntoIterator<Item = (Device, Memory<'a>)>) -> Self {
+        let underway = |(device, memory)| State::Underway(Handshake::new(device, memory));
+        Self {
+            all: devices.into_iter().map(underway).collect(),
+            rests: 0,
+        }
+    }
+
+    /// Has each device go as far as it can, and then waits once, for all of
+    /// them; whether there are any left to wait for. At the end of the wait's
+    /// time there are none.
+    pub fn step<M: Machine + ?Sized>(
         &mut self,
         s: &mut Session<'_, M>,
         references: &mut References,
-        device: &Device,
-        pages: &[Page],
-    ) -> Result<(FrontRing, Geometry), Problem> {
-        let m = s.machine();
-        if xenbus::reset(s, device)? == Closed::Gone {
-            return Err(Problem::Xenbus(xenbus::Problem::Removed));
+    ) -> bool {
+        // Those in front go on before one more is begun: where the store is slow,
+        // the first devices need not wait until all have been.
+        for until in 1..=self.all.len() {
+            for state in self.all.iter_mut().take(until) {
+                if let State::Underway(one) = state
+                    && let Poll::Ready(outcome) = one.poll(s, references)
+                {
+                    *state = State::Over(outcome);
+                }
+            }
         }
-        device.wait_for_backend(s, INIT_WAIT, false)?;
+        let underway = self.all.iter().filter_map(State::underway);
+        let mut tokens = underway.map(|one| one.follow.token()).peekable();
+        if tokens.peek().is_none() {
+            return false;
+        }
+        let Err(error) = s.rest(tokens, &mut self.rests) else {
+            return true;
+        };
+        for state in &mut self.all {
+            if let State::Underway(one) = state {
+                *state = State::Over(Err(one.give_up(s, references, error.clone())));
+            }
+        }
+        false
+    }
+
+    /// The devices whose backends are waited for.
+    pub fn waits_for(&self) -> impl Iterator<Item = &Device> {
+        let underway = self.all.iter().filter_map(State::underway);
+        underway.map(|one| &one.device)
+    }
+
+    /// Waits for those that are left: what has become of each device, in the
+    /// order in which they were given. Of one that is not connected all that
+    /// could be undone is.
+    pub fn finish<M: Machine + ?Sized>(
+        mut self,
+        s: &mut Session<'_, M>,
+        references: &mut References,
+    ) -> Vec<Result<Block, Box<NotConnected>>> {
+        while self.step(s, references) {}
+        let over = |state| match state {
+            State::Over(outcome) => Some(outcome),
+            State::Underway(_) => None,
+        };
+        self.all.into_iter().filter_map(over).collect()
+    }
+}
+
+impl<'a> State<'a> {
+    fn underway(&self) -> Option<&Handshake<'a>> {
+        match self {
+            Self::Underway(one) => Some(one),
+            Self::Over(_) => None,
+        }
+    }
+}
+
+/// How far a device has come.
+#[derive(Debug)]
+enum Stage {
+    /// It is brought back to its beginning.
+    Reset(Steps),
+    /// The backend may have been told of the ring.
+    Told(FrontRing),
+    /// Something has failed, and the device is closed again.
+    Undo(Steps, Problem),
+}
+
+/// A device on its way, with what there is to be undone.
+#[derive(Debug)]
+struct Handshake<'a> {
+    device: Device,
+    memory: Memory<'a>,
+    follow: Follow,
+    stage: Stage,
+    held: Vec<Granted>,
+    port: Option<u32>,
+}
+
+impl<'a> Handshake<'a> {
+    fn new(device: Device, memory: Memory<'a>) -> Self {
+        Self {
+            follow: Follow::new(&device),
+            device,
+            memory,
+            stage: Stage::Reset(Steps::reset()),
+            held: Vec::new(),
+            port: None,
+        }
+    }
+
+    /// Goes on until the backend has to be waited for.
+    fn poll<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        references: &mut References,
+    ) -> Poll<Outcome> {
+        loop {
+            let (problem, closed) = if let Stage::Undo(steps, problem) = &mut self.stage {
+                match steps.poll(s, &self.device, &mut self.follow) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    result => (problem.clone(), result.is_ok()),
+                }
+            } else {
+                let told = |stage: &Stage| matches!(stage, Stage::Told(_));
+                match self.advance(s, references) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(block)) => return Poll::Ready(Ok(block)),
+                    Err(problem) if told(&self.stage) && !is_late(&problem) => {
+                        self.stage = Stage::Undo(Steps::close(), problem);
+                        continue;
+                    }
+                    Err(problem) => (problem, !told(&self.stage)),
+                }
+            };
+            return Poll::Ready(Err(self.over(s, references, problem, closed)));
+        }
+    }
+
+    /// The way to a device that is connected.
+    fn advance<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        references: &mut References,
+    ) -> Result<Poll<Block>, Problem> {
+        if let Stage::Reset(steps) = &mut self.stage {
+            match steps.poll(s, &self.device, &mut self.follow)? {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Closed::Gone) => {
+                    return Err(Problem::Xenbus(xenbus::Problem::Removed));
+                }
+                Poll::Ready(Closed::Ready) => self.tell(s, references)?,
+            }
+        }
+        let device = &self.device;
+        if self.follow.poll(s, device)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        self.follow.end(s, device)?;
+        let geometry = Geometry::read(s, device)?;
+        device.switch_state(s, XenbusState::CONNECTED, &[])?;
+        if self.held.len() > 1 {
+            forget_order(s, device)?;
+        }
+        let Stage::Told(ring) = &self.stage else {
+            return Err(Problem::NotConnected);
+        };
+        let entries = usize::try_from(ring.entries()).unwrap_or(0);
+        Ok(Poll::Ready(Block {
+            device: device.clone(),
+            geometry,
+            ring: ring.clone(),
+            port: self.port,
+            connected: true,
+            lied: false,
+            silent: false,
+            flights: core::iter::repeat_with(|| None).take(entries).collect(),
+            serial: 0,
+            figures: Figures::default(),
+            lists: if geometry.indirect_segments > 0 {
+                self.memory.lists.into()
+            } else {
+                Vec::new()
+            },
+            held: core::mem::take(&mut self.held),
+        }))
+    }
+
+    /// Grants the ring, opens the port, and tells the backend, which waits for
+    /// that.
+    fn tell<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        references: &mut References,
+    ) -> Result<(), Problem> {
+        let m = s.machine();
         let entry = u64::try_from(size_of::<BlkifRequest>()).unwrap_or(u64::MAX);
-        let order = ring_order(s, device, pages.len())?;
+        let pages = self.memory.ring;
+        let order = ring_order(s, &self.device, pages.len())?;
         let pages = pages.get(..1 << order).unwrap_or_default();
         let ring = FrontRing::new(m, pages, entry)?;
-        let backend = device.backend_id();
+        let backend = self.device.backend_id();
         for page in pages {
             let reference = references.grant(m, backend, page.frame, Access::Write)?;
             self.held.push(Granted {
@@ -116,34 +290,65 @@ impl Sofar {
         }
         let port = events::alloc_unbound(m, backend)?;
         self.port = Some(port);
-        self.told = true;
+        self.stage = Stage::Told(ring);
         let mut told = ring_entries(order, &self.held);
         told.push((EVENT_CHANNEL.into(), format!("{port}")));
         told.push((PROTOCOL.into(), PROTOCOL_X86_64.into()));
         let told: Vec<(&str, &str)> = told.iter().map(|(k, v)| (&**k, &**v)).collect();
-        device.switch_state(s, XenbusState::INITIALISED, &told)?;
-        device.wait_for_backend(s, CONNECTED, false)?;
-        let geometry = Geometry::read(s, device)?;
-        device.switch_state(s, XenbusState::CONNECTED, &[])?;
-        if order > 0 {
-            forget_order(s, device)?;
-        }
-        Ok((ring, geometry))
+        self.device
+            .switch_state(s, XenbusState::INITIALISED, &told)?;
+        self.follow.expect(CONNECTED, false);
+        Ok(())
     }
 
-    /// Takes back what can be. The error that is reported is the one that
-    /// led here; what is left is in `held` and `port`.
-    fn undo<M: Machine + ?Sized>(
+    /// The wait is over, by its time or by an error.
+    fn give_up<M: Machine + ?Sized>(
         &mut self,
         s: &mut Session<'_, M>,
         references: &mut References,
-        device: &Device,
-    ) {
-        let closed = !self.told || xenbus::close(s, device).is_ok();
+        error: StoreError,
+    ) -> Box<NotConnected> {
+        let problem = match &self.stage {
+            Stage::Undo(_, problem) => problem.clone(),
+            _ => self.follow.failed(&self.device, error).into(),
+        };
+        let closed = matches!(self.stage, Stage::Reset(_));
+        self.over(s, references, problem, closed)
+    }
+
+    /// Takes back what can be. The problem is the one that led here; what is
+    /// left is in `held` and `port`.
+    fn over<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        references: &mut References,
+        problem: Problem,
+        closed: bool,
+    ) -> Box<NotConnected> {
+        self.follow.end_without_waiting(s);
         super::close::end(s.machine(), references, &mut self.held);
         if closed {
             super::close::close_port(s.machine(), &mut self.port);
         }
+        Box::new(NotConnected {
+            error: BlockError {
+                device: self.device.frontend().into(),
+                backend_id: self.device.backend_id(),
+                problem,
+            },
+            held: core::mem::take(&mut self.held),
+            port: self.port,
+        })
+    }
+}
+
+/// Whether the time was over: the store is not asked any more then. Transactions
+/// that it is not given time to end would count against the few that it has.
+fn is_late(problem: &Problem) -> bool {
+    match problem {
+        Problem::Xenbus(xenbus::Problem::NotInTime { .. }) => true,
+        Problem::Xenbus(xenbus::Problem::Store(error)) => error.why == Why::TimeOver,
+        _ => false,
     }
 }
 

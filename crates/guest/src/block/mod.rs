@@ -12,7 +12,8 @@
 //! Order of steps: reset what an earlier kernel left; grant the ring, as large
 //! as both sides can have it, open a port, tell the backend of both
 //! (Initialised); wait for it to be Connected and read what the device is;
-//! Connected. Requests and responses. At the
+//! Connected; take the ring's size out of the store. Several devices go through
+//! this side by side ([`Connecting`]). Requests and responses. At the
 //! end: wait for the responses, close by [`crate::xenbus`], end the grants,
 //! close the port.
 //!
@@ -55,7 +56,7 @@ mod transfer;
 use alloc::vec::Vec;
 
 pub use self::close::Closing;
-pub use self::connect::NotConnected;
+pub use self::connect::{Connecting, NotConnected};
 pub use self::error::{BlockError, Lie, Problem};
 pub use self::geometry::Geometry;
 pub use self::name::name;

@@ -5,8 +5,9 @@
 //! the steps that are left are taken.
 
 use alloc::format;
+use core::{ops::ControlFlow, task::Poll};
 
-use super::{Device, DeviceError, Problem, XenbusState};
+use super::{Device, DeviceError, Follow, Problem, XenbusState};
 use crate::{
     Machine,
     xenstore::{Session, if_present},
@@ -34,7 +35,7 @@ pub fn close<M: Machine + ?Sized>(
     s: &mut Session<'_, M>,
     device: &Device,
 ) -> Result<Closed, DeviceError> {
-    close_from(s, device, Step::Closing)
+    Steps::close().take_all(s, device)
 }
 
 /// Brings a device back to its beginning, however far an earlier kernel had
@@ -47,63 +48,131 @@ pub fn reset<M: Machine + ?Sized>(
     s: &mut Session<'_, M>,
     device: &Device,
 ) -> Result<Closed, DeviceError> {
-    let frontend = device.frontend_state(s)?;
-    let Some(backend) = device.backend_state(s)? else {
-        return Ok(Closed::Gone);
-    };
-    let begun = !matches!(
-        frontend,
-        Some(XenbusState::UNKNOWN | XenbusState::INITIALISING)
-    );
-    let step = match backend {
-        XenbusState::UNKNOWN | XenbusState::INITIALISING => Step::Initialising,
-        XenbusState::INIT_WAIT if !begun => {
-            remove_what_was_written(s, device)?;
-            return Ok(Closed::Ready);
-        }
-        XenbusState::CLOSING => Step::Closed,
-        XenbusState::CLOSED => Step::Initialising,
-        _ => Step::Closing,
-    };
-    close_from(s, device, step)
+    Steps::reset().take_all(s, device)
 }
 
-/// The states that a frontend goes through.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What is left to do of a close or of a reset.
+#[derive(Debug)]
+pub(crate) struct Steps {
+    step: Step,
+    /// The frontend's part of it is done, and the backend is waited for.
+    done: bool,
+}
+
+/// A look at how far the two ends have got, and the states that a frontend then
+/// goes through.
+#[derive(Clone, Copy, Debug)]
 enum Step {
+    Look,
     Closing,
     Closed,
     Initialising,
 }
 
-fn close_from<M: Machine + ?Sized>(
+impl Steps {
+    /// As [`close`] takes them.
+    pub(crate) const fn close() -> Self {
+        Self {
+            step: Step::Closing,
+            done: false,
+        }
+    }
+
+    /// As [`reset`] takes them.
+    pub(crate) const fn reset() -> Self {
+        Self {
+            step: Step::Look,
+            done: false,
+        }
+    }
+
+    fn take_all<M: Machine + ?Sized>(
+        mut self,
+        s: &mut Session<'_, M>,
+        device: &Device,
+    ) -> Result<Closed, DeviceError> {
+        Follow::new(device).until(s, device, |s, follow| self.poll(s, device, follow))
+    }
+
+    /// Takes the steps that can be taken without waiting for the backend. With
+    /// [`Closed::Ready`] it was last seen in InitWait.
+    ///
+    /// # Errors
+    /// As [`close`], but for the time.
+    pub(crate) fn poll<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        device: &Device,
+        follow: &mut Follow,
+    ) -> Result<Poll<Closed>, DeviceError> {
+        loop {
+            let (state, wanted, next) = match self.step {
+                Step::Look => match first(s, device, follow)? {
+                    ControlFlow::Continue(step) => {
+                        self.step = step;
+                        continue;
+                    }
+                    ControlFlow::Break(closed) => return Ok(Poll::Ready(closed)),
+                },
+                Step::Closing => (XenbusState::CLOSING, AT_LEAST_CLOSING, Some(Step::Closed)),
+                Step::Closed => (XenbusState::CLOSED, CLOSED, Some(Step::Initialising)),
+                Step::Initialising => (XenbusState::INITIALISING, INIT_WAIT, None),
+            };
+            if !self.done {
+                if next.is_none() {
+                    remove_what_was_written(s, device)?;
+                }
+                match device.switch_state(s, state, &[]) {
+                    Err(error) if error.problem == Problem::Removed => {
+                        return Ok(Poll::Ready(Closed::Gone));
+                    }
+                    result => result?,
+                }
+                follow.expect(wanted, true);
+                self.done = true;
+            }
+            match (follow.poll(s, device)?, next) {
+                (Poll::Pending, _) => return Ok(Poll::Pending),
+                (Poll::Ready(Some(_)), Some(next)) => {
+                    self.step = next;
+                    self.done = false;
+                }
+                (Poll::Ready(Some(_)), None) => return Ok(Poll::Ready(Closed::Ready)),
+                (Poll::Ready(None), next) => {
+                    if next.is_some() {
+                        remove_what_was_written(s, device)?;
+                    }
+                    return Ok(Poll::Ready(Closed::Gone));
+                }
+            }
+        }
+    }
+}
+
+/// The step to begin a reset with, or how the device is where none is needed.
+fn first<M: Machine + ?Sized>(
     s: &mut Session<'_, M>,
     device: &Device,
-    first: Step,
-) -> Result<Closed, DeviceError> {
-    let states = [
-        (Step::Closing, XenbusState::CLOSING, AT_LEAST_CLOSING),
-        (Step::Closed, XenbusState::CLOSED, CLOSED),
-    ];
-    for (_, state, wanted) in states.iter().filter(|(step, ..)| *step >= first) {
-        match device.switch_state(s, *state, &[]) {
-            Err(error) if error.problem == Problem::Removed => return Ok(Closed::Gone),
-            result => result?,
-        }
-        if device.wait_for_backend(s, wanted, true)?.is_none() {
+    follow: &mut Follow,
+) -> Result<ControlFlow<Closed, Step>, DeviceError> {
+    let frontend = device.frontend_state(s)?;
+    let Some(backend) = follow.look(s, device)? else {
+        return Ok(ControlFlow::Break(Closed::Gone));
+    };
+    let begun = !matches!(
+        frontend,
+        Some(XenbusState::UNKNOWN | XenbusState::INITIALISING)
+    );
+    Ok(ControlFlow::Continue(match backend {
+        XenbusState::UNKNOWN | XenbusState::INITIALISING => Step::Initialising,
+        XenbusState::INIT_WAIT if !begun => {
             remove_what_was_written(s, device)?;
-            return Ok(Closed::Gone);
+            return Ok(ControlFlow::Break(Closed::Ready));
         }
-    }
-    remove_what_was_written(s, device)?;
-    match device.switch_state(s, XenbusState::INITIALISING, &[]) {
-        Err(error) if error.problem == Problem::Removed => return Ok(Closed::Gone),
-        result => result?,
-    }
-    Ok(match device.wait_for_backend(s, INIT_WAIT, true)? {
-        Some(_) => Closed::Ready,
-        None => Closed::Gone,
-    })
+        XenbusState::CLOSING => Step::Closed,
+        XenbusState::CLOSED => Step::Initialising,
+        _ => Step::Closing,
+    }))
 }
 
 /// Whether an entry of a frontend's directory is one that frontends write:

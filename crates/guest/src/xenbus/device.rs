@@ -6,10 +6,10 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::{DeviceError, Problem, XenbusState};
+use super::{DeviceError, Follow, Problem, XenbusState};
 use crate::{
     Machine,
-    xenstore::{Session, StoreError, Why, if_present, wire::printable},
+    xenstore::{Session, StoreError, if_present, wire::printable},
 };
 
 /// A device: both its ends, checked to be each other's.
@@ -216,64 +216,8 @@ impl Device {
         wanted: &'static [XenbusState],
         gone: bool,
     ) -> Result<Option<XenbusState>, DeviceError> {
-        let path = format!("{}/state", self.backend);
-        let token = format!("kexen-{}-{}", self.class, self.number);
-        s.watch(&path, &token).map_err(|error| self.store(error))?;
-        let mut last = None;
-        let result = self.follow(s, &token, &mut last, wanted, gone);
-        match result {
-            Ok(state) => {
-                // A store that has begun anew meanwhile knows it no more.
-                if_present(s.unwatch(&path, &token)).map_err(|error| self.store(error))?;
-                Ok(state)
-            }
-            Err(error) => {
-                s.unwatch_without_waiting(&path, &token);
-                let late = matches!(&error.problem, Problem::Store(e) if e.why == Why::TimeOver);
-                Err(if late {
-                    self.error(Problem::NotInTime {
-                        backend_id: self.backend_id,
-                        state: last,
-                        wanted,
-                    })
-                } else {
-                    error
-                })
-            }
-        }
-    }
-
-    /// Looks at the backend's state whenever it may have changed.
-    fn follow<M: Machine + ?Sized>(
-        &self,
-        s: &mut Session<'_, M>,
-        token: &str,
-        last: &mut Option<XenbusState>,
-        wanted: &'static [XenbusState],
-        gone: bool,
-    ) -> Result<Option<XenbusState>, DeviceError> {
-        // One that changes its state so often will not come to rest.
-        for _ in 0..1024 {
-            *last = self.backend_state(s)?;
-            match *last {
-                Some(state) if wanted.contains(&state) => return Ok(*last),
-                None if gone => return Ok(None),
-                None => break,
-                // It refuses, where something else was asked for.
-                Some(XenbusState::CLOSING | XenbusState::CLOSED)
-                    if !wanted.contains(&XenbusState::CLOSED)
-                        && wanted.contains(&XenbusState::CONNECTED) =>
-                {
-                    break;
-                }
-                Some(_) => {}
-            }
-            s.wait_event(token).map_err(|error| self.store(error))?;
-        }
-        Err(self.error(Problem::Unexpected {
-            backend_id: self.backend_id,
-            state: *last,
-            wanted,
-        }))
+        let mut follow = Follow::new(self);
+        follow.expect(wanted, gone);
+        follow.until(s, self, |s, follow| follow.poll(s, self))
     }
 }

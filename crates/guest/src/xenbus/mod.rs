@@ -21,8 +21,11 @@
 mod close;
 mod device;
 mod error;
+mod follow;
 
+pub(crate) use self::close::Steps;
 pub use self::close::{Closed, close, reset, written_by_frontend};
 pub use self::device::{Device, classes, numbers};
 pub use self::error::{DeviceError, Problem};
+pub(crate) use self::follow::Follow;
 pub use kexen_abi::io::xenbus::XenbusState;

@@ -182,6 +182,62 @@ impl<M: Machine + ?Sized> Session<'_, M> {
         Err(StoreError::new("wait for an event", "", Why::Flood(OTHERS)))
     }
 
+    /// Whether a watch is set. A connection that was begun anew has none.
+    pub(crate) fn watches(&self, token: &str) -> bool {
+        self.store.watches.is_set(token)
+    }
+
+    /// Whether a watch has had events since this was asked last, without
+    /// waiting. One look after that sees what all of them were of.
+    ///
+    /// # Errors
+    /// See [`Why`].
+    pub(crate) fn changed(&mut self, token: &str) -> Result<bool, StoreError> {
+        self.take_in()?;
+        let mut any = false;
+        while self.store.watches.take(token).is_some() {
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Waits once, unless one of these watches has an event. `rests` counts how
+    /// often in a row there was none.
+    ///
+    /// # Errors
+    /// See [`Why`].
+    pub(crate) fn rest<'t>(
+        &mut self,
+        mut tokens: impl Iterator<Item = &'t str>,
+        rests: &mut u32,
+    ) -> Result<(), StoreError> {
+        // An event may have come with the answer to another's question.
+        self.take_in()?;
+        if tokens.any(|token| self.store.watches.has_event(token)) {
+            *rests = 0;
+            return Ok(());
+        }
+        let failed = |why| StoreError::new("wait for an event", "", why);
+        *rests = rests.saturating_add(1);
+        if *rests > OTHERS {
+            return Err(failed(Why::Flood(OTHERS)));
+        }
+        self.pause().map_err(failed)
+    }
+
+    /// Takes what has arrived out of the ring, up to a bound: a peer that is the
+    /// cause of many events is no error of those who wait for others.
+    fn take_in(&mut self) -> Result<(), StoreError> {
+        for _ in 0..OTHERS {
+            let message = self.store.receive(self.m);
+            let message = message.map_err(|why| StoreError::new("wait for an event", "", why))?;
+            if message.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn done(
         &mut self,
         doing: &'static str,

@@ -84,6 +84,16 @@ impl Watches {
         });
     }
 
+    pub(super) fn is_set(&self, token: &str) -> bool {
+        self.set.iter().any(|watch| watch.token == token)
+    }
+
+    /// Whether [`Self::take`] would give one.
+    pub(super) fn has_event(&self, token: &str) -> bool {
+        let lost = |watch: &Watch| watch.token == token && watch.lost;
+        self.events.iter().any(|event| event.token == token) || self.set.iter().any(lost)
+    }
+
     /// Takes the first event of a watch. If any were lost, one is made up:
     /// something may have changed.
     pub(super) fn take(&mut self, token: &str) -> Option<Event> {
@@ -128,7 +138,9 @@ mod tests {
         for _ in 0..EVENTS {
             assert_eq!(watches.take("x").unwrap().path, "a/b");
         }
+        assert!(watches.has_event("x"));
         assert_eq!(watches.take("x").unwrap().path, "a");
         assert_eq!(watches.take("x"), None);
+        assert!(!watches.has_event("x"));
     }
 }

@@ -9,7 +9,7 @@ use kexen_model::{Guest, Mapping};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::daemon::Daemon;
-use super::world::{BACK, FRONT, bind, unbind};
+use super::world::{bind, unbind};
 
 pub(crate) const SECTORS: usize = 1024;
 
@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     Goes(u32),
     /// Its directory is removed when the frontend closes.
     Vanishes,
+    /// Its directory is removed when it has been told of the ring.
+    Leaves,
     /// It does each thing this many turns later.
     Late(u32),
     /// It answers no request.
@@ -48,6 +50,9 @@ pub(crate) enum Fault {
 
 pub(crate) struct Backend {
     dom0: Guest,
+    /// The two ends' directories.
+    front: String,
+    back: String,
     pub(crate) disk: Vec<u8>,
     ring: Option<Vec<Mapping>>,
     port: u32,
@@ -93,9 +98,11 @@ fn write(ring: &[Mapping], at: u64, bytes: &[u8]) {
 }
 
 impl Backend {
-    pub(crate) fn new(dom0: Guest) -> Self {
+    pub(crate) fn new(dom0: Guest, front: &str, back: &str) -> Self {
         Self {
             dom0,
+            front: front.into(),
+            back: back.into(),
             disk: (0..SECTORS * 512)
                 .map(|n| u8::try_from((n / 512 + n) % 251).unwrap())
                 .collect(),
@@ -123,7 +130,7 @@ impl Backend {
             let state = daemon.get(&format!("{path}/state"));
             state.and_then(|state| state.parse::<u32>().ok())
         };
-        let (Some(front), Some(back)) = (state(FRONT), state(BACK)) else {
+        let (Some(front), Some(back)) = (state(&self.front), state(&self.back)) else {
             return;
         };
         let next = match (front, back) {
@@ -138,14 +145,15 @@ impl Backend {
                 Some(Fault::Still) => return,
                 Some(Fault::Goes(other)) => {
                     if back != other {
-                        daemon.set(&format!("{BACK}/state"), &other.to_string());
+                        daemon.set(&format!("{}/state", self.back), &other.to_string());
                     }
                     return;
                 }
                 Some(Fault::Vanishes) if next == 5 => {
                     self.disconnect();
-                    return daemon.remove(BACK);
+                    return daemon.remove(&self.back);
                 }
+                Some(Fault::Leaves) if next == 4 => return daemon.remove(&self.back),
                 _ => {}
             }
             match next {
@@ -153,20 +161,20 @@ impl Backend {
                 6 => self.disconnect(),
                 _ => {}
             }
-            daemon.set(&format!("{BACK}/state"), &next.to_string());
+            daemon.set(&format!("{}/state", self.back), &next.to_string());
         }
         self.serve();
     }
 
     pub(crate) fn connect(&mut self, daemon: &mut Daemon) {
         let number = |name: &str| -> u32 {
-            let value = daemon.get(&format!("{FRONT}/{name}")).unwrap();
+            let value = daemon.get(&format!("{}/{name}", self.front)).unwrap();
             value.parse().unwrap()
         };
-        let protocol = daemon.get(&format!("{FRONT}/protocol"));
+        let protocol = daemon.get(&format!("{}/protocol", self.front));
         assert_eq!(protocol.as_deref(), Some("x86_64-abi"));
         let map = |reference| self.dom0.map_grant(1, reference, true).unwrap();
-        let order = daemon.get(&format!("{FRONT}/ring-page-order"));
+        let order = daemon.get(&format!("{}/ring-page-order", self.front));
         self.ring = Some(match order {
             None => vec![map(number("ring-ref"))],
             Some(order) => {
@@ -184,7 +192,7 @@ impl Backend {
             ("feature-flush-cache", "1".into()),
             ("max-ring-page-order", "4".into()),
         ] {
-            let path = format!("{BACK}/{name}");
+            let path = format!("{}/{name}", self.back);
             if daemon.get(&path).is_none() {
                 daemon.set(&path, &value);
             }

@@ -4,6 +4,7 @@
 
 mod backend;
 mod block;
+mod connecting;
 mod daemon;
 mod wire;
 mod world;

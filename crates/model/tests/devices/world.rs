@@ -1,6 +1,6 @@
 //! A guest with a store and a disk, and domain 0 beside it.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 
 use kexen_abi::PAGE_SIZE;
 use kexen_abi::event_channel::{EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_CLOSE, EvtchnBindInterdomain};
@@ -35,6 +35,18 @@ pub(crate) struct World {
     pub(crate) grants: Grants,
     pub(crate) port: u32,
     peers: RefCell<Peers>,
+    /// Further devices, whose backends have their turns after the first one's.
+    others: RefCell<Vec<Backend>>,
+    /// Turns that the peers have had.
+    pub(crate) turned: Cell<u32>,
+}
+
+/// The directories of a further device's ends.
+pub(crate) fn ends(number: u32) -> [String; 2] {
+    [
+        format!("/local/domain/1/device/vbd/{number}"),
+        format!("/local/domain/0/backend/vbd/1/{number}"),
+    ]
 }
 
 /// Domain 0 binds to a guest's port.
@@ -66,6 +78,11 @@ pub(crate) fn unbind(dom0: &Guest, port: u32) {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_others(&[])
+    }
+
+    /// With further devices of these numbers.
+    pub(crate) fn with_others(numbers: &[u32]) -> Self {
         let xen = Xen::default();
         let build = |id| Build {
             id,
@@ -83,25 +100,35 @@ impl World {
         m.store32(table + 8, u32::from(GTF_PERMIT_ACCESS)).unwrap();
         let (port, _) = guest.store_and_console();
         let mut daemon = Daemon::new(dom0.map_grant(1, 1, true).unwrap());
-        for (path, value) in [
-            ("/local/domain/1/domid", "1".to_owned()),
-            (&format!("{FRONT}/backend"), BACK.to_owned()),
-            (&format!("{FRONT}/backend-id"), "0".to_owned()),
-            (&format!("{FRONT}/state"), "1".to_owned()),
-            (&format!("{FRONT}/virtual-device"), "51712".to_owned()),
-            (&format!("{BACK}/frontend"), FRONT.to_owned()),
-            (&format!("{BACK}/state"), "2".to_owned()),
-        ] {
-            daemon.set(path, &value);
-        }
+        daemon.set("/local/domain/1/domid", "1");
+        let mut device = |front: &str, back: &str, number: u32| {
+            for (path, value) in [
+                (format!("{front}/backend"), back.to_owned()),
+                (format!("{front}/backend-id"), "0".to_owned()),
+                (format!("{front}/state"), "1".to_owned()),
+                (format!("{front}/virtual-device"), number.to_string()),
+                (format!("{back}/frontend"), front.to_owned()),
+                (format!("{back}/state"), "2".to_owned()),
+            ] {
+                daemon.set(&path, &value);
+            }
+            Backend::new(dom0.clone(), front, back)
+        };
+        let backend = device(FRONT, BACK, 51712);
+        let others = numbers.iter().map(|number| {
+            let [front, back] = ends(*number);
+            device(&front, &back, *number)
+        });
+        let others = RefCell::new(others.collect());
         bind(&dom0, port);
-        let backend = Backend::new(dom0);
         Self {
             m,
             guest,
             port,
             grants: Grants::new(table),
             peers: RefCell::new(Peers { daemon, backend }),
+            others,
+            turned: Cell::new(0),
         }
     }
 
@@ -115,6 +142,10 @@ impl World {
 
     pub(crate) fn peers(&self) -> RefMut<'_, Peers> {
         self.peers.borrow_mut()
+    }
+
+    pub(crate) fn others(&self) -> RefMut<'_, Vec<Backend>> {
+        self.others.borrow_mut()
     }
 
     /// Time for the peers to have this many turns.
@@ -144,9 +175,13 @@ pub(crate) struct Turns<'a> {
 impl Wait for Turns<'_> {
     fn wait(&mut self, _: u32) -> Result<(), TimeOver> {
         self.turns = self.turns.checked_sub(1).ok_or(TimeOver)?;
+        self.world.turned.update(|turned| turned + 1);
         let mut peers = self.world.peers();
         let Peers { daemon, backend } = &mut *peers;
         backend.turn(daemon);
+        for other in &mut *self.world.others() {
+            other.turn(daemon);
+        }
         daemon.turn();
         Ok(())
     }
