@@ -19,4 +19,8 @@ pub trait Wait {
     /// # Errors
     /// When the time is over.
     fn wait(&mut self, port: u32) -> Result<(), TimeOver>;
+
+    /// Is told of progress, which only so much of can be: a wait for several
+    /// peers may then begin its time anew, up to an end that is fixed too.
+    fn progress(&mut self) {}
 }

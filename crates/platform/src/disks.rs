@@ -43,6 +43,9 @@ use crate::{arch::Xen, ground::Ground, wait::Patience};
 const PATIENCE: u64 = 20_000_000_000;
 /// After how long it is said which backends are waited for, in nanoseconds.
 const SOON: u64 = 2_000_000_000;
+/// How many of these connecting may take at most, as long as one of the devices
+/// gets on.
+const TIMES: u64 = 16;
 /// The class of block devices.
 const CLASS: &str = "vbd";
 /// Devices that are looked at: each costs memory.
@@ -372,7 +375,7 @@ impl Disks {
     }
 
     /// Connects all devices that there are, side by side: one deadline is for
-    /// all, and they are in the order of their numbers. If it lasts, `waiting` is
+    /// all, put off as long as one of them gets on, and they are in the order of their numbers. If it lasts, `waiting` is
     /// told once for whose backends: `xvdb, xvdc`.
     ///
     /// # Errors
@@ -385,7 +388,9 @@ impl Disks {
         let mut problems = Vec::new();
         let (found, outcomes) = {
             let shared = &mut *self.shared.borrow_mut();
-            let mut wait = shared.patience();
+            // Where a host has just started, and all its guests with it, backends
+            // are slow: whoever gets on has time anew.
+            let mut wait = Patience::anew(shared.m, shared.place, PATIENCE, TIMES);
             let mut s = shared.store.on(shared.m, &mut wait);
             let mut found = Vec::new();
             for (n, number) in xenbus::numbers(&mut s, CLASS)

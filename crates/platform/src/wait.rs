@@ -23,14 +23,32 @@ pub struct Patience {
     m: &'static Xen,
     place: Place,
     until: u64,
+    /// How long it is anew after progress, and when it ends all the same.
+    anew: u64,
+    end: u64,
 }
 
 impl Patience {
     /// A wait that ends so many nanoseconds from now.
     #[must_use]
     pub fn new(m: &'static Xen, place: Place, nanoseconds: u64) -> Self {
-        let mut patience = Self { m, place, until: 0 };
-        patience.until = patience.now().saturating_add(nanoseconds);
+        Self::anew(m, place, nanoseconds, 1)
+    }
+
+    /// The same, begun anew after any progress, but no longer than so many of
+    /// them one after the other.
+    #[must_use]
+    pub fn anew(m: &'static Xen, place: Place, nanoseconds: u64, times: u64) -> Self {
+        let mut patience = Self {
+            m,
+            place,
+            until: 0,
+            anew: nanoseconds,
+            end: 0,
+        };
+        let now = patience.now();
+        patience.until = now.saturating_add(nanoseconds);
+        patience.end = now.saturating_add(nanoseconds.saturating_mul(times));
         patience
     }
 
@@ -53,6 +71,11 @@ impl Patience {
 }
 
 impl Wait for Patience {
+    fn progress(&mut self) {
+        let until = self.now().saturating_add(self.anew);
+        self.until = self.until.max(until.min(self.end));
+    }
+
     fn wait(&mut self, port: u32) -> Result<(), TimeOver> {
         let m = self.m;
         if self.look(|at| events::take(m, at, port)) == Some(Ok(true)) {

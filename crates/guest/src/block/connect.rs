@@ -71,6 +71,8 @@ impl Block {
 pub struct Connecting<'a> {
     all: Vec<State<'a>>,
     rests: u32,
+    /// How far all had got when that was last told to the wait.
+    rank: u32,
 }
 
 #[derive(Debug)]
@@ -86,12 +88,13 @@ impl<'a> Connecting<'a> {
         Self {
             all: devices.into_iter().map(underway).collect(),
             rests: 0,
+            rank: 0,
         }
     }
 
     /// Has each device go as far as it can, and then waits once, for all of
     /// them; whether there are any left to wait for. At the end of the wait's
-    /// time there are none.
+    /// time there are none. The wait is told when one has got further.
     pub fn step<M: Machine + ?Sized>(
         &mut self,
         s: &mut Session<'_, M>,
@@ -106,6 +109,11 @@ impl<'a> Connecting<'a> {
                 {
                     *state = State::Over(outcome);
                 }
+            }
+            let rank = self.all.iter().map(State::rank).sum();
+            if rank > self.rank {
+                self.rank = rank;
+                s.progress();
             }
         }
         let underway = self.all.iter().filter_map(State::underway);
@@ -148,6 +156,18 @@ impl<'a> Connecting<'a> {
 }
 
 impl<'a> State<'a> {
+    /// How far it has got: that only ever grows.
+    fn rank(&self) -> u32 {
+        match self {
+            Self::Underway(one) => match &one.stage {
+                Stage::Reset(steps) => steps.rank(),
+                Stage::Told(_) => 4,
+                Stage::Undo(steps, _) => steps.rank().saturating_add(5),
+            },
+            Self::Over(_) => 9,
+        }
+    }
+
     fn underway(&self) -> Option<&Handshake<'a>> {
         match self {
             Self::Underway(one) => Some(one),

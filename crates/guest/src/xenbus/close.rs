@@ -86,6 +86,16 @@ impl Steps {
         }
     }
 
+    /// How far they have got.
+    pub(crate) const fn rank(&self) -> u32 {
+        match self.step {
+            Step::Look => 0,
+            Step::Closing => 1,
+            Step::Closed => 2,
+            Step::Initialising => 3,
+        }
+    }
+
     fn take_all<M: Machine + ?Sized>(
         mut self,
         s: &mut Session<'_, M>,

@@ -225,6 +225,11 @@ impl<M: Machine + ?Sized> Session<'_, M> {
         self.pause().map_err(failed)
     }
 
+    /// Tells the wait of progress.
+    pub(crate) fn progress(&mut self) {
+        self.wait.progress();
+    }
+
     /// Takes what has arrived out of the ring, up to a bound: a peer that is the
     /// cause of many events is no error of those who wait for others.
     fn take_in(&mut self) -> Result<(), StoreError> {

@@ -57,12 +57,13 @@ struct Connected<'a> {
 
 impl<'a> Connected<'a> {
     fn new(world: &'a World, numbers: &[u32]) -> Self {
-        Self::within(world, numbers, PATIENCE)
+        Self::within(world, numbers, PATIENCE, 0)
     }
 
-    fn within(world: &'a World, numbers: &[u32], patience: u32) -> Self {
+    fn within(world: &'a World, numbers: &[u32], patience: u32, anew: u32) -> Self {
         let (mut store, mut references) = (world.store(), world.references());
         let mut time = world.time(patience);
+        time.anew = anew;
         let mut s = store.on(&world.m, &mut time);
         let rings: Vec<Page> = (20..).take(numbers.len()).map(|n| world.page(n)).collect();
         let devices = open(&mut s, numbers, &rings);
@@ -210,10 +211,26 @@ fn results_are_in_the_order_of_the_devices() {
 #[test]
 fn what_is_begun_first_is_done_before_all_are_begun() {
     let world = world(&[None; 6]);
-    let connected = Connected::within(&world, &NUMBERS, 80);
+    let connected = Connected::within(&world, &NUMBERS, 80, 0);
     let done: Vec<bool> = connected.all.iter().map(Result::is_ok).collect();
     assert_eq!(done[..2], [true, true]);
     assert!(!done[5]);
+}
+
+/// As long as one of them gets on, there is time; then it ends.
+#[test]
+fn progress_is_given_time() {
+    let healthy = world(&[None; 6]);
+    let connected = Connected::within(&healthy, &NUMBERS, 80, 80);
+    assert!(connected.all.iter().all(Result::is_ok));
+    assert!(connected.took > 80, "{} turns", connected.took);
+    let mut faults = [None; 6];
+    faults[3] = Some(Fault::Still);
+    let with_a_deaf_one = world(&faults);
+    let connected = Connected::within(&with_a_deaf_one, &NUMBERS, 80, 80);
+    let done: Vec<bool> = connected.all.iter().map(Result::is_ok).collect();
+    assert_eq!(done, [true, true, true, false, true, true]);
+    assert!(connected.took < 6 * 80, "{} turns", connected.took);
 }
 
 #[test]

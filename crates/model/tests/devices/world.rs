@@ -150,7 +150,11 @@ impl World {
 
     /// Time for the peers to have this many turns.
     pub(crate) fn time(&self, turns: u32) -> Turns<'_> {
-        Turns { world: self, turns }
+        Turns {
+            world: self,
+            turns,
+            anew: 0,
+        }
     }
 
     pub(crate) fn page(&self, number: u64) -> Page {
@@ -170,9 +174,15 @@ impl World {
 pub(crate) struct Turns<'a> {
     world: &'a World,
     pub(crate) turns: u32,
+    /// Turns anew after progress; none if it does not count.
+    pub(crate) anew: u32,
 }
 
 impl Wait for Turns<'_> {
+    fn progress(&mut self) {
+        self.turns = self.turns.max(self.anew);
+    }
+
     fn wait(&mut self, _: u32) -> Result<(), TimeOver> {
         self.turns = self.turns.checked_sub(1).ok_or(TimeOver)?;
         self.world.turned.update(|turned| turned + 1);
