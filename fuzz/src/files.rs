@@ -128,6 +128,7 @@ impl FileSystem for MemoryFs {
 
 /// The two volumes with the files of an input; `first` is what its beginning
 /// is called.
+#[must_use]
 pub fn volumes(data: &[u8], first: &str) -> Volumes<'static> {
     let mut systems = [("ext4", UUID), ("vfat", "1234-ABCD")].map(|(kind, uuid)| MemoryFs {
         kind,

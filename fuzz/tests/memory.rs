@@ -109,7 +109,7 @@ fn configs() {
     }
     let mut variables = String::new();
     for n in 0..100_000 {
-        write!(variables, "v{n}=\n").unwrap();
+        writeln!(variables, "v{n}=").unwrap();
     }
     seen.push(configured("v#=", &variables));
     let x = |len: usize| "x".repeat(len);
