@@ -42,3 +42,24 @@ fn every_kind_of_btrfs_is_read() {
         check(&*open(&image), &things, &[]);
     }
 }
+
+/// A file system that has a log tree, as after a crash: it is read as it was at
+/// its last commit, and says so.
+#[test]
+fn a_log_that_is_not_replayed_is_noted() {
+    const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
+    const SUPERBLOCK: usize = 0x1_0000;
+    let (image, things) = image(&[]);
+    assert_eq!(open(&image).note(), None);
+    let mut bytes = std::fs::read(image.as_path()).unwrap();
+    let superblock = &mut bytes[SUPERBLOCK..SUPERBLOCK + 0x1000];
+    // `log_root`: where nothing is read.
+    superblock[0x60..0x68].copy_from_slice(&0x1234_5000_u64.to_le_bytes());
+    let sum = CRC.checksum(&superblock[0x20..]).to_le_bytes();
+    superblock[..4].copy_from_slice(&sum);
+    std::fs::write(image.as_path(), bytes).unwrap();
+    let fs = open(&image);
+    let want = "its log is not replayed: what was synced after the last commit is as it was before";
+    assert_eq!(fs.note(), Some(want));
+    check(&*fs, &things, &[]);
+}
