@@ -103,6 +103,9 @@ impl std::fmt::Display for Outcome {
                     "{name} ... {result} ({files} files, {bytes} bytes, \
                      {names} other names, {seconds:.1} s)"
                 )?;
+                if let Some(note) = &report.note {
+                    write!(f, "\n    note: {note}")?;
+                }
                 for difference in report.differences.iter().take(MOST_SHOWN) {
                     write!(f, "\n    {difference}")?;
                 }
@@ -273,6 +276,7 @@ fn json(outcome: &Outcome) -> serde_json::Value {
         "files": report.files,
         "bytes": report.bytes,
         "seconds": outcome.seconds,
+        "note": report.note,
         "differences": report.differences,
         "why": why,
     })
@@ -299,7 +303,10 @@ fn open(image: &Path, sector: u32) -> Result<Box<dyn FileSystem>> {
 }
 
 fn read(image: &Path, sector: u32, from: &str, manifest: &Manifest) -> Result<Report> {
-    Ok(compare(&*open(image, sector)?, from, manifest))
+    let fs = open(image, sector)?;
+    let mut report = compare(&*fs, from, manifest);
+    report.note = fs.note().map(str::to_owned);
+    Ok(report)
 }
 
 fn read_looked(disk: &Looked) -> Result<What> {
@@ -321,7 +328,19 @@ fn read_image(image: &Image, dir: &Path) -> Result<What> {
             return Ok(What::Refused(error));
         }
     };
-    let manifest = manifest::read(dir, image.name)?;
+    check_note(image, fs.note())?;
+    let manifest = match image.way {
+        Way::Synced(_) => {
+            let dir = make::after(dir);
+            let manifest = manifest::read(&dir, image.name)?;
+            let replayed = manifest::read(&dir, &format!("{}.replayed", image.name))?;
+            if manifest == replayed {
+                bail!("the log has nothing in it: there is nothing to tell apart");
+            }
+            manifest
+        }
+        _ => manifest::read(dir, image.name)?,
+    };
     let mut report = compare(&*fs, "", &manifest);
     if image.way == Way::Subvolumes {
         // From the top level, as boot loaders write their paths.
@@ -331,5 +350,15 @@ fn read_image(image: &Image, dir: &Path) -> Result<What> {
             report.add(compare(&*fs, first, &top));
         }
     }
+    report.note = fs.note().map(str::to_owned);
     Ok(What::Read(report))
+}
+
+/// What a file system says of itself is what is expected: neither less nor more.
+fn check_note(image: &Image, note: Option<&str>) -> Result<()> {
+    match (image.note, note) {
+        (None, None) => Ok(()),
+        (Some(want), Some(note)) if note.contains(want) => Ok(()),
+        (want, note) => bail!("it notes {note:?}, not {want:?}"),
+    }
 }

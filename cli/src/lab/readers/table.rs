@@ -44,6 +44,10 @@ pub(crate) enum Way {
     /// Aged, written to disk, and never unmounted: what came last is in the
     /// journal alone.
     Crashed,
+    /// Aged and written to disk, then changed file by file, each synced by
+    /// itself (`fsync`), and never unmounted. It is looked at in another boot,
+    /// with these options, which leave the log alone.
+    Synced(&'static str),
     /// Aged in a subvolume that is made the default one, with snapshots.
     Subvolumes,
     /// Made of an aged folder by the tool, and looked at with these options.
@@ -78,6 +82,8 @@ pub(crate) struct Image {
     /// MiB that the ager writes, and its words.
     pub(crate) ager: (u64, &'static str),
     pub(crate) expect: Expect,
+    /// What the file system has to say of itself, and must not otherwise.
+    pub(crate) note: Option<&'static str>,
 }
 
 const fn image(name: &'static str, group: Group, mib: u64, mkfs: &'static str) -> Image {
@@ -99,6 +105,7 @@ const fn image(name: &'static str, group: Group, mib: u64, mkfs: &'static str) -
         way: Way::Aged,
         ager: (32, ""),
         expect: Expect::Same,
+        note: None,
     }
 }
 
@@ -155,6 +162,11 @@ impl Image {
 
     const fn sector(mut self, bytes: u32) -> Self {
         self.sector = bytes;
+        self
+    }
+
+    const fn noted(mut self, note: &'static str) -> Self {
+        self.note = Some(note);
         self
     }
 
@@ -308,6 +320,13 @@ pub(crate) const IMAGES: &[Image] = &[
     btrfs("btrfs-full", 128, "mkfs.btrfs -f -m single {}").aged(16, "full few"),
     btrfs("btrfs-crashed", 160, "mkfs.btrfs -f {}")
         .way(Way::Crashed)
+        .often(),
+    // No commit by itself before the crash.
+    btrfs("btrfs-synced", 128, "mkfs.btrfs -f {}")
+        .way(Way::Synced(",rescue=nologreplay"))
+        .mounted(",commit=900")
+        .aged(16, "few")
+        .noted("its log is not replayed")
         .often(),
     btrfs("btrfs-xxhash", 160, "mkfs.btrfs -f --csum xxhash {}").refused("checksum"),
     btrfs(
