@@ -125,6 +125,9 @@ fn problem(error: &Error, budget: &Budget) -> Problem {
     match error {
         Error::NotFound => Problem::Missing,
         Error::NotARegularFile => Problem::NotAFile,
+        Error::UnsupportedProfile("prof_other_device") => {
+            Problem::Unsupported("a part of it is on another disk alone".into())
+        }
         Error::UnsupportedFeature(_)
         | Error::UnsupportedProfile(_)
         | Error::UnsupportedChecksum(_) => Problem::Unsupported(format!("{error}")),
