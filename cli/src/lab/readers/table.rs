@@ -243,6 +243,9 @@ pub(crate) const IMAGES: &[Image] = &[
     )
     .way(Way::Crashed)
     .aged(20, "full"),
+    ext("ext4-fast-commit", 80, "mke2fs -t ext4 -O fast_commit {}")
+        .way(Way::Synced(",norecovery"))
+        .but_refused("fast commits"),
     ext("ext4-inline-data", 32, "mke2fs -t ext4 -O inline_data {}")
         .refused("DATA_IN_INODE")
         .often(),
@@ -336,6 +339,20 @@ pub(crate) const IMAGES: &[Image] = &[
     )
     .refused("profile")
     .often(),
+    // Its other disk is gone; what is written then has no second copy.
+    btrfs(
+        "btrfs-raid1-one",
+        256,
+        "mkfs.btrfs -f -d raid1 -m raid1 {} {}.2",
+    )
+    .mounted(",degraded")
+    .aged(24, "few"),
+    btrfs(
+        "btrfs-other-disk",
+        128,
+        "mkfs.btrfs -f -d single -m single {}.1 {}",
+    )
+    .refused("on another disk"),
     fat("fat12", 8, "mkfs.vfat -F 12 -s 4 {}").aged(4, "fat few"),
     fat("fat16", 80, "mkfs.vfat -F 16 -s 4 {}").often(),
     fat("fat32", 100, "mkfs.vfat -F 32 -s 1 {}").often(),
@@ -352,6 +369,11 @@ pub(crate) const IMAGES: &[Image] = &[
     iso(
         "iso-both",
         "xorriso -as mkisofs -quiet -R -J -joliet-long -o {}",
+        "",
+    ),
+    iso(
+        "iso-genisoimage",
+        "genisoimage -quiet -R -J -joliet-long -o {}",
         "",
     ),
     iso(
