@@ -415,3 +415,31 @@ fn check_note(image: &Image, note: Option<&str>) -> Result<()> {
         (want, note) => bail!("it notes {note:?}, not {want:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_neither_missing_nor_unasked() {
+        let image = |name: &str| {
+            let mut all = Group::ALL.into_iter().flat_map(make::images);
+            all.find(|image| image.name == name).unwrap()
+        };
+        let (synced, clean) = (image("btrfs-synced"), image("btrfs-zstd"));
+        check_note(clean, None).unwrap();
+        check_note(synced, Some("its log is not replayed: more")).unwrap();
+        check_note(synced, None).unwrap_err();
+        check_note(synced, Some("something else")).unwrap_err();
+        check_note(clean, Some("its log is not replayed")).unwrap_err();
+    }
+
+    #[test]
+    fn distributions_layouts_are_read_when_asked_for() {
+        let all = names(&|_| true);
+        for distro in Distro::LAYOUTS {
+            assert!(all.contains(&distro.name()) && !often(distro.name()));
+        }
+        assert!(often("btrfs-synced") && !often("btrfs-raid1-one"));
+    }
+}

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::super::build;
 use super::guest::{Disk, Guest};
-use super::table::{Group, IMAGES, Image, Way};
+use super::table::{Expect, Group, IMAGES, Image, Way};
 use crate::host::{cache, command, tools};
 
 /// All images of a group.
@@ -93,11 +93,11 @@ pub(crate) fn after(dir: &Path) -> PathBuf {
 }
 
 /// What another boot is to do with an image: to read it without what is in its
-/// log, and with it.
+/// log, and with it. What is refused has nothing to be compared.
 fn after_crash(image: &Image) -> String {
     let Image { name, mount, .. } = image;
-    match image.way {
-        Way::Synced(options) => format!(
+    match (image.way, image.expect) {
+        (Way::Synced(options), Expect::Same) => format!(
             "look '{name}' {kind} '{options}' ''\nlook '{name}' {kind} '' '' .replayed\n",
             kind = mount.0
         ),
