@@ -38,6 +38,7 @@ pub(super) fn volumes(
         let own: Rc<dyn BlockSource> = Rc::<Disk>::clone(disk);
         let (mut found, problems) = disk::volumes(own, disk.partition(), room::of_one(disks));
         if !quiet {
+            let notes = found.iter().filter_map(Volume::note);
             let found: Vec<_> = found.iter().map(tell).collect();
             let found = if found.is_empty() {
                 String::from("no file system that is known here")
@@ -48,6 +49,9 @@ pub(super) fn volumes(
                 m,
                 format_args!("{}: {}: {found}", disk.name(), size(disk.bytes())),
             );
+            for note in notes {
+                report.line(m, format_args!("{note}"));
+            }
         }
         for problem in problems {
             report.line(m, format_args!("error: {problem}"));

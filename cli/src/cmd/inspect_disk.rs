@@ -127,13 +127,19 @@ pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>
         format!("{kind:?}, {}: {entries} entries", spoken(&volumes, place))
     });
     let notes = found.menu.notes.iter().map(ToString::to_string);
+    let of_volumes = (volumes.iter())
+        .filter_map(|(_, volume)| Some(format!("{}: {}", volume.name, volume.fs.note()?)));
     Ok(Some(DiskReport {
         configurations: configurations.collect(),
         entries: (found.menu.entries.iter())
             .map(|found| entry(&volumes, found))
             .collect(),
         default: found.menu.default,
-        notes: problems.into_iter().chain(notes).collect(),
+        notes: problems
+            .into_iter()
+            .chain(of_volumes)
+            .chain(notes)
+            .collect(),
         volumes: volumes.iter().map(volume).collect(),
     }))
 }
@@ -238,6 +244,36 @@ mod tests {
         assert_eq!(broken.len(), 1);
         assert_eq!(broken[0].title, "Not this one");
         assert!(disk.to_string().contains(", the default: The lab's Linux"));
+    }
+
+    #[test]
+    fn a_log_that_is_not_replayed_is_a_note() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path();
+        let (kernel, initrd) = (path.join("k"), path.join("i"));
+        fs::write(&kernel, "kernel").unwrap();
+        fs::write(&initrd, "initrd").unwrap();
+        let layout = DiskLayout::GrubBtrfs;
+        let disk = boot_disk::make("t", layout, &kernel, &initrd, "a b", None, path).unwrap();
+        let clean = report(&disk, GuestKind::Pvh).unwrap().unwrap();
+        assert!(!clean.to_string().contains("its log"), "{clean}");
+        // `log_root` is not 0, and the sum is right again.
+        let mut bytes = fs::read(&disk).unwrap();
+        let magic = bytes.windows(8).position(|bytes| bytes == b"_BHRfS_M");
+        let superblock = magic.unwrap() - 0x40;
+        bytes[superblock + 0x62] = 1;
+        let sum = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
+        let sum = sum.checksum(&bytes[superblock + 0x20..superblock + 0x1000]);
+        bytes[superblock..superblock + 4].copy_from_slice(&sum.to_le_bytes());
+        fs::write(&disk, bytes).unwrap();
+        let crashed = report(&disk, GuestKind::Pvh).unwrap().unwrap();
+        assert_eq!(crashed.default, clean.default);
+        assert!(
+            crashed
+                .to_string()
+                .contains("note: xvda1: its log is not replayed"),
+            "{crashed}"
+        );
     }
 
     #[test]

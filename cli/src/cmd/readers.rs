@@ -14,7 +14,7 @@ use kexen_disk::{BlockSource, FileSystem, fs, partition};
 use crate::lab::boot_disk::DiskLayout;
 use crate::lab::distro::Distro;
 use crate::lab::readers::FileDisk;
-use crate::lab::readers::boot::{self, Looked};
+use crate::lab::readers::boot::{self, LAYOUTS, Looked};
 use crate::lab::readers::compare::{Report, compare};
 use crate::lab::readers::make;
 use crate::lab::readers::manifest::{self, Manifest};
@@ -103,6 +103,9 @@ impl std::fmt::Display for Outcome {
                     "{name} ... {result} ({files} files, {bytes} bytes, \
                      {names} other names, {seconds:.1} s)"
                 )?;
+                if let Some(note) = &report.note {
+                    write!(f, "\n    note: {note}")?;
+                }
                 for difference in report.differences.iter().take(MOST_SHOWN) {
                     write!(f, "\n    {difference}")?;
                 }
@@ -125,25 +128,36 @@ pub(crate) fn names(wanted: &dyn Fn(&str) -> bool) -> Vec<&'static str> {
     let groups = Group::ALL.into_iter().flat_map(make::images);
     groups
         .map(|image| image.name)
-        .chain(DiskLayout::ALL.map(DiskLayout::name))
-        .chain(DISTROS.map(Distro::name))
+        .chain(LAYOUTS.map(DiskLayout::name))
+        .chain(Distro::DEBIANS.map(Distro::name))
+        .chain(Distro::LAYOUTS.map(Distro::name))
         .filter(|name| wanted(name))
         .collect()
 }
-
-const DISTROS: [Distro; 2] = [Distro::Debian12, Distro::Debian13];
 
 /// Whether `test` reads that image each time.
 pub(crate) fn often(name: &str) -> bool {
     let rare = Group::ALL
         .into_iter()
         .filter(|group| *group != Group::Often);
-    !rare.flat_map(make::images).any(|image| image.name == name)
+    let mut rare = rare.flat_map(make::images).map(|image| image.name);
+    let mut layouts = Distro::LAYOUTS.map(Distro::name).into_iter();
+    !rare.any(|rare| rare == name) && !layouts.any(|layout| layout == name)
+}
+
+/// Which distributions' disks are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disks {
+    /// Those that there are.
+    Made,
+    /// All: what is not there is made.
+    All,
 }
 
 /// Reads all images that a filter wants, and says how each went.
 pub(crate) fn all(
     wanted: &dyn Fn(&str) -> bool,
+    disks: Disks,
     say: &mut dyn FnMut(&Outcome),
 ) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
@@ -159,27 +173,45 @@ pub(crate) fn all(
         let images: Vec<&Image> = make::images(group)
             .filter(|image| wanted(image.name))
             .collect();
-        at_once(&images, &|image| read_image(image, &dir), &mut take);
+        let read = |image: &&Image| Outcome::of(image.name, || read_image(image, &dir));
+        at_once(&images, &read, &mut take);
     }
-    if DiskLayout::ALL.iter().any(|layout| wanted(layout.name())) {
-        for looked in boot::layouts()?.iter().filter(|disk| wanted(disk.name)) {
-            take(Outcome::of(looked.name, || read_looked(looked)));
+    let mut looked = Vec::new();
+    if LAYOUTS.iter().any(|layout| wanted(layout.name())) {
+        looked = boot::layouts()?;
+    }
+    for distro in Distro::DEBIANS {
+        if !wanted(distro.name()) {
+            continue;
         }
-    }
-    for distro in DISTROS.into_iter().filter(|distro| wanted(distro.name())) {
-        match boot::distro(distro)? {
-            Some(looked) => take(Outcome::of(looked.name, || read_looked(&looked))),
+        let image = match disks {
+            Disks::All => Some(distro.disk()?),
+            Disks::Made => distro.cached()?,
+        };
+        match image {
+            Some(image) => looked.extend(boot::distros(distro.name(), &[(distro, image)])?),
             None => eprintln!("{}: its disk has not been made yet", distro.name()),
         }
     }
+    if Distro::LAYOUTS.iter().any(|layout| wanted(layout.name())) {
+        let disk = |distro: Distro| Ok((distro, distro.disk()?));
+        let all: Vec<_> = Distro::LAYOUTS
+            .into_iter()
+            .map(disk)
+            .collect::<Result<_>>()?;
+        looked.extend(boot::distros("layouts", &all)?);
+    }
+    looked.retain(|disk| wanted(disk.name));
+    let read = |disk: &Looked| Outcome::of(disk.name, || read_looked(disk));
+    at_once(&looked, &read, &mut take);
     Ok(outcomes)
 }
 
 /// Reads images, as many at once as there are processors; what each came to
 /// is taken in as it ends.
-fn at_once(
-    images: &[&Image],
-    read: &(dyn Fn(&Image) -> Result<What> + Sync),
+fn at_once<T: Sync>(
+    images: &[T],
+    read: &(dyn Fn(&T) -> Outcome + Sync),
     take: &mut dyn FnMut(Outcome),
 ) {
     let next = AtomicUsize::new(0);
@@ -190,8 +222,7 @@ fn at_once(
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 while let Some(image) = images.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = Outcome::of(image.name, || read(image));
-                    if sender.send(outcome).is_err() {
+                    if sender.send(read(image)).is_err() {
                         break;
                     }
                 }
@@ -226,7 +257,7 @@ pub(crate) fn run(args: &ReadersArgs) -> Result<()> {
             say(&outcome);
             vec![outcome]
         }
-        _ => all(&wanted, &mut say)?,
+        _ => all(&wanted, Disks::All, &mut say)?,
     };
     if args.json {
         let outcomes: Vec<_> = outcomes.iter().map(json).collect();
@@ -273,22 +304,24 @@ fn json(outcome: &Outcome) -> serde_json::Value {
         "files": report.files,
         "bytes": report.bytes,
         "seconds": outcome.seconds,
+        "note": report.note,
         "differences": report.differences,
         "why": why,
     })
 }
 
-/// The only file system of an image, partitioned or not.
-fn open(image: &Path, sector: u32) -> Result<Box<dyn FileSystem>> {
+/// What is on a partition of an image; without a number, the only file system.
+fn open(image: &Path, sector: u32, number: Option<u32>) -> Result<Box<dyn FileSystem>> {
     let disk = FileDisk::cached(image, sector)?;
     let mut found = Vec::new();
     let table = partition::read(&disk).map_err(|error| anyhow::anyhow!("{error}"))?;
-    for entry in &table.partitions {
+    let parts = table.partitions.iter();
+    for entry in parts.filter(|entry| number.is_none_or(|number| number == entry.number)) {
         let part = entry.open(&disk).context("a partition beyond the disk")?;
         let part: Rc<dyn BlockSource> = Rc::new(part);
         found.extend(fs::probe(part)?);
     }
-    if found.is_empty() {
+    if found.is_empty() && number.is_none() {
         found.extend(fs::probe(disk)?);
     }
     let first = found.pop().context("no file system that is known here")?;
@@ -299,17 +332,48 @@ fn open(image: &Path, sector: u32) -> Result<Box<dyn FileSystem>> {
 }
 
 fn read(image: &Path, sector: u32, from: &str, manifest: &Manifest) -> Result<Report> {
-    Ok(compare(&*open(image, sector)?, from, manifest))
+    let fs = open(image, sector, None)?;
+    let mut report = compare(&*fs, from, manifest);
+    report.note = fs.note().map(str::to_owned);
+    Ok(report)
+}
+
+/// From the top level, as boot loaders write their paths: what has no name in
+/// the default subvolume.
+fn compare_top(fs: &dyn FileSystem, default: &Manifest, top: &Manifest, report: &mut Report) {
+    let firsts = top.keys().filter(|path| path.matches('/').count() == 1);
+    for first in firsts.filter(|first| !default.contains_key(*first)) {
+        report.add(compare(fs, first, top));
+    }
 }
 
 fn read_looked(disk: &Looked) -> Result<What> {
-    let manifest = manifest::read(&disk.dir, disk.name)?;
-    read(&disk.image, 512, "", &manifest).map(What::Read)
+    let mut all = Report::default();
+    for part in &disk.parts {
+        let number = Some(part.number).filter(|number| *number != 0);
+        let at = || format!("partition {}", part.number);
+        let fs = open(&disk.image, disk.sector, number).with_context(at)?;
+        if let Some(note) = fs.note() {
+            bail!("{}: it notes {note:?}", at());
+        }
+        let (end, top) = part.endings();
+        let manifest = manifest::read(&disk.dir, &format!("{}{end}", disk.name))?;
+        let mut report = compare(&*fs, "", &manifest);
+        if part.has_top {
+            let top = manifest::read(&disk.dir, &format!("{}{top}", disk.name))?;
+            compare_top(&*fs, &manifest, &top, &mut report);
+        }
+        for difference in &mut report.differences {
+            *difference = format!("{}: {difference}", at());
+        }
+        all.add(report);
+    }
+    Ok(What::Read(all))
 }
 
 fn read_image(image: &Image, dir: &Path) -> Result<What> {
     let file = make::file(dir, image);
-    let fs = match (open(&file, image.sector), image.expect) {
+    let fs = match (open(&file, image.sector, None), image.expect) {
         (Ok(fs), Expect::Same) => fs,
         (Err(error), Expect::Same) => return Err(error),
         (Ok(_), Expect::Refused(why)) => bail!("read, not refused ({why})"),
@@ -321,15 +385,61 @@ fn read_image(image: &Image, dir: &Path) -> Result<What> {
             return Ok(What::Refused(error));
         }
     };
-    let manifest = manifest::read(dir, image.name)?;
+    check_note(image, fs.note())?;
+    let manifest = match image.way {
+        Way::Synced(_) => {
+            let dir = make::after(dir);
+            let manifest = manifest::read(&dir, image.name)?;
+            let replayed = manifest::read(&dir, &format!("{}.replayed", image.name))?;
+            if manifest == replayed {
+                bail!("the log has nothing in it: there is nothing to tell apart");
+            }
+            manifest
+        }
+        _ => manifest::read(dir, image.name)?,
+    };
     let mut report = compare(&*fs, "", &manifest);
     if image.way == Way::Subvolumes {
-        // From the top level, as boot loaders write their paths.
         let top = manifest::read(dir, &format!("{}.top", image.name))?;
-        let firsts = top.keys().filter(|path| path.matches('/').count() == 1);
-        for first in firsts.filter(|first| !manifest.contains_key(*first)) {
-            report.add(compare(&*fs, first, &top));
-        }
+        compare_top(&*fs, &manifest, &top, &mut report);
     }
+    report.note = fs.note().map(str::to_owned);
     Ok(What::Read(report))
+}
+
+/// What a file system says of itself is what is expected: neither less nor more.
+fn check_note(image: &Image, note: Option<&str>) -> Result<()> {
+    match (image.note, note) {
+        (None, None) => Ok(()),
+        (Some(want), Some(note)) if note.contains(want) => Ok(()),
+        (want, note) => bail!("it notes {note:?}, not {want:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_neither_missing_nor_unasked() {
+        let image = |name: &str| {
+            let mut all = Group::ALL.into_iter().flat_map(make::images);
+            all.find(|image| image.name == name).unwrap()
+        };
+        let (synced, clean) = (image("btrfs-synced"), image("btrfs-zstd"));
+        check_note(clean, None).unwrap();
+        check_note(synced, Some("its log is not replayed: more")).unwrap();
+        check_note(synced, None).unwrap_err();
+        check_note(synced, Some("something else")).unwrap_err();
+        check_note(clean, Some("its log is not replayed")).unwrap_err();
+    }
+
+    #[test]
+    fn distributions_layouts_are_read_when_asked_for() {
+        let all = names(&|_| true);
+        for distro in Distro::LAYOUTS {
+            assert!(all.contains(&distro.name()) && !often(distro.name()));
+        }
+        assert!(often("btrfs-synced") && !often("btrfs-raid1-one"));
+    }
 }

@@ -17,6 +17,7 @@ pub(crate) struct TestFs {
     kind: &'static str,
     label: String,
     uuid: String,
+    note: Option<&'static str>,
     files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -54,12 +55,18 @@ impl TestFs {
             kind,
             label: label.into(),
             uuid: uuid.into(),
+            note: None,
             files: BTreeMap::new(),
         }
     }
 
     pub(crate) fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
         self.files.insert(path.into(), content.as_ref().to_vec());
+        self
+    }
+
+    pub(crate) fn noted(mut self, note: &'static str) -> Self {
+        self.note = Some(note);
         self
     }
 
@@ -95,6 +102,10 @@ impl FileSystem for TestFs {
 
     fn uuid(&self) -> &str {
         &self.uuid
+    }
+
+    fn note(&self) -> Option<&str> {
+        self.note
     }
 
     fn metadata(&self, path: &str) -> Result<Metadata, FsError> {

@@ -80,6 +80,13 @@ impl Volume<'_> {
             .iter()
             .any(|guid| self.type_guid.eq_ignore_ascii_case(guid))
     }
+
+    /// What its file system says that somebody should know, with its name.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let note = self.fs.note()?;
+        Some(format!("{}: note: {note}", self.name))
+    }
 }
 
 /// All volumes, in the order in which they are looked at.
@@ -451,6 +458,14 @@ mod tests {
         assert_eq!(volumes.locate(1, "/boot/vmlinuz").path, "/boot/vmlinuz");
         assert_eq!(volumes.locate(9, "x").path, "/x");
         assert_eq!(volumes.roots(1), [""]);
+    }
+
+    #[test]
+    fn notes_have_the_name_of_their_volume() {
+        let noted = TestFs::new("btrfs", "", "").noted("take care");
+        let volumes = gpt(vec![TestFs::new("ext4", "", ""), noted]);
+        let notes: Vec<_> = volumes.iter().map(|(_, volume)| volume.note()).collect();
+        assert_eq!(notes, [None, Some("xvda2: note: take care".into())]);
     }
 
     #[test]

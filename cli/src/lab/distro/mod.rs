@@ -45,6 +45,19 @@ pub(crate) enum Distro {
 }
 
 impl Distro {
+    /// Those whose disks are made each by itself.
+    pub(crate) const DEBIANS: [Self; 2] = [Self::Debian12, Self::Debian13];
+
+    /// Those whose disks are made together.
+    pub(crate) const LAYOUTS: [Self; 6] = [
+        Self::Fedora,
+        Self::RhelXfs,
+        Self::OpenSuse,
+        Self::Alpine,
+        Self::ArchSystemdBoot,
+        Self::ArchUki,
+    ];
+
     /// Its name in a case's.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -14,6 +14,8 @@ pub(crate) struct Report {
     /// Folders, links, devices and the like.
     pub(crate) names: u64,
     pub(crate) differences: Vec<String>,
+    /// What the file system says of itself.
+    pub(crate) note: Option<String>,
 }
 
 /// The piece that a file is read by the second time: no multiple of anything.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::super::build;
 use super::guest::{Disk, Guest};
-use super::table::{Group, IMAGES, Image, Way};
+use super::table::{Expect, Group, IMAGES, Image, Way};
 use crate::host::{cache, command, tools};
 
 /// All images of a group.
@@ -34,6 +34,7 @@ pub(crate) fn group(group: Group) -> Result<PathBuf> {
         } = image;
         let line = line(image, seed);
         recipe.push_str(&format!("{mkfs} {mib} {sector} {:?} {line}\n", image.ager));
+        recipe.push_str(&after_crash(image));
     }
     let name = format!("readers-{}", group.name());
     cache::get(&name, "images that Linux aged", &recipe, |dir| {
@@ -58,8 +59,50 @@ pub(crate) fn group(group: Group) -> Result<PathBuf> {
                 is_written: image.way != Way::Looked,
             })
             .collect();
-        guest.run(&disks, &script, scratch.path(), dir)
+        guest.run(&disks, &script, scratch.path(), dir)?;
+        let crashed: Vec<_> = images
+            .iter()
+            .zip(&files)
+            .filter(|(image, _)| !after_crash(image).is_empty())
+            .collect();
+        if crashed.is_empty() {
+            return Ok(());
+        }
+        let script: String = crashed
+            .iter()
+            .map(|(image, _)| after_crash(image))
+            .collect();
+        let disks: Vec<Disk<'_>> = crashed
+            .iter()
+            .map(|(image, file)| Disk {
+                name: image.name,
+                file,
+                sector: image.sector,
+                is_written: false,
+            })
+            .collect();
+        let dir = after(dir);
+        fs::create_dir(&dir)?;
+        guest.run(&disks, &script, scratch.path(), &dir)
     })
+}
+
+/// The folder with what another boot reads.
+pub(crate) fn after(dir: &Path) -> PathBuf {
+    dir.join("after")
+}
+
+/// What another boot is to do with an image: to read it without what is in its
+/// log, and with it. What is refused has nothing to be compared.
+fn after_crash(image: &Image) -> String {
+    let Image { name, mount, .. } = image;
+    match (image.way, image.expect) {
+        (Way::Synced(options), Expect::Same) => format!(
+            "look '{name}' {kind} '{options}' ''\nlook '{name}' {kind} '' '' .replayed\n",
+            kind = mount.0
+        ),
+        _ => String::new(),
+    }
 }
 
 /// What the guest is to do with an image.
@@ -70,6 +113,7 @@ fn line(image: &Image, seed: u64) -> String {
         Way::Aged => "aged",
         Way::Reflink => "reflink",
         Way::Crashed => "crashed",
+        Way::Synced(_) => "synced",
         Way::Subvolumes => "subvolumes",
         Way::Looked => return format!("look '{name}' {kind} '{options}' ''\n"),
         Way::Untouched => return String::new(),

@@ -44,6 +44,10 @@ pub(crate) enum Way {
     /// Aged, written to disk, and never unmounted: what came last is in the
     /// journal alone.
     Crashed,
+    /// Aged and written to disk, then changed file by file, each synced by
+    /// itself (`fsync`), and never unmounted. It is looked at in another boot,
+    /// with these options, which leave the log alone.
+    Synced(&'static str),
     /// Aged in a subvolume that is made the default one, with snapshots.
     Subvolumes,
     /// Made of an aged folder by the tool, and looked at with these options.
@@ -78,6 +82,8 @@ pub(crate) struct Image {
     /// MiB that the ager writes, and its words.
     pub(crate) ager: (u64, &'static str),
     pub(crate) expect: Expect,
+    /// What the file system has to say of itself, and must not otherwise.
+    pub(crate) note: Option<&'static str>,
 }
 
 const fn image(name: &'static str, group: Group, mib: u64, mkfs: &'static str) -> Image {
@@ -99,6 +105,7 @@ const fn image(name: &'static str, group: Group, mib: u64, mkfs: &'static str) -
         way: Way::Aged,
         ager: (32, ""),
         expect: Expect::Same,
+        note: None,
     }
 }
 
@@ -155,6 +162,11 @@ impl Image {
 
     const fn sector(mut self, bytes: u32) -> Self {
         self.sector = bytes;
+        self
+    }
+
+    const fn noted(mut self, note: &'static str) -> Self {
+        self.note = Some(note);
         self
     }
 
@@ -231,6 +243,9 @@ pub(crate) const IMAGES: &[Image] = &[
     )
     .way(Way::Crashed)
     .aged(20, "full"),
+    ext("ext4-fast-commit", 80, "mke2fs -t ext4 -O fast_commit {}")
+        .way(Way::Synced(",norecovery"))
+        .but_refused("fast commits"),
     ext("ext4-inline-data", 32, "mke2fs -t ext4 -O inline_data {}")
         .refused("DATA_IN_INODE")
         .often(),
@@ -309,6 +324,13 @@ pub(crate) const IMAGES: &[Image] = &[
     btrfs("btrfs-crashed", 160, "mkfs.btrfs -f {}")
         .way(Way::Crashed)
         .often(),
+    // No commit by itself before the crash.
+    btrfs("btrfs-synced", 128, "mkfs.btrfs -f {}")
+        .way(Way::Synced(",rescue=nologreplay"))
+        .mounted(",commit=900")
+        .aged(16, "few")
+        .noted("its log is not replayed")
+        .often(),
     btrfs("btrfs-xxhash", 160, "mkfs.btrfs -f --csum xxhash {}").refused("checksum"),
     btrfs(
         "btrfs-raid0",
@@ -317,6 +339,20 @@ pub(crate) const IMAGES: &[Image] = &[
     )
     .refused("profile")
     .often(),
+    // Its other disk is gone; what is written then has no second copy.
+    btrfs(
+        "btrfs-raid1-one",
+        256,
+        "mkfs.btrfs -f -d raid1 -m raid1 {} {}.2",
+    )
+    .mounted(",degraded")
+    .aged(24, "few"),
+    btrfs(
+        "btrfs-other-disk",
+        128,
+        "mkfs.btrfs -f -d single -m single {}.1 {}",
+    )
+    .refused("on another disk"),
     fat("fat12", 8, "mkfs.vfat -F 12 -s 4 {}").aged(4, "fat few"),
     fat("fat16", 80, "mkfs.vfat -F 16 -s 4 {}").often(),
     fat("fat32", 100, "mkfs.vfat -F 32 -s 1 {}").often(),
@@ -333,6 +369,11 @@ pub(crate) const IMAGES: &[Image] = &[
     iso(
         "iso-both",
         "xorriso -as mkisofs -quiet -R -J -joliet-long -o {}",
+        "",
+    ),
+    iso(
+        "iso-genisoimage",
+        "genisoimage -quiet -R -J -joliet-long -o {}",
         "",
     ),
     iso(

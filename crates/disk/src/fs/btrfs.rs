@@ -4,8 +4,9 @@
 //! documentation. The library checks the sums of tables, reads files compressed
 //! with zlib, LZO or zstd, and copies on one disk (single, DUP, RAID1 with a
 //! copy here); other profiles are refused. It does not check the sums of data
-//! and does not replay the log tree, which only holds what was written in the
-//! seconds before a crash.
+//! and does not replay the log tree, which holds what was synced (`fsync`)
+//! after the last commit and before a crash: where there is one, the file system
+//! is read as it was at that commit, and [`FileSystem::note`] says so.
 //!
 //! `/` is the default subvolume, as a plain mount shows it. A path whose first
 //! name is not there is tried from the top level instead, as GRUB and those
@@ -32,12 +33,18 @@ use crate::BlockSource;
 const SUPERBLOCK: u64 = 0x1_0000;
 /// The subvolume that holds all others.
 const TOP_LEVEL: u64 = 5;
+/// Where the superblock says where the log tree is; 0 without one.
+const LOG_ROOT: usize = 0x60;
+/// What a log tree means for who reads.
+const NOT_REPLAYED: &str =
+    "its log is not replayed: what was synced after the last commit is as it was before";
 
 /// A btrfs file system.
 #[derive(Debug)]
 pub struct Btrfs {
     default: Subvolume,
     top: Option<Subvolume>,
+    has_log: bool,
     label: String,
     uuid: String,
 }
@@ -118,6 +125,9 @@ fn problem(error: &Error, budget: &Budget) -> Problem {
     match error {
         Error::NotFound => Problem::Missing,
         Error::NotARegularFile => Problem::NotAFile,
+        Error::UnsupportedProfile("prof_other_device") => {
+            Problem::Unsupported("a part of it is on another disk alone".into())
+        }
         Error::UnsupportedFeature(_)
         | Error::UnsupportedProfile(_)
         | Error::UnsupportedChecksum(_) => Problem::Unsupported(format!("{error}")),
@@ -222,6 +232,7 @@ impl Btrfs {
         let has_metadata_uuid = superblock.get(0xbd).is_some_and(|byte| byte & 0x04 != 0);
         let id = superblock.get(0x23b..).and_then(<[u8]>::first_chunk);
         let id = id.copied().filter(|_| has_metadata_uuid).unwrap_or(uuid);
+        let log_root = superblock.get(LOG_ROOT..).and_then(<[u8]>::first_chunk);
         let label = superblock.get(0x12b..0x22b).unwrap_or_default();
         let default = Subvolume::open(source.clone(), id, false).map_err(walk::at(""))?;
         let is_top = default.fs.borrow().subvolume() == TOP_LEVEL;
@@ -233,6 +244,7 @@ impl Btrfs {
         Ok(Self {
             default,
             top,
+            has_log: log_root.is_some_and(|at| u64::from_le_bytes(*at) != 0),
             label: super::text(label),
             uuid: super::uuid(&uuid),
         })
@@ -271,6 +283,10 @@ impl FileSystem for Btrfs {
 
     fn uuid(&self) -> &str {
         &self.uuid
+    }
+
+    fn note(&self) -> Option<&str> {
+        self.has_log.then_some(NOT_REPLAYED)
     }
 
     fn metadata(&self, path: &str) -> Result<Metadata, FsError> {

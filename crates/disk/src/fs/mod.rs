@@ -76,6 +76,11 @@ pub trait FileSystem: core::fmt::Debug {
     /// none.
     fn uuid(&self) -> &str;
 
+    /// What somebody should know who reads it, though it can be read.
+    fn note(&self) -> Option<&str> {
+        None
+    }
+
     /// What a path stands for.
     ///
     /// # Errors
