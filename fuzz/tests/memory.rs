@@ -233,9 +233,9 @@ fn disks() {
                     has_room,
                 };
                 let disk = Rc::new(Greedy::new(number));
-                let (volumes, problems) = disk::volumes(disk, None, memory);
-                opened.extend(volumes);
-                refused.extend(problems);
+                let found = disk::volumes(disk, None, memory);
+                opened.extend(found.volumes);
+                refused.extend(found.problems);
             }
         });
         (peak, opened.len(), refused)

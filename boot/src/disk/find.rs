@@ -36,34 +36,35 @@ pub(super) fn volumes(
     for disk in disks.all() {
         names.push(disk.name().to_string());
         let own: Rc<dyn BlockSource> = Rc::<Disk>::clone(disk);
-        let (mut found, problems) = disk::volumes(own, disk.partition(), room::of_one(disks));
+        let mut found = disk::volumes(own, disk.partition(), room::of_one(disks));
         if !quiet {
-            let notes = found.iter().filter_map(Volume::note);
-            let found: Vec<_> = found.iter().map(tell).collect();
-            let found = if found.is_empty() {
-                String::from("no file system that is known here")
-            } else {
-                found.join(", ")
-            };
             report.line(
                 m,
-                format_args!("{}: {}: {found}", disk.name(), size(disk.bytes())),
+                format_args!("{}: {}: {}", disk.name(), size(disk.bytes()), tell(&found)),
             );
-            for note in notes {
+            for note in found.volumes.iter().filter_map(Volume::note) {
                 report.line(m, format_args!("{note}"));
             }
         }
-        for problem in problems {
+        for problem in found.problems {
             report.line(m, format_args!("error: {problem}"));
         }
-        volumes.append(&mut found);
+        volumes.append(&mut found.volumes);
     }
     room::give_the_rest();
     Ok(Volumes::with_disks(names, volumes))
 }
 
-fn tell(volume: &Volume<'_>) -> String {
-    format!("{} {}", volume.name, volume.fs.kind())
+fn tell(found: &disk::Found) -> String {
+    let read = found.volumes.iter();
+    let read = read.map(|volume| format!("{} {}", volume.name, volume.fs.kind()));
+    let foreign = found.foreign.iter();
+    let foreign = foreign.map(|(name, what)| format!("{name} {what} (not read here)"));
+    let all: Vec<_> = read.chain(foreign).collect();
+    if all.is_empty() {
+        return String::from("no file system that is known here");
+    }
+    all.join(", ")
 }
 
 /// What can be started, by which configurations.

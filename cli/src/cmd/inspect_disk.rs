@@ -102,15 +102,13 @@ pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>
     }
     // Of a device, metadata does not say it.
     let bytes = file.seek(SeekFrom::End(0))?;
-    let (volumes, problems) = disk::volumes(
-        Rc::new(Image { file, bytes }),
-        None,
-        disk::Memory::default(),
-    );
-    if volumes.is_empty() && problems.is_empty() {
+    let image = Rc::new(Image { file, bytes });
+    let on_it = disk::volumes(image, None, disk::Memory::default());
+    let (problems, foreign) = (on_it.problems, on_it.foreign);
+    if on_it.volumes.is_empty() && problems.is_empty() && foreign.is_empty() {
         return Ok(None);
     }
-    let volumes = Volumes::new(volumes);
+    let volumes = Volumes::new(on_it.volumes);
     let platform = match guest {
         GuestKind::Pv => Platform::Pv,
         GuestKind::Pvh => Platform::Pvh,
@@ -127,6 +125,8 @@ pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>
         format!("{kind:?}, {}: {entries} entries", spoken(&volumes, place))
     });
     let notes = found.menu.notes.iter().map(ToString::to_string);
+    let foreign = foreign.into_iter();
+    let foreign = foreign.map(|(name, what)| format!("{name}: {what} is not read here"));
     let of_volumes = (volumes.iter())
         .filter_map(|(_, volume)| Some(format!("{}: {}", volume.name, volume.fs.note()?)));
     Ok(Some(DiskReport {
@@ -137,6 +137,7 @@ pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>
         default: found.menu.default,
         notes: problems
             .into_iter()
+            .chain(foreign)
             .chain(of_volumes)
             .chain(notes)
             .collect(),

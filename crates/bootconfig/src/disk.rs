@@ -14,7 +14,7 @@ use alloc::{
 
 use kexen_disk::{
     BlockSource, Cache, CacheOptions, Limited, Room,
-    fs::probe,
+    fs::{foreign, probe},
     partition::{self, PartitionType, Scheme},
 };
 
@@ -42,21 +42,27 @@ impl Default for Memory {
     }
 }
 
-/// What is on a disk, and what of it cannot be read. With a number, the source
-/// is that partition by itself, and has no table.
+/// What is on a disk.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What can be read.
+    pub volumes: Vec<Volume<'static>>,
+    /// What is known, and not read here: which partition, and what is on it.
+    pub foreign: Vec<(String, &'static str)>,
+    /// What cannot be read, and why.
+    pub problems: Vec<String>,
+}
+
+/// What is on a disk. With a number, the source is that partition by itself, and
+/// has no table.
 #[must_use]
-pub fn volumes(
-    disk: Rc<dyn BlockSource>,
-    partition: Option<u32>,
-    memory: Memory,
-) -> (Vec<Volume<'static>>, Vec<String>) {
+pub fn volumes(disk: Rc<dyn BlockSource>, partition: Option<u32>, memory: Memory) -> Found {
     let name = disk.name().to_string();
     let cached = Rc::new(Cache::new(disk, memory.cache));
     let cached: Rc<dyn BlockSource> = Rc::new(Limited::new(cached, memory.has_room));
-    let mut volumes = Vec::new();
-    let mut problems = Vec::new();
-    let mut add = |source: Rc<dyn BlockSource>, volume: Unread| match probe(source) {
-        Ok(Some(fs)) => volumes.push(Volume {
+    let mut found = Found::default();
+    let mut add = |source: Rc<dyn BlockSource>, volume: Unread| match probe(source.clone()) {
+        Ok(Some(fs)) => found.volumes.push(Volume {
             name: volume.name,
             disk: name.clone(),
             partition: volume.partition,
@@ -65,8 +71,11 @@ pub fn volumes(
             type_guid: volume.type_guid,
             fs,
         }),
-        Ok(None) => {}
-        Err(error) => problems.push(format!("{}: {error}", volume.name)),
+        Ok(None) => {
+            let known = foreign(&*source).map(|what| (volume.name, what));
+            found.foreign.extend(known);
+        }
+        Err(error) => found.problems.push(format!("{}: {error}", volume.name)),
     };
     let whole = Unread {
         name: name.clone(),
@@ -75,11 +84,14 @@ pub fn volumes(
     };
     if partition.is_some() {
         add(cached, whole);
-        return (volumes, problems);
+        return found;
     }
     let table = match partition::read(&cached) {
         Ok(table) => table,
-        Err(error) => return (volumes, [error.to_string()].into()),
+        Err(error) => {
+            found.problems.push(error.to_string());
+            return found;
+        }
     };
     if table.whole {
         add(Rc::clone(&cached), whole);
@@ -105,7 +117,7 @@ pub fn volumes(
         };
         add(Rc::new(source), volume);
     }
-    (volumes, problems)
+    found
 }
 
 /// A volume whose file system is not known yet.
@@ -127,9 +139,20 @@ mod tests {
     fn a_disk_with_nothing_on_it_has_no_volumes() {
         let disk = || Rc::new(MemoryDisk::new("xvda", alloc::vec![0; 1 << 16]));
         for partition in [None, Some(1)] {
-            let (volumes, problems) = volumes(disk(), partition, Memory::default());
-            assert!(volumes.is_empty(), "{volumes:?}");
-            assert_eq!(problems, Vec::<String>::new());
+            let found = volumes(disk(), partition, Memory::default());
+            assert!(found.volumes.is_empty(), "{found:?}");
+            assert!(found.foreign.is_empty(), "{found:?}");
+            assert_eq!(found.problems, Vec::<String>::new());
         }
+    }
+
+    #[test]
+    fn what_is_not_read_here_is_named() {
+        let mut bytes = alloc::vec![0; 1 << 16];
+        bytes[..4].copy_from_slice(b"hsqs");
+        let disk = Rc::new(MemoryDisk::new("xvda", bytes));
+        let found = volumes(disk, None, Memory::default());
+        assert_eq!(found.foreign, [("xvda".to_string(), "squashfs")]);
+        assert!(found.volumes.is_empty() && found.problems.is_empty());
     }
 }

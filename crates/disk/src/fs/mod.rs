@@ -29,7 +29,7 @@ pub mod walk;
 #[cfg(feature = "xfs")]
 pub mod xfs;
 
-pub use probe::probe;
+pub use probe::{foreign, probe};
 
 /// What a name stands for, after symbolic links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

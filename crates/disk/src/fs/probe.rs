@@ -53,6 +53,34 @@ const MAGICS: &[Magic] = &[
     },
 ];
 
+/// What is not read here: what it is called, where its magic number is, and
+/// what that is.
+const FOREIGN: &[(&str, u64, &[u8])] = &[
+    ("LVM", 0x218, b"LVM2 001"),
+    ("LUKS", 0, b"LUKS\xba\xbe"),
+    ("Linux RAID", 0x1000, b"\xfc\x4e\x2b\xa9"),
+    ("squashfs", 0, b"hsqs"),
+    ("f2fs", 0x400, b"\x10\x20\xf5\xf2"),
+    ("erofs", 0x400, b"\xe2\xe1\xf5\xe0"),
+    ("bcachefs", 0x1018, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9"),
+    ("NTFS", 3, b"NTFS    "),
+    ("exFAT", 3, b"EXFAT   "),
+];
+
+/// What is on a disk or partition on which there is nothing that is read here,
+/// if that is known by its magic number.
+#[must_use]
+pub fn foreign(source: &dyn BlockSource) -> Option<&'static str> {
+    let is_there = |at: u64, magic: &[u8]| {
+        let mut bytes = [0; 8];
+        let bytes = bytes.get_mut(..magic.len());
+        // One that ends before it has none there.
+        bytes.is_some_and(|bytes| source.read_at(at, bytes).is_ok() && bytes == magic)
+    };
+    let found = FOREIGN.iter().find(|(_, at, magic)| is_there(*at, magic));
+    found.map(|(name, ..)| *name)
+}
+
 /// Opens the file system on a disk or partition; nothing if there is none that
 /// is known here.
 ///
@@ -90,4 +118,26 @@ pub fn probe(source: Rc<dyn BlockSource>) -> Result<Option<Box<dyn FileSystem>>,
         }
     }
     first.map_or(Ok(None), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryDisk;
+
+    #[test]
+    fn what_is_not_read_has_a_name() {
+        for (name, at, magic) in FOREIGN {
+            let at = usize::try_from(*at).unwrap();
+            let mut bytes = alloc::vec![0; 0x2000];
+            bytes[at..at + magic.len()].copy_from_slice(magic);
+            let disk = MemoryDisk::new("xvda1", bytes);
+            assert_eq!(foreign(&disk), Some(*name));
+            assert!(probe(Rc::new(disk)).unwrap().is_none());
+        }
+        for bytes in [0, 100, 0x2000] {
+            let disk = MemoryDisk::new("xvda1", alloc::vec![0; bytes]);
+            assert_eq!(foreign(&disk), None);
+        }
+    }
 }
