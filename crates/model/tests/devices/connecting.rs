@@ -210,8 +210,8 @@ fn results_are_in_the_order_of_the_devices() {
 /// those in front.
 #[test]
 fn what_is_begun_first_is_done_before_all_are_begun() {
-    let world = world(&[None; 6]);
-    let connected = Connected::within(&world, &NUMBERS, 80, 0);
+    let world = world(&[Some(Fault::Late(20)); 6]);
+    let connected = Connected::within(&world, &NUMBERS, 120, 0);
     let done: Vec<bool> = connected.all.iter().map(Result::is_ok).collect();
     assert_eq!(done[..2], [true, true]);
     assert!(!done[5]);
