@@ -46,6 +46,8 @@ const SOON: u64 = 2_000_000_000;
 /// How many of these connecting may take at most, as long as one of the devices
 /// gets on.
 const TIMES: u64 = 16;
+/// How long those together may take to let go that did not connect in time.
+const GRACE: u64 = 5_000_000_000;
 /// The class of block devices.
 const CLASS: &str = "vbd";
 /// Devices that are looked at: each costs memory.
@@ -311,6 +313,9 @@ pub struct Disks {
     problems: Vec<String>,
     /// Pages that these have kept.
     kept: Vec<Extent>,
+    /// Those of them whose backends may have come too late, and let go when they
+    /// are told to.
+    late: Vec<Device>,
 }
 
 impl Disks {
@@ -355,6 +360,7 @@ impl Disks {
             all: Vec::new(),
             problems: Vec::new(),
             kept: Vec::new(),
+            late: Vec::new(),
         })
     }
 
@@ -432,6 +438,9 @@ impl Disks {
                 }
                 Err(failed) => {
                     self.keep(guest.ledger(), holder, &failed);
+                    if !failed.held.is_empty() {
+                        self.late.push(one.device.clone());
+                    }
                     problems.push((one.device.number(), text(&failed.error)));
                 }
             }
@@ -534,6 +543,11 @@ impl Disks {
             if closing.outcome.is_ok() && closing.held.is_empty() {
                 ledger.strike(disk.kind());
             }
+        }
+        // Whether they do, the ledger finds out: their grants are among the claims.
+        let mut wait = Patience::new(shared.m, shared.place, GRACE);
+        for device in core::mem::take(&mut self.late) {
+            let _ = xenbus::close(&mut shared.store.on(shared.m, &mut wait), &device);
         }
         if blockers.is_empty() {
             let mut wait = shared.patience();
