@@ -57,6 +57,9 @@ pub(crate) enum Signing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fs {
     Ext4,
+    /// With blocks of 4096 bytes: Linux mounts none with blocks shorter than
+    /// the disk's sectors.
+    Ext4Large,
     Xfs,
     Btrfs,
     Fat,
@@ -100,9 +103,9 @@ impl DiskLayout {
             Self::BlsExt4
             | Self::GrubExt4
             | Self::ExtlinuxExt4
-            | Self::BlsLarge
             | Self::Chain
             | Self::GrubFallback => Fs::Ext4,
+            Self::BlsLarge => Fs::Ext4Large,
             Self::GrubIso => Fs::Iso,
             Self::GrubXfs => Fs::Xfs,
             Self::GrubBtrfs => Fs::Btrfs,
@@ -345,7 +348,7 @@ impl Fs {
     /// MiB that it has at least.
     const fn least(self) -> u64 {
         match self {
-            Self::Ext4 | Self::Fat | Self::Iso => 0,
+            Self::Ext4 | Self::Ext4Large | Self::Fat | Self::Iso => 0,
             Self::Btrfs => 128,
             Self::Xfs => 300,
         }
@@ -363,8 +366,11 @@ impl Fs {
                 make.args(["-as", "mkisofs", "-quiet", "-R", "-J", "-V", "LAB", "-o"]);
                 command::run(make.arg(part).arg(root))?;
             }
-            Self::Ext4 => {
+            Self::Ext4 | Self::Ext4Large => {
                 let mut mkfs = Command::new("mke2fs");
+                if self == Self::Ext4Large {
+                    mkfs.args(["-b", "4096"]);
+                }
                 mkfs.args(["-q", "-F", "-t", "ext4", "-L", "lab", "-U", UUID, "-d"]);
                 command::run(mkfs.arg(root).arg(part))?;
             }
