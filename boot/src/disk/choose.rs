@@ -77,8 +77,11 @@ pub(super) fn choose<G: Ground>(
         return pick(entries, *number, None);
     }
     let wanted = choice.entry.as_ref().or(options.entry.as_ref());
-    let chosen = match wanted {
-        Some(name) => Some(named(entries, name)?),
+    let chosen = match wanted.map(|name| named(entries, name)) {
+        Some(Ok(number)) => Some(number),
+        // That was said already: the menu has what there is.
+        Some(Err(_)) if choice.again && choice.entry.is_none() => entries.default,
+        Some(Err(failure)) => return Err(failure),
         None => entries.default,
     };
     let timeout = match (choice.again, options.timeout.or(entries.timeout)) {

@@ -11,7 +11,8 @@ use super::guest::{self, End, Guest, Reply, Run};
 pub(crate) struct Talk {
     /// In turn: what the console says, and the keys that are pressed then.
     pub(crate) turns: &'static [(&'static str, &'static str)],
-    /// What must be said, on a line each: all of these texts.
+    /// What must be said, on a line each: all of these texts, of which one may
+    /// have `|` between what is as good.
     pub(crate) lines: &'static [&'static [&'static str]],
     /// What comes of it.
     pub(crate) end: TalkEnd,
@@ -50,9 +51,10 @@ impl Talk {
     pub(crate) fn judge(&self, guest: &Guest, run: &Run, release: &str) -> Result<()> {
         for texts in self.lines {
             ensure!(
-                run.lines
-                    .iter()
-                    .any(|line| texts.iter().all(|text| line.text.contains(text))),
+                run.lines.iter().any(|line| {
+                    let is_there = |text: &&str| text.split('|').any(|one| line.text.contains(one));
+                    texts.iter().all(is_there)
+                }),
                 "no line with {texts:?}\n{}    (whole console: {})",
                 run.tail(),
                 run.log.display()
