@@ -14,9 +14,11 @@
 //! - it searches a directory of any length: the length is checked first;
 //! - it panics if a file is longer than its blocks can be: files are not read
 //!   by it;
-//! - to find a name in a directory whose tree of extents is made to lead to the
-//!   same blocks again and again takes hours: what it reads for one operation
-//!   has a bound ([`super::budget`]).
+//! - what it reads for one operation has a bound ([`super::budget`]).
+//!
+//! Left to it: to find a name in a directory whose tree of extents is made to
+//! lead to the same few blocks again and again takes hours. It keeps those
+//! blocks, so that they are read once and the bound is not reached.
 //!
 //! What is in files is read here (`extents`), and so is a journal (`journal`):
 //! the library takes what was allocated and not written for data, cannot pass
