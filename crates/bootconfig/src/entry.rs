@@ -280,19 +280,26 @@ pub struct Menu {
 }
 
 impl Menu {
-    /// Adds an entry, unless there are too many or they say too much; whether
-    /// it did.
-    pub fn add(&mut self, entry: Entry) -> bool {
-        let what = if self.entries.len() >= MAX_ENTRIES {
-            format!("more than {MAX_ENTRIES} entries: left out")
-        } else if self.said().saturating_add(entry.said()) > MAX_SAID {
-            format!("more than {MAX_SAID} bytes of entries: left out")
+    /// Adds an entry, unless there are too many or they say too much.
+    pub fn add(&mut self, entry: Entry) {
+        if self.entries.len() < MAX_ENTRIES {
+            self.insert(self.entries.len(), entry);
         } else {
-            self.entries.push(entry);
-            return true;
-        };
-        self.note(entry.source, what);
-        false
+            let text = format!("more than {MAX_ENTRIES} entries: left out");
+            self.note(entry.source, text);
+        }
+    }
+
+    /// Puts an entry among the others, unless they say too much; the last of
+    /// too many gives way.
+    pub(crate) fn insert(&mut self, at: usize, entry: Entry) {
+        if self.said().saturating_add(entry.said()) > MAX_SAID {
+            let text = format!("more than {MAX_SAID} bytes of entries: left out");
+            self.note(entry.source, text);
+        } else {
+            self.entries.insert(at, entry);
+            self.entries.truncate(MAX_ENTRIES);
+        }
     }
 
     /// Bytes of all that its entries say.

@@ -213,12 +213,17 @@ pub fn order(a: &Entry, b: &Entry) -> Ordering {
         .then_with(|| done(a).cmp(&done(b)))
 }
 
+/// Puts an entry where it belongs among those that are in order.
+fn sort_in(menu: &mut Menu, entry: Entry) {
+    let before = |other: &Entry| order(other, &entry).is_le();
+    menu.insert(menu.entries.partition_point(before), entry);
+}
+
 /// The menu of all entries below these folders.
 #[must_use]
 pub fn menu(volumes: &Volumes<'_>, bases: &[Base]) -> Menu {
     let mut menu = Menu::default();
     let mut conf = LoaderConf::default();
-    let mut all = Menu::default();
     let mut left = MAX_FILES_BYTES;
     for base in bases {
         let settings = base.place("/loader/loader.conf");
@@ -230,27 +235,20 @@ pub fn menu(volumes: &Volumes<'_>, bases: &[Base]) -> Menu {
         let variables = Environment(environment(volumes, base));
         let folder = base.place("/loader/entries");
         for file in read_entries(volumes, &folder, &mut left, &mut menu) {
-            all.add(file.entry(volumes, &base.folder, &variables));
+            let entry = file.entry(volumes, &base.folder, &variables);
+            sort_in(&mut menu, entry);
         }
         let folder = base.place("/EFI/Linux");
         for name in files(volumes, &folder, ".efi")
             .into_iter()
             .take(MAX_ENTRIES)
         {
-            all.add(image(
-                volumes,
-                Place {
-                    volume: base.volume,
-                    path: format!("{}/{name}", folder.path),
-                },
-            ));
+            let path = format!("{}/{name}", folder.path);
+            let volume = base.volume;
+            sort_in(&mut menu, image(volumes, Place { volume, path }));
         }
     }
-    for note in all.notes {
-        menu.note(note.source, note.text);
-    }
-    let mut entries = all.entries;
-    entries.sort_by(order);
+    let mut entries = core::mem::take(&mut menu.entries);
     tell_apart(&mut entries);
     for (index, entry) in entries.iter_mut().enumerate() {
         entry.steps.push(crate::entry::Step {

@@ -173,3 +173,23 @@ proptest::proptest! {
         assert!(menu.entries.len() >= 2);
     }
 }
+
+/// Of too many the order decides which are left out, not the folder that is
+/// read first.
+#[test]
+fn the_last_of_too_many_give_way() {
+    let full = |letter: char| {
+        (0..MAX_ENTRIES).fold(TestFs::new("ext4", "", ""), |fs, n| {
+            let path = alloc::format!("/loader/entries/{letter}-{n:03}.conf");
+            fs.file(&path, "title t\nlinux /k\n")
+        })
+    };
+    let volumes = gpt(vec![full('a'), full('b')]);
+    let menu = menu(&volumes, &[base(0, ""), base(1, "")]);
+    assert_eq!(menu.entries.len(), MAX_ENTRIES);
+    assert!(
+        ids(&menu).iter().all(|id| id.starts_with("b-")),
+        "{:?}",
+        ids(&menu)
+    );
+}
