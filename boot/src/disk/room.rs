@@ -19,8 +19,9 @@ use kexen_platform::{arch::heap, disks::Disks, ground::Ground};
 /// than [`PLENTY`].
 const LITTLE: u64 = 24 << 20;
 const MUCH: u64 = 48 << 20;
+/// Bytes for the lists that map so much.
 const LISTS: u64 = 2 << 20;
-/// Bytes.
+/// Bytes to spare.
 const PLENTY: u64 = 224 << 20;
 
 /// Bytes that were free at the beginning, and that reads leave free.

@@ -1,9 +1,8 @@
 //! From a disk to its volumes.
 //!
-//! Steps: a cache over the disk, and a limit to what reading it may cost; its
-//! partition table; the file system of each
-//! partition, or of the whole disk where there is no table. What cannot be
-//! read is named, and left.
+//! Steps: a cache over the disk, with a limit to what reading it may cost; its
+//! partition table; the file system of each partition, or of the whole disk
+//! where there is no table. What cannot be read is named, and left.
 
 use alloc::{
     format,
@@ -13,7 +12,7 @@ use alloc::{
 };
 
 use kexen_disk::{
-    BlockSource, Cache, CacheOptions, Limited, Room,
+    BlockSource, Cache, CacheOptions, Room,
     fs::{foreign, probe},
     partition::{self, PartitionType, Scheme},
 };
@@ -58,8 +57,8 @@ pub struct Found {
 #[must_use]
 pub fn volumes(disk: Rc<dyn BlockSource>, partition: Option<u32>, memory: Memory) -> Found {
     let name = disk.name().to_string();
-    let cached = Rc::new(Cache::new(disk, memory.cache));
-    let cached: Rc<dyn BlockSource> = Rc::new(Limited::new(cached, memory.has_room));
+    let cached = Cache::new(disk, memory.cache).with_room(memory.has_room);
+    let cached: Rc<dyn BlockSource> = Rc::new(cached);
     let mut found = Found::default();
     let mut add = |source: Rc<dyn BlockSource>, volume: Unread| match probe(source.clone()) {
         Ok(Some(fs)) => found.volumes.push(Volume {

@@ -56,6 +56,4 @@ pub mod partition;
 pub mod source;
 
 pub use fs::{FileSystem, FsError};
-pub use source::{
-    BlockSource, Cache, CacheOptions, Limited, MemoryDisk, Partition, ReadError, Room,
-};
+pub use source::{BlockSource, Cache, CacheOptions, MemoryDisk, Partition, ReadError, Room};

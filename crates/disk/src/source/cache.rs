@@ -61,10 +61,14 @@ impl CacheOptions {
     }
 }
 
+/// Whether there is memory for what the next read leads to.
+pub type Room = fn() -> bool;
+
 /// A cache over a disk.
 #[derive(Debug)]
 pub struct Cache {
     source: Rc<dyn BlockSource>,
+    has_room: Room,
     block: usize,
     most_blocks: usize,
     most_ahead: usize,
@@ -131,11 +135,22 @@ impl Cache {
             .max(most_ahead);
         Self {
             source,
+            has_room: || true,
             block,
             most_blocks,
             most_ahead,
             state: RefCell::default(),
         }
+    }
+
+    /// The same, read only while there is room for what is on the disk.
+    ///
+    /// What the libraries for file systems keep of what they read is theirs to
+    /// decide, and where memory cannot be had, a kernel ends. Whatever they keep
+    /// they have read before: reads fail in time.
+    #[must_use]
+    pub fn with_room(self, has_room: Room) -> Self {
+        Self { has_room, ..self }
     }
 
     /// How many requests the disk below was sent.
@@ -286,6 +301,15 @@ impl BlockSource for Cache {
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
         checked_end(self, offset, into.len())?;
+        if !(self.has_room)() {
+            return Err(ReadError {
+                name: self.name().into(),
+                offset,
+                why: "what is on it takes more memory than is set aside for reading disks; give \
+                      the guest more memory, or fewer disks and partitions"
+                    .into(),
+            });
+        }
         let mut offset = offset;
         let mut into = into;
         while !into.is_empty() {

@@ -7,12 +7,10 @@
 use alloc::string::String;
 
 mod cache;
-mod limited;
 mod memory;
 mod partition;
 
-pub use cache::{Cache, CacheOptions};
-pub use limited::{Limited, Room};
+pub use cache::{Cache, CacheOptions, Room};
 pub use memory::MemoryDisk;
 pub use partition::Partition;
 
