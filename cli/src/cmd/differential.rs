@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use kexen_differential::{Kind, generate};
 
+use super::tally::Tally;
 use crate::host::tools;
 use crate::lab::artefacts::Xen;
 use crate::lab::differential::{self, Cases, Real, Values};
@@ -47,34 +48,29 @@ pub(crate) fn parts(only: Option<Xen>) -> Vec<Part> {
         .collect()
 }
 
-/// Runs parts of the test; how many of them passed and failed. `quick` runs a
-/// few cases of each alone.
-pub(crate) fn run(parts: &[Part], seed: u64, quick: bool) -> Result<(usize, usize)> {
+/// Runs parts of the test, and counts them. `quick` runs a few cases of each
+/// alone.
+pub(super) fn run(parts: &[Part], seed: u64, quick: bool) -> Result<Tally> {
+    let mut tally = Tally::default();
     if parts.is_empty() {
-        return Ok((0, 0));
+        return Ok(tally);
     }
     tools::require_lab()?;
     let mut real = Real::new()?;
-    let (mut passed, mut failed) = (0, 0);
     for part in parts {
         let start = Instant::now();
         let result = compare(&mut real, part.xen, part.kind, seed, quick);
         let seconds = start.elapsed().as_secs_f64();
-        match result {
-            Ok((cases, calls)) => {
-                passed += 1;
-                println!(
-                    "differential: {part} ... ok ({cases} cases, {calls} hypercalls, \
-                     seed {seed}, {seconds:.1} s)"
-                );
-            }
-            Err(error) => {
-                failed += 1;
-                println!("differential: {part} ... FAILED ({seconds:.1} s)\n    {error:#}");
-            }
+        let name = format!("differential: {part}");
+        match &result {
+            Ok((cases, calls)) => println!(
+                "{name} ... ok ({cases} cases, {calls} hypercalls, seed {seed}, {seconds:.1} s)"
+            ),
+            Err(error) => println!("{name} ... FAILED ({seconds:.1} s)\n    {error:#}"),
         }
+        tally.count(&name, &result);
     }
-    Ok((passed, failed))
+    Ok(tally)
 }
 
 const fn name(kind: Kind) -> &'static str {

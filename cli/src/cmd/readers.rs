@@ -74,10 +74,19 @@ impl Outcome {
     }
 
     pub(crate) fn is_ok(&self) -> bool {
+        self.result().is_ok()
+    }
+
+    /// What is wrong, if anything is: of several differences the first.
+    pub(crate) fn result(&self) -> Result<(), &str> {
         match &self.what {
-            What::Read(report) => report.differences.is_empty() && report.files > 0,
-            What::Refused(_) => true,
-            What::Failed(_) => false,
+            What::Read(report) => match report.differences.first() {
+                Some(first) => Err(first),
+                None if report.files == 0 => Err("it has no files"),
+                None => Ok(()),
+            },
+            What::Refused(_) => Ok(()),
+            What::Failed(why) => Err(why),
         }
     }
 

@@ -8,13 +8,13 @@
 //! which Linux has all spin while it changes its clock.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
 
+use super::tally::Tally;
 use crate::host::{memory, tools};
 use crate::lab::guest::Mode;
 use crate::lab::matrix::Case;
@@ -24,30 +24,22 @@ use crate::ui;
 /// MiB of the host's memory that two machines want.
 const MEMORY_FOR_TWO: u64 = 14 << 10;
 
-/// How many came out how.
-#[derive(Debug, Default)]
-struct Counts {
-    passed: AtomicUsize,
-    failed: AtomicUsize,
-}
-
-/// Makes the runs; how many passed, and how many did not.
-pub(crate) fn run(cases: Vec<Case>, control: bool, jobs: Option<u8>) -> Result<(usize, usize)> {
+/// Makes the runs, and counts them.
+pub(super) fn run(cases: Vec<Case>, control: bool, jobs: Option<u8>) -> Result<Tally> {
     if cases.is_empty() {
-        return Ok((0, 0));
+        return Ok(Tally::default());
     }
     tools::require_lab()?;
-    let counts = Counts::default();
+    let tally = Mutex::new(Tally::default());
     let jobs = jobs.unwrap_or_else(default_jobs);
     let (together, alone) = stretches(cases, jobs);
-    work(together, jobs, control, &counts)?;
-    work(alone, 1, control, &counts)?;
-    let Counts { passed, failed } = counts;
-    Ok((passed.into_inner(), failed.into_inner()))
+    work(together, jobs, control, &tally)?;
+    work(alone, 1, control, &tally)?;
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Makes stretches of runs, so many at once.
-fn work(queue: VecDeque<Vec<Case>>, jobs: u8, control: bool, counts: &Counts) -> Result<()> {
+fn work(queue: VecDeque<Vec<Case>>, jobs: u8, control: bool, tally: &Mutex<Tally>) -> Result<()> {
     let queue = Mutex::new(queue);
     let next = || {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +48,7 @@ fn work(queue: VecDeque<Vec<Case>>, jobs: u8, control: bool, counts: &Counts) ->
     thread::scope(|scope| {
         let worker = || -> Result<()> {
             while let Some(cases) = next() {
-                make(&cases, control, counts)?;
+                make(&cases, control, tally)?;
             }
             Ok(())
         };
@@ -101,7 +93,7 @@ fn is_heavy(case: &Case) -> bool {
 }
 
 /// The runs of one stretch.
-fn make(cases: &[Case], control: bool, counts: &Counts) -> Result<()> {
+fn make(cases: &[Case], control: bool, tally: &Mutex<Tally>) -> Result<()> {
     if cases.is_empty() {
         return Ok(());
     }
@@ -110,18 +102,13 @@ fn make(cases: &[Case], control: bool, counts: &Counts) -> Result<()> {
         let start = Instant::now();
         let result = bench.make(case);
         let seconds = start.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => {
-                counts.passed.fetch_add(1, Ordering::Relaxed);
-                ui::say(format!("real-xen: {case} ... ok ({seconds:.1} s)"));
-            }
-            Err(error) => {
-                counts.failed.fetch_add(1, Ordering::Relaxed);
-                ui::say(format!(
-                    "real-xen: {case} ... FAILED ({seconds:.1} s)\n    {error:#}"
-                ));
-            }
+        let name = format!("real-xen: {case}");
+        match &result {
+            Ok(()) => ui::say(format!("{name} ... ok ({seconds:.1} s)")),
+            Err(error) => ui::say(format!("{name} ... FAILED ({seconds:.1} s)\n    {error:#}")),
         }
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.count(&name, &result);
     }
     Ok(())
 }

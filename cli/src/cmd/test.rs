@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::differential::{self, Part};
 use super::readers;
 use super::real_xen;
+use super::tally::Tally;
 use crate::host::{command, tools, workspace};
 use crate::lab::artefacts::Xen;
 use crate::lab::build::{BARE_METAL, PACKAGE};
@@ -47,37 +48,6 @@ pub(crate) struct TestArgs {
     /// The seed of the differential test
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-}
-
-/// How many tests came out how.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-}
-
-impl Tally {
-    fn count(&mut self, ok: bool) {
-        if ok {
-            self.passed += 1;
-        } else {
-            self.failed += 1;
-        }
-    }
-
-    fn line(self) -> String {
-        let Self {
-            passed,
-            failed,
-            skipped,
-        } = self;
-        if skipped == 0 {
-            format!("{passed} passed, {failed} failed")
-        } else {
-            format!("{passed} passed, {failed} failed, {skipped} skipped")
-        }
-    }
 }
 
 /// A check that is one command of cargo's.
@@ -132,10 +102,10 @@ fn checks() -> Vec<Check> {
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if args.differential {
         let parts = differential::parts(args.xen);
-        let (passed, failed) = differential::run(&parts, args.seed, args.quick)?;
-        println!("{passed} passed, {failed} failed");
-        if failed > 0 {
-            bail!("{failed} failed");
+        let tally = differential::run(&parts, args.seed, args.quick)?;
+        tally.say();
+        if tally.failed() > 0 {
+            bail!("{} failed", tally.failed());
         }
         return Ok(());
     }
@@ -184,36 +154,34 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         tools::require_target()?;
     }
     for mut check in checks {
-        let step = ui::step(format!("{}: {}", check.layer, check.name));
+        let name = format!("{}: {}", check.layer, check.name);
+        let step = ui::step(&name);
         let result = command::run(&mut check.command);
-        tally.count(result.is_ok());
+        tally.count(&name, &result);
         step.done(if result.is_ok() { "passed" } else { "FAILED" });
         if let Err(error) = result {
             eprintln!("{error:#}");
         }
     }
     if !only_xen {
-        host_tests(args, &mut tally)?;
+        tally.add(host_tests(args)?);
     }
     if !readers::names(&read).is_empty() {
         let mut say = |one: &readers::Outcome| println!("readers: {one}");
         for outcome in readers::all(&read, readers::Disks::Made, &mut say)? {
-            tally.count(outcome.is_ok());
+            let name = format!("readers: {}", outcome.name);
+            tally.count(&name, &outcome.result());
         }
     }
-    let (passed, failed) = real_xen::run(cases, args.control, args.jobs)?;
-    tally.passed += passed;
-    tally.failed += failed;
-    let (passed, failed) = differential::run(&parts, args.seed, false)?;
-    tally.passed += passed;
-    tally.failed += failed;
-    println!("{}", tally.line());
+    tally.add(real_xen::run(cases, args.control, args.jobs)?);
+    tally.add(differential::run(&parts, args.seed, false)?);
+    tally.say();
     if !args.all && args.filter.is_none() && !args.quick {
         let long = matrix::cases().iter().filter(|case| case.is_long()).count();
         println!("{long} long runs were not asked for; `--all` makes them too");
     }
-    if tally.failed > 0 {
-        bail!("{} failed", tally.failed);
+    if tally.failed() > 0 {
+        bail!("{} failed", tally.failed());
     }
     if tally.passed == 0 {
         bail!("no test has this in its name");
@@ -247,7 +215,7 @@ fn list(
 }
 
 /// `cargo test`, counted test by test.
-fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
+fn host_tests(args: &TestArgs) -> Result<Tally> {
     tools::require(&[tools::REPACK, tools::IMAGES])?;
     let mut command = workspace::cargo();
     command.args(["test", "--no-fail-fast"]);
@@ -256,50 +224,54 @@ fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
             // A text that names another layer leaves nothing here.
             (!filter.contains(": ")).then_some(filter.as_str())
         }) else {
-            return Ok(());
+            return Ok(Tally::default());
         };
         command.args(["--", name]);
     }
     let step = ui::step("host: cargo test");
     let output = command.output().context("cannot start cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let (passed, failed, skipped) = libtest_totals(&text);
-    tally.passed += passed;
-    tally.failed += failed;
-    tally.skipped += skipped;
-    if !output.status.success() && failed == 0 {
-        // It did not come to running them.
-        tally.failed += 1;
+    let mut tally = libtest_totals(&text);
+    if !output.status.success() && tally.failed() == 0 {
+        tally.count(
+            "host: cargo test",
+            &Err::<(), _>("it did not come to running them"),
+        );
     }
-    step.done(format!("{passed} passed, {failed} failed"));
+    step.done(tally.line());
     if !output.status.success() {
         eprint!("{}", String::from_utf8_lossy(&output.stderr));
         eprint!("{text}");
     }
-    Ok(())
+    Ok(tally)
 }
 
-/// Sums up the closing lines of all test binaries.
-fn libtest_totals(text: &str) -> (usize, usize, usize) {
-    let mut totals = (0, 0, 0);
-    for line in text
-        .lines()
-        .filter_map(|line| line.strip_prefix("test result: "))
-    {
-        for part in line.split(['.', ';']) {
+/// What all test binaries said: how many passed and were left out, by their
+/// closing lines, and which failed.
+fn libtest_totals(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text.lines() {
+        if let Some(test) = line.strip_prefix("test ")
+            && let Some(name) = test.strip_suffix(" ... FAILED")
+        {
+            tally.count(&format!("host: {name}"), &Err::<(), _>(""));
+        }
+        let Some(totals) = line.strip_prefix("test result: ") else {
+            continue;
+        };
+        for part in totals.split(['.', ';']) {
             let mut words = part.split_whitespace();
             let Some(count) = words.next().and_then(|word| word.parse::<usize>().ok()) else {
                 continue;
             };
             match words.next() {
-                Some("passed") => totals.0 += count,
-                Some("failed") => totals.1 += count,
-                Some("ignored") => totals.2 += count,
+                Some("passed") => tally.passed += count,
+                Some("ignored") => tally.skipped += count,
                 _ => {}
             }
         }
     }
-    totals
+    tally
 }
 
 #[cfg(test)]
@@ -309,17 +281,9 @@ mod tests {
     #[test]
     fn totals_are_summed() {
         let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured\n\
+                    test a::b ... ok\ntest a::c ... FAILED\n\
                     test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 5 filtered out\n";
-        assert_eq!(libtest_totals(text), (5, 1, 1));
-    }
-
-    #[test]
-    fn closing_line_tells_all() {
-        let mut tally = Tally::default();
-        tally.count(true);
-        tally.count(false);
-        assert_eq!(tally.line(), "1 passed, 1 failed");
-        tally.skipped = 2;
-        assert_eq!(tally.line(), "1 passed, 1 failed, 2 skipped");
+        let tally = libtest_totals(text);
+        assert_eq!(tally.line(), "5 passed, 1 failed, 1 skipped");
     }
 }
