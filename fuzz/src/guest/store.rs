@@ -4,7 +4,7 @@
 use kexen_abi::io::xs_wire::PAYLOAD_MAX;
 use kexen_guest::{
     block::{Block, Memory},
-    xenbus::{self, Device, XenbusState},
+    xenbus::{self, Device},
     xenstore::{
         Session, StoreError, if_present,
         wire::{Assembler, path_is_good, printable, strings},
@@ -114,7 +114,6 @@ pub fn xenbus(data: &[u8]) {
             return;
         }
     };
-    let _state = device.wait_for_backend(&mut s, &[XenbusState::INIT_WAIT], true);
     let ring = [world.ring_page()];
     let memory = Memory {
         ring: &ring,

@@ -9,7 +9,7 @@ use crate::{
     grants::End,
     references::References,
     release,
-    xenbus::{self, Closed},
+    xenbus::{self, Closed, DeviceError},
     xenstore::Session,
 };
 
@@ -30,27 +30,41 @@ impl Block {
     /// Waits for what is in flight, closes the device, ends the grants,
     /// closes the port. If the backend does not do its part in time, what
     /// can be ended is; it may be called again, with more time. The port is
-    /// closed when the backend has closed.
+    /// closed when the backend has closed. For several see [`close_all`].
     pub fn close<M: Machine + ?Sized>(
         &mut self,
         s: &mut Session<'_, M>,
         references: &mut References,
     ) -> Closing {
+        self.drain(s, references);
+        let outcome = xenbus::close(s, &self.device);
+        self.closed(s.machine(), references, outcome)
+    }
+
+    /// Waits for what is in flight. One that does not answer, or begins to lie,
+    /// has to close all the same; what it then keeps is seen by its grants.
+    fn drain<M: Machine + ?Sized>(&mut self, s: &mut Session<'_, M>, references: &mut References) {
         self.connected = false;
         let m = s.machine();
         // The time that there is would be gone before the device is closed, if a
         // backend were waited for that has not answered before.
         if self.port.is_some() && !self.lied && !self.silent {
             let wait = s.wait();
-            // One that does not answer, or begins to lie, has to close all
-            // the same; what it then keeps is seen by its grants.
             let _ = self.wait_all(&mut Io {
                 m,
                 wait,
                 references,
             });
         }
-        let outcome = xenbus::close(s, &self.device);
+    }
+
+    /// Takes back what the backend had.
+    fn closed<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        references: &mut References,
+        outcome: Result<Closed, DeviceError>,
+    ) -> Closing {
         for flight in &mut self.flights {
             self.held
                 .extend(flight.take().into_iter().flat_map(Flight::granted));
@@ -68,6 +82,25 @@ impl Block {
             port: self.port,
         }
     }
+}
+
+/// Closes several devices side by side, as [`Block::close`] does each: what came
+/// of them, in their order. What is in flight has one wait for all; the wait is
+/// told when that is over, and when a device gets on.
+pub fn close_all<M: Machine + ?Sized>(
+    s: &mut Session<'_, M>,
+    references: &mut References,
+    blocks: &mut [&mut Block],
+) -> Vec<Closing> {
+    for block in &mut *blocks {
+        block.drain(s, references);
+    }
+    s.progress();
+    let outcomes = xenbus::close_all(s, blocks.iter().map(|block| &block.device));
+    let m = s.machine();
+    let each = blocks.iter_mut().zip(outcomes);
+    each.map(|(block, outcome)| block.closed(m, references, outcome))
+        .collect()
 }
 
 /// Ends grants; those that are in use remain in the list.

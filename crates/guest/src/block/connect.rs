@@ -17,7 +17,7 @@ use super::{Block, BlockError, Figures, Geometry, Granted, Memory, Problem, ring
 use crate::{
     Machine, events,
     references::{Access, References},
-    xenbus::{self, Closed, Device, Follow, Steps, XenbusState},
+    xenbus::{self, Closed, Course, Device, Follow, SideBySide, Steps, XenbusState, alone},
     xenstore::{Session, StoreError, Why, if_present},
 };
 
@@ -35,6 +35,8 @@ pub struct NotConnected {
 /// What has become of a device.
 type Outcome = Result<Block, Box<NotConnected>>;
 
+/// The rank of a device whose backend has been told of the ring.
+const TOLD: u32 = Steps::END;
 const CONNECTED: &[XenbusState] = &[XenbusState::CONNECTED];
 
 impl Block {
@@ -49,16 +51,7 @@ impl Block {
         device: Device,
         memory: Memory<'_>,
     ) -> Result<Self, Box<NotConnected>> {
-        let mut one = Handshake::new(device, memory);
-        let mut rests = 0;
-        loop {
-            if let Poll::Ready(outcome) = one.poll(s, references) {
-                return outcome;
-            }
-            if let Err(error) = s.rest([one.follow.token()].into_iter(), &mut rests) {
-                return Err(one.give_up(s, references, error));
-            }
-        }
+        alone(Handshake::new(device, memory), s, references)
     }
 }
 
@@ -68,28 +61,13 @@ impl Block {
 /// No device may be among them twice. Each has one of the 32 watches of a
 /// connection to the store while its backend is waited for.
 #[derive(Debug)]
-pub struct Connecting<'a> {
-    all: Vec<State<'a>>,
-    rests: u32,
-    /// How far all had got when that was last told to the wait.
-    rank: u32,
-}
-
-#[derive(Debug)]
-enum State<'a> {
-    Underway(Handshake<'a>),
-    Over(Outcome),
-}
+pub struct Connecting<'a>(SideBySide<Handshake<'a>>);
 
 impl<'a> Connecting<'a> {
     /// These devices, each in memory of its own. Nothing is done yet.
     pub fn new(devices: impl IntoIterator<Item = (Device, Memory<'a>)>) -> Self {
-        let underway = |(device, memory)| State::Underway(Handshake::new(device, memory));
-        Self {
-            all: devices.into_iter().map(underway).collect(),
-            rests: 0,
-            rank: 0,
-        }
+        let handshake = |(device, memory)| Handshake::new(device, memory);
+        Self(SideBySide::new(devices.into_iter().map(handshake)))
     }
 
     /// Has each device go as far as it can, and then waits once, for all of
@@ -100,79 +78,23 @@ impl<'a> Connecting<'a> {
         s: &mut Session<'_, M>,
         references: &mut References,
     ) -> bool {
-        // Those in front go on before one more is begun: where the store is slow,
-        // the first devices need not wait until all have been.
-        for until in 1..=self.all.len() {
-            for state in self.all.iter_mut().take(until) {
-                if let State::Underway(one) = state
-                    && let Poll::Ready(outcome) = one.poll(s, references)
-                {
-                    *state = State::Over(outcome);
-                }
-            }
-            let rank = self.all.iter().map(State::rank).sum();
-            if rank > self.rank {
-                self.rank = rank;
-                s.progress();
-            }
-        }
-        let underway = self.all.iter().filter_map(State::underway);
-        let mut tokens = underway.map(|one| one.follow.token()).peekable();
-        if tokens.peek().is_none() {
-            return false;
-        }
-        let Err(error) = s.rest(tokens, &mut self.rests) else {
-            return true;
-        };
-        for state in &mut self.all {
-            if let State::Underway(one) = state {
-                *state = State::Over(Err(one.give_up(s, references, error.clone())));
-            }
-        }
-        false
+        self.0.step(s, references)
     }
 
     /// The devices whose backends are waited for.
     pub fn waits_for(&self) -> impl Iterator<Item = &Device> {
-        let underway = self.all.iter().filter_map(State::underway);
-        underway.map(|one| &one.device)
+        self.0.underway().map(|one| &one.device)
     }
 
     /// Waits for those that are left: what has become of each device, in the
     /// order in which they were given. Of one that is not connected all that
     /// could be undone is.
     pub fn finish<M: Machine + ?Sized>(
-        mut self,
+        self,
         s: &mut Session<'_, M>,
         references: &mut References,
     ) -> Vec<Result<Block, Box<NotConnected>>> {
-        while self.step(s, references) {}
-        let over = |state| match state {
-            State::Over(outcome) => Some(outcome),
-            State::Underway(_) => None,
-        };
-        self.all.into_iter().filter_map(over).collect()
-    }
-}
-
-impl<'a> State<'a> {
-    /// How far it has got: that only ever grows.
-    fn rank(&self) -> u32 {
-        match self {
-            Self::Underway(one) => match &one.stage {
-                Stage::Reset(steps) => steps.rank(),
-                Stage::Told(_) => 4,
-                Stage::Undo(steps, _) => steps.rank().saturating_add(5),
-            },
-            Self::Over(_) => 9,
-        }
-    }
-
-    fn underway(&self) -> Option<&Handshake<'a>> {
-        match self {
-            Self::Underway(one) => Some(one),
-            Self::Over(_) => None,
-        }
+        self.0.finish(s, references)
     }
 }
 
@@ -207,34 +129,6 @@ impl<'a> Handshake<'a> {
             stage: Stage::Reset(Steps::reset()),
             held: Vec::new(),
             port: None,
-        }
-    }
-
-    /// Goes on until the backend has to be waited for.
-    fn poll<M: Machine + ?Sized>(
-        &mut self,
-        s: &mut Session<'_, M>,
-        references: &mut References,
-    ) -> Poll<Outcome> {
-        loop {
-            let (problem, closed) = if let Stage::Undo(steps, problem) = &mut self.stage {
-                match steps.poll(s, &self.device, &mut self.follow) {
-                    Ok(Poll::Pending) => return Poll::Pending,
-                    result => (problem.clone(), result.is_ok()),
-                }
-            } else {
-                let told = |stage: &Stage| matches!(stage, Stage::Told(_));
-                match self.advance(s, references) {
-                    Ok(Poll::Pending) => return Poll::Pending,
-                    Ok(Poll::Ready(block)) => return Poll::Ready(Ok(block)),
-                    Err(problem) if told(&self.stage) && !is_late(&problem) => {
-                        self.stage = Stage::Undo(Steps::close(), problem);
-                        continue;
-                    }
-                    Err(problem) => (problem, !told(&self.stage)),
-                }
-            };
-            return Poll::Ready(Err(self.over(s, references, problem, closed)));
         }
     }
 
@@ -321,21 +215,6 @@ impl<'a> Handshake<'a> {
         Ok(())
     }
 
-    /// The wait is over, by its time or by an error.
-    fn give_up<M: Machine + ?Sized>(
-        &mut self,
-        s: &mut Session<'_, M>,
-        references: &mut References,
-        error: StoreError,
-    ) -> Box<NotConnected> {
-        let problem = match &self.stage {
-            Stage::Undo(_, problem) => problem.clone(),
-            _ => self.follow.failed(&self.device, error).into(),
-        };
-        let closed = matches!(self.stage, Stage::Reset(_));
-        self.over(s, references, problem, closed)
-    }
-
     /// Takes back what can be. The problem is the one that led here; what is
     /// left is in `held` and `port`.
     fn over<M: Machine + ?Sized>(
@@ -359,6 +238,65 @@ impl<'a> Handshake<'a> {
             held: core::mem::take(&mut self.held),
             port: self.port,
         })
+    }
+}
+
+impl Course for Handshake<'_> {
+    type Context = References;
+    type Outcome = Outcome;
+    const END: u32 = TOLD + Steps::END + 1;
+
+    fn poll<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        references: &mut References,
+    ) -> Poll<Outcome> {
+        loop {
+            let (problem, closed) = if let Stage::Undo(steps, problem) = &mut self.stage {
+                match steps.poll(s, &self.device, &mut self.follow) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    result => (problem.clone(), result.is_ok()),
+                }
+            } else {
+                let told = |stage: &Stage| matches!(stage, Stage::Told(_));
+                match self.advance(s, references) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(block)) => return Poll::Ready(Ok(block)),
+                    Err(problem) if told(&self.stage) && !is_late(&problem) => {
+                        self.stage = Stage::Undo(Steps::close(), problem);
+                        continue;
+                    }
+                    Err(problem) => (problem, !told(&self.stage)),
+                }
+            };
+            return Poll::Ready(Err(self.over(s, references, problem, closed)));
+        }
+    }
+
+    fn rank(&self) -> u32 {
+        match &self.stage {
+            Stage::Reset(steps) => steps.rank(),
+            Stage::Told(_) => TOLD,
+            Stage::Undo(steps, _) => steps.rank().saturating_add(TOLD + 1),
+        }
+    }
+
+    fn token(&self) -> &str {
+        self.follow.token()
+    }
+
+    fn give_up<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        references: &mut References,
+        error: StoreError,
+    ) -> Outcome {
+        let problem = match &self.stage {
+            Stage::Undo(_, problem) => problem.clone(),
+            _ => self.follow.failed(&self.device, error).into(),
+        };
+        let closed = matches!(self.stage, Stage::Reset(_));
+        Err(self.over(s, references, problem, closed))
     }
 }
 

@@ -15,7 +15,7 @@
 //! Connected; take the ring's size out of the store. Several devices go through
 //! this side by side ([`Connecting`]). Requests and responses. At the
 //! end: wait for the responses, close by [`crate::xenbus`], end the grants,
-//! close the port.
+//! close the port; several devices side by side, too ([`close_all`]).
 //!
 //! A request has up to 11 pages, or up to [`INDIRECT_PAGES`] where the backend
 //! takes their list in a page of its own (an indirect request), for which the
@@ -55,7 +55,7 @@ mod transfer;
 
 use alloc::vec::Vec;
 
-pub use self::close::Closing;
+pub use self::close::{Closing, close_all};
 pub use self::connect::{Connecting, NotConnected};
 pub use self::error::{BlockError, Lie, Problem};
 pub use self::geometry::Geometry;

@@ -4,13 +4,13 @@
 //! left behind: how far the two ends have got is read from the store, and
 //! the steps that are left are taken.
 
-use alloc::format;
+use alloc::{format, vec::Vec};
 use core::{ops::ControlFlow, task::Poll};
 
-use super::{Device, DeviceError, Follow, Problem, XenbusState};
+use super::{Course, Device, DeviceError, Follow, Problem, SideBySide, XenbusState, alone};
 use crate::{
     Machine,
-    xenstore::{Session, if_present},
+    xenstore::{Session, StoreError, if_present},
 };
 
 /// How a device was left.
@@ -35,7 +35,21 @@ pub fn close<M: Machine + ?Sized>(
     s: &mut Session<'_, M>,
     device: &Device,
 ) -> Result<Closed, DeviceError> {
-    Steps::close().take_all(s, device)
+    alone(Leaving::new(device, Steps::close()), s, &mut ())
+}
+
+/// Closes several devices side by side, as [`close`] does each: what came of
+/// them, in their order. A backend that does not do its part costs the others
+/// no time; the wait is told when one of them gets on.
+///
+/// No device may be among them twice. Each has one of the 32 watches of a
+/// connection to the store while its backend is waited for.
+pub fn close_all<'a, M: Machine + ?Sized>(
+    s: &mut Session<'_, M>,
+    devices: impl IntoIterator<Item = &'a Device>,
+) -> Vec<Result<Closed, DeviceError>> {
+    let leaving = |device| Leaving::new(device, Steps::close());
+    SideBySide::new(devices.into_iter().map(leaving)).finish(s, &mut ())
 }
 
 /// Brings a device back to its beginning, however far an earlier kernel had
@@ -48,7 +62,63 @@ pub fn reset<M: Machine + ?Sized>(
     s: &mut Session<'_, M>,
     device: &Device,
 ) -> Result<Closed, DeviceError> {
-    Steps::reset().take_all(s, device)
+    alone(Leaving::new(device, Steps::reset()), s, &mut ())
+}
+
+/// A device that is being closed or reset.
+struct Leaving<'a> {
+    device: &'a Device,
+    follow: Follow,
+    steps: Steps,
+}
+
+impl<'a> Leaving<'a> {
+    fn new(device: &'a Device, steps: Steps) -> Self {
+        Self {
+            device,
+            follow: Follow::new(device),
+            steps,
+        }
+    }
+}
+
+impl Course for Leaving<'_> {
+    type Context = ();
+    type Outcome = Result<Closed, DeviceError>;
+    const END: u32 = Steps::END;
+
+    fn poll<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        (): &mut (),
+    ) -> Poll<Self::Outcome> {
+        Poll::Ready(match self.steps.poll(s, self.device, &mut self.follow) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(closed)) => self.follow.end(s, self.device).map(|()| closed),
+            Err(error) => {
+                self.follow.end_without_waiting(s);
+                Err(error)
+            }
+        })
+    }
+
+    fn rank(&self) -> u32 {
+        self.steps.rank()
+    }
+
+    fn token(&self) -> &str {
+        self.follow.token()
+    }
+
+    fn give_up<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        (): &mut (),
+        error: StoreError,
+    ) -> Self::Outcome {
+        self.follow.end_without_waiting(s);
+        Err(self.follow.failed(self.device, error))
+    }
 }
 
 /// What is left to do of a close or of a reset.
@@ -86,6 +156,9 @@ impl Steps {
         }
     }
 
+    /// More than [`Self::rank`] ever is.
+    pub(crate) const END: u32 = 4;
+
     /// How far they have got.
     pub(crate) const fn rank(&self) -> u32 {
         match self.step {
@@ -94,14 +167,6 @@ impl Steps {
             Step::Closed => 2,
             Step::Initialising => 3,
         }
-    }
-
-    fn take_all<M: Machine + ?Sized>(
-        mut self,
-        s: &mut Session<'_, M>,
-        device: &Device,
-    ) -> Result<Closed, DeviceError> {
-        Follow::new(device).until(s, device, |s, follow| self.poll(s, device, follow))
     }
 
     /// Takes the steps that can be taken without waiting for the backend. With

@@ -6,7 +6,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::{DeviceError, Follow, Problem, XenbusState};
+use super::{DeviceError, Problem, XenbusState};
 use crate::{
     Machine,
     xenstore::{Session, StoreError, if_present, wire::printable},
@@ -202,22 +202,5 @@ impl Device {
             Ok(())
         })
         .map_err(|error: DeviceError| self.error(error.problem))
-    }
-
-    /// Waits until the backend is in one of some states, or, where `gone`
-    /// says that this is good too, until it is no more (`None`).
-    ///
-    /// # Errors
-    /// That it did not come in time, with the state that it is in, or that
-    /// it went away; the store's.
-    pub fn wait_for_backend<M: Machine + ?Sized>(
-        &self,
-        s: &mut Session<'_, M>,
-        wanted: &'static [XenbusState],
-        gone: bool,
-    ) -> Result<Option<XenbusState>, DeviceError> {
-        let mut follow = Follow::new(self);
-        follow.expect(wanted, gone);
-        follow.until(s, self, |s, follow| follow.poll(s, self))
     }
 }

@@ -165,29 +165,4 @@ impl Follow {
             s.unwatch_without_waiting(&self.path, &self.token);
         }
     }
-
-    /// Takes steps for as long as there are any, and waits in between.
-    pub(super) fn until<M: Machine + ?Sized, T>(
-        mut self,
-        s: &mut Session<'_, M>,
-        device: &Device,
-        mut step: impl FnMut(&mut Session<'_, M>, &mut Self) -> Result<Poll<T>, DeviceError>,
-    ) -> Result<T, DeviceError> {
-        let mut rests = 0;
-        let error = loop {
-            match step(s, &mut self) {
-                Ok(Poll::Ready(value)) => {
-                    self.end(s, device)?;
-                    return Ok(value);
-                }
-                Ok(Poll::Pending) => {}
-                Err(error) => break error,
-            }
-            if let Err(error) = s.rest([self.token()].into_iter(), &mut rests) {
-                break self.failed(device, error);
-            }
-        };
-        self.end_without_waiting(s);
-        Err(error)
-    }
 }

@@ -19,12 +19,14 @@
 //! honest; [`crate::grants::Grants::try_end`] finds out.
 
 mod close;
+mod course;
 mod device;
 mod error;
 mod follow;
 
 pub(crate) use self::close::Steps;
-pub use self::close::{Closed, close, reset, written_by_frontend};
+pub use self::close::{Closed, close, close_all, reset, written_by_frontend};
+pub(crate) use self::course::{Course, SideBySide, alone};
 pub use self::device::{Device, classes, numbers};
 pub use self::error::{DeviceError, Problem};
 pub(crate) use self::follow::Follow;

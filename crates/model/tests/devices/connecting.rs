@@ -13,20 +13,25 @@ use super::daemon;
 use super::world::{World, ends};
 
 /// The numbers of six devices, the first of which is there in any world.
-const NUMBERS: [u32; 6] = [51712, 51728, 51744, 51760, 51776, 51792];
+pub(super) const NUMBERS: [u32; 6] = [51712, 51728, 51744, 51760, 51776, 51792];
 /// One patience, in turns.
-const PATIENCE: u32 = 2000;
+pub(super) const PATIENCE: u32 = 2000;
 /// Turns in which all that are well have long been connected.
 const SOON: u32 = 600;
 
 /// Devices whose backends have these faults, in the order of [`NUMBERS`].
 fn world(faults: &[Option<Fault>]) -> World {
     let world = World::with_others(&NUMBERS[1..faults.len()]);
+    set_faults(&world, faults);
+    world
+}
+
+/// Has the backends of a world have these faults from now on.
+pub(super) fn set_faults(world: &World, faults: &[Option<Fault>]) {
     world.peers().backend.fault = faults[0];
     for (other, fault) in world.others().iter_mut().zip(&faults[1..]) {
         other.fault = *fault;
     }
-    world
 }
 
 /// The devices of these numbers, each with a ring of one page.
@@ -44,11 +49,11 @@ fn open<'r>(
 }
 
 /// What came of connecting them, one wait for all.
-struct Connected<'a> {
+pub(super) struct Connected<'a> {
     world: &'a World,
-    store: Store,
-    references: References,
-    all: Vec<Result<Block, Box<NotConnected>>>,
+    pub(super) store: Store,
+    pub(super) references: References,
+    pub(super) all: Vec<Result<Block, Box<NotConnected>>>,
     /// Turns until a device was waited for no more.
     until: BTreeMap<u32, u32>,
     /// Turns until all were done.
@@ -56,7 +61,7 @@ struct Connected<'a> {
 }
 
 impl<'a> Connected<'a> {
-    fn new(world: &'a World, numbers: &[u32]) -> Self {
+    pub(super) fn new(world: &'a World, numbers: &[u32]) -> Self {
         Self::within(world, numbers, PATIENCE, 0)
     }
 
@@ -119,6 +124,11 @@ impl<'a> Connected<'a> {
             assert_eq!((closing.held, closing.port), (vec![], None));
         }
         assert_eq!(connected, numbers);
+        self.leaves_nothing();
+    }
+
+    /// Nothing is granted, and the store is as it was.
+    pub(super) fn leaves_nothing(&self) {
         for reference in 8..512 {
             let flags = self.world.grants.flags(&self.world.m, reference);
             assert_eq!(flags, Ok(0), "grant {reference}");

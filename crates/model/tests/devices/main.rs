@@ -4,6 +4,7 @@
 
 mod backend;
 mod block;
+mod closing;
 mod connecting;
 mod daemon;
 mod wire;
