@@ -2,7 +2,7 @@
 //!
 //! Order of steps: shared info (events), the grant table, the store; all
 //! devices connected side by side, one that cannot be is named and left; reads;
-//! all closed for the hand-off.
+//! all closed for the hand-off, side by side too.
 //!
 //! A read goes straight into the caller's memory where that is in the window
 //! (see [`Disks::aim`]) and on a page's boundary; otherwise through pages of
@@ -38,13 +38,13 @@ use kexen_handoff::{
 
 use crate::{arch::Xen, ground::Ground, wait::Patience};
 
-/// How long a backend may take to answer or to close, and all of them together
-/// to connect, in nanoseconds.
+/// How long a backend may take to answer, and all of them together to connect or
+/// to close, in nanoseconds.
 const PATIENCE: u64 = 20_000_000_000;
 /// After how long it is said which backends are waited for, in nanoseconds.
 const SOON: u64 = 2_000_000_000;
-/// How many of these connecting may take at most, as long as one of the devices
-/// gets on.
+/// How many of these connecting and closing may take at most, as long as one of
+/// the devices gets on.
 const TIMES: u64 = 16;
 /// How long those together may take to let go that did not connect in time.
 const GRACE: u64 = 5_000_000_000;
@@ -143,6 +143,16 @@ impl Disk {
             class: CLASS,
             number: self.number,
         }
+    }
+
+    /// What its backend has of this guest while it is connected.
+    fn claim(&self) -> Claim {
+        let backend_id = self.block.borrow().device().backend_id();
+        Claim::of(self.kind(), Holder::Domain(backend_id))
+    }
+
+    fn is_open(&self, ledger: &Ledger) -> bool {
+        ledger.claims().iter().any(|one| one.kind == self.kind())
     }
 
     /// Reads whole sectors into pages.
@@ -381,8 +391,9 @@ impl Disks {
     }
 
     /// Connects all devices that there are, side by side: one deadline is for
-    /// all, put off as long as one of them gets on, and they are in the order of their numbers. If it lasts, `waiting` is
-    /// told once for whose backends: `xvdb, xvdc`.
+    /// all, put off as long as one of them gets on, and they are in the order of
+    /// their numbers. If it lasts, `waiting` is told once for whose backends:
+    /// `xvdb, xvdc`.
     ///
     /// # Errors
     /// The store's; what is wrong with one device is in [`Self::problems`].
@@ -429,19 +440,15 @@ impl Disks {
             (found, outcomes)
         };
         for (one, outcome) in found.into_iter().zip(outcomes) {
-            let holder = Holder::Domain(one.device.backend_id());
             match outcome {
                 Ok(block) => {
                     let disk = Rc::new(one.connected(&self.shared, block));
-                    guest.ledger().enter(Claim::of(disk.kind(), holder));
+                    guest.ledger().enter(disk.claim());
                     self.all.push(disk);
                 }
                 Err(failed) => {
-                    self.keep(guest.ledger(), holder, &failed);
-                    if !failed.held.is_empty() {
-                        self.late.push(one.device.clone());
-                    }
                     problems.push((one.device.number(), text(&failed.error)));
+                    self.keep(guest.ledger(), one.device, &failed);
                 }
             }
         }
@@ -451,8 +458,10 @@ impl Disks {
         Ok(())
     }
 
-    /// What a backend keeps is a claim on this guest's memory.
-    fn keep(&mut self, ledger: &mut Ledger, holder: Holder, failed: &NotConnected) {
+    /// What the backend of a device keeps that could not be connected is a claim
+    /// on this guest's memory.
+    fn keep(&mut self, ledger: &mut Ledger, device: Device, failed: &NotConnected) {
+        let holder = Holder::Domain(device.backend_id());
         for held in &failed.held {
             let kind = Kind::Grant {
                 reference: held.reference,
@@ -464,6 +473,9 @@ impl Disks {
         if let Some(port) = failed.port {
             let kind = Kind::EventChannel { port };
             ledger.enter(Claim::of(kind, holder));
+        }
+        if !failed.held.is_empty() {
+            self.late.push(device);
         }
     }
 
@@ -511,7 +523,7 @@ impl Disks {
         self.shared.borrow_mut().window = Some(Window { at, pages });
     }
 
-    /// Closes all of them and leaves the store; what does not close is a
+    /// Closes all of them, side by side, and leaves the store; what does not close is a
     /// blocker, with its holder.
     ///
     /// # Errors
@@ -519,15 +531,16 @@ impl Disks {
     pub fn close(&mut self, ledger: &mut Ledger) -> Result<(), Vec<String>> {
         let mut blockers = Vec::new();
         let shared = &mut *self.shared.borrow_mut();
-        for disk in &self.all {
-            let is_open = |claim: &Claim| claim.kind == disk.kind();
-            if !ledger.claims().iter().any(is_open) {
-                continue;
-            }
-            let mut wait = shared.patience();
+        let open = self.all.iter().filter(|disk| disk.is_open(ledger));
+        let open: Vec<&Rc<Disk>> = open.collect();
+        let mut wait = Patience::anew(shared.m, shared.place, PATIENCE, TIMES);
+        let closings = {
             let mut s = shared.store.on(shared.m, &mut wait);
-            let mut block = disk.block.borrow_mut();
-            let closing = block.close(&mut s, &mut shared.references.borrow_mut());
+            let mut blocks: Vec<_> = open.iter().map(|disk| disk.block.borrow_mut()).collect();
+            let mut blocks: Vec<&mut Block> = blocks.iter_mut().map(|block| &mut **block).collect();
+            block::close_all(&mut s, &mut shared.references.borrow_mut(), &mut blocks)
+        };
+        for (disk, closing) in open.into_iter().zip(closings) {
             if let Err(error) = &closing.outcome {
                 blockers.push(error.to_string());
             }
@@ -535,7 +548,7 @@ impl Disks {
                 blockers.push(format!(
                     "{CLASS}/{}: domain {} keeps grant {}, page {:#x}",
                     disk.number,
-                    block.device().backend_id(),
+                    disk.block.borrow().device().backend_id(),
                     held.reference,
                     held.page.number
                 ));
@@ -546,9 +559,8 @@ impl Disks {
         }
         // Whether they do, the ledger finds out: their grants are among the claims.
         let mut wait = Patience::new(shared.m, shared.place, GRACE);
-        for device in core::mem::take(&mut self.late) {
-            let _ = xenbus::close(&mut shared.store.on(shared.m, &mut wait), &device);
-        }
+        let _ = xenbus::close_all(&mut shared.store.on(shared.m, &mut wait), &self.late);
+        self.late.clear();
         if blockers.is_empty() {
             let mut wait = shared.patience();
             let left = shared.store.on(shared.m, &mut wait).finish();
@@ -561,30 +573,43 @@ impl Disks {
         }
     }
 
-    /// Connects again what was closed for a hand-off that did not happen.
+    /// Connects again what was closed for a hand-off that did not happen, all
+    /// of it side by side.
     ///
     /// # Errors
     /// The first device that is not there as before.
     pub fn reopen(&mut self, ledger: &mut Ledger) -> Result<(), String> {
-        let shared = &mut *self.shared.borrow_mut();
-        for disk in &self.all {
-            if ledger.claims().iter().any(|c| c.kind == disk.kind()) {
-                continue;
-            }
-            let mut wait = shared.patience();
+        let closed = self.all.iter().filter(|disk| !disk.is_open(ledger));
+        let closed: Vec<Rc<Disk>> = closed.cloned().collect();
+        let (devices, outcomes) = {
+            let shared = &mut *self.shared.borrow_mut();
+            let mut wait = Patience::anew(shared.m, shared.place, PATIENCE, TIMES);
             let mut s = shared.store.on(shared.m, &mut wait);
-            let device = Device::open(&mut s, CLASS, disk.number).map_err(text)?;
-            let holder = Holder::Domain(device.backend_id());
-            let memory = Memory {
+            let open = |disk: &Rc<Disk>| Device::open(&mut s, CLASS, disk.number).map_err(text);
+            let devices = closed.iter().map(open);
+            let devices = devices.collect::<Result<Vec<Device>, String>>()?;
+            let memory = closed.iter().map(|disk| Memory {
                 ring: &disk.ring,
                 lists: &disk.lists,
-            };
-            let references = &mut shared.references.borrow_mut();
-            let block = Block::connect(&mut s, references, device, memory);
-            *disk.block.borrow_mut() = block.map_err(|failed| text(failed.error))?;
-            *disk.lost.borrow_mut() = None;
-            ledger.enter(Claim::of(disk.kind(), holder));
+            });
+            let connecting = Connecting::new(devices.iter().cloned().zip(memory));
+            let outcomes = connecting.finish(&mut s, &mut shared.references.borrow_mut());
+            (devices, outcomes)
+        };
+        let mut problem = Ok(());
+        for (disk, (device, outcome)) in closed.iter().zip(devices.into_iter().zip(outcomes)) {
+            match outcome {
+                Ok(block) => {
+                    *disk.block.borrow_mut() = block;
+                    *disk.lost.borrow_mut() = None;
+                    ledger.enter(disk.claim());
+                }
+                Err(failed) => {
+                    self.keep(ledger, device, &failed);
+                    problem = problem.and(Err(text(failed.error)));
+                }
+            }
         }
-        Ok(())
+        problem
     }
 }
