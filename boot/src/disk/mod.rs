@@ -137,6 +137,10 @@ pub(crate) fn load<G: Ground>(
         }
     };
     let mut disks = Disks::connect(guest, &mut waiting).map_err(Failure::Disk)?;
+    #[cfg(feature = "omission")]
+    if asked.options.omit == Some(kexen_bootconfig::options::Omit::Late) {
+        disks.leave_late();
+    }
     match from(guest, report, asked, tried, &disks) {
         Ok(loaded) => Ok((loaded, disks)),
         Err(failure) => {

@@ -14,6 +14,8 @@ pub(crate) enum Hostile {
     Store,
     /// It never connects.
     Deaf,
+    /// It has the ring, and never says that it is connected.
+    Mute,
     /// It connects, and answers nothing.
     Silent,
     /// It answers each request with an error.
@@ -36,7 +38,7 @@ pub(crate) enum Hostile {
 
 impl Hostile {
     /// All that let go at the end.
-    pub(crate) const THAT_LET_GO: [Self; 10] = [
+    pub(crate) const THAT_LET_GO: [Self; 11] = [
         Self::Store,
         Self::Deaf,
         Self::Silent,
@@ -47,13 +49,14 @@ impl Hostile {
         Self::Garbage,
         Self::Nothing,
         Self::Vanishes,
+        Self::Mute,
     ];
 
     /// How `lab/backend` serves the ring; none if it never comes to that.
     const fn service(self) -> Option<&'static str> {
         match self {
             Self::Store | Self::Deaf => None,
-            Self::Silent => Some("silent"),
+            Self::Silent | Self::Mute => Some("silent"),
             Self::Errors | Self::Keeps => Some("errors"),
             Self::WrongIds => Some("ids"),
             Self::Twice => Some("twice"),
@@ -70,12 +73,15 @@ impl Hostile {
         let serve = match self.service() {
             _ if self == Self::Store => GARBAGE_IN_STORE.to_owned(),
             None => String::new(),
-            Some(how) => format!(
-                "{NODES}\
-                 $backend block $domid $(xenstore-read $front/ring-ref) \
-                     $(xenstore-read $front/event-channel) {how} $stop >> $log 2>&1 &\n\
-                 {MAPPED}"
-            ),
+            Some(how) => {
+                let connected = if self == Self::Mute { "" } else { CONNECTED };
+                format!(
+                    "{NODES}\
+                     $backend block $domid $(xenstore-read $front/ring-ref) \
+                         $(xenstore-read $front/event-channel) {how} $stop >> $log 2>&1 &\n\
+                     {MAPPED}{connected}"
+                )
+            }
         };
         let close = if self == Self::Keeps {
             ""
@@ -112,10 +118,9 @@ const GARBAGE_IN_STORE: &str = "\
     xenstore-write $back/sectors 2^64 $back/sector-size 0 $back/info '' $back/state 4\n";
 /// Nodes that make sense.
 const NODES: &str = "xenstore-write $back/sectors 2048 $back/sector-size 512 $back/info 0\n";
-/// The backend has the ring: on with it.
-const MAPPED: &str = "\
-    until grep -q mapped= $log; do sleep 0.1; done\n\
-    xenstore-write $back/state 4\n";
+/// Until the backend has the ring.
+const MAPPED: &str = "until grep -q mapped= $log; do sleep 0.1; done\n";
+const CONNECTED: &str = "xenstore-write $back/state 4\n";
 
 /// A block device of whose backend the store has nonsense.
 pub(super) fn garbage_in_store(name: &str) -> String {
@@ -127,7 +132,7 @@ pub(super) fn garbage_in_ring(name: &str) -> String {
     let garbage = format!(
         "{NODES}\
          $backend garbage $domid $(xenstore-read $front/ring-ref) 1 $stop >> $log 2>&1 &\n\
-         {MAPPED}"
+         {MAPPED}{CONNECTED}"
     );
     device(name, 0, &garbage)
 }

@@ -81,6 +81,8 @@ pub enum Omit {
     Flush,
     /// Disks are read although no memory is left for what is on them.
     Room,
+    /// Backends that were too late are not told to let go.
+    Late,
 }
 
 /// A question to Xen, instead of starting anything.
@@ -366,9 +368,10 @@ impl Options {
                     Some("read-only-tail") => Omit::ReadOnlyTail,
                     Some("flush") => Omit::Flush,
                     Some("room") => Omit::Room,
+                    Some("late") => Omit::Late,
                     _ => {
                         return bad("writable-tables, pinned-tables, m2p, writable-pool, \
-                             read-only-tail, flush or room");
+                             read-only-tail, flush, room or late");
                     }
                 });
             }

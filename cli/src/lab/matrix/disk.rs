@@ -212,6 +212,7 @@ fn hostile() -> Vec<Case> {
             &["error: ", "xvdl", "the ring cannot be"],
             &["xvdm: 1.0 MiB"],
             &["error: ", "xvdn", "in time"],
+            &["error: ", "device/vbd/51936", "in time"],
         ],
         end: TalkEnd::Userspace,
     };
@@ -227,6 +228,24 @@ fn hostile() -> Vec<Case> {
         case.expect(Expect::Talk(talk))
     };
     const ALL: &[Hostile] = &Hostile::THAT_LET_GO;
+    // It lets go when it is told to; here it is not.
+    static NOT_TOLD: Talk = Talk {
+        turns: &[("Press Enter", "\r"), ("The lab's Linux", "c")],
+        lines: &[
+            &["error: ", "device/vbd/51776", "in time"],
+            &["error: ", "grant"],
+        ],
+        end: TalkEnd::Says("kexen> "),
+    };
+    let mut not_told = case(
+        Xen::V4_17,
+        Mode::Pvh,
+        "backend-mute-omit",
+        &[Hostile::Mute],
+        &NOT_TOLD,
+    );
+    not_told.image = Variant::Omission;
+    not_told.options.to_mut().push_str(" kexen.omit=late");
     static NO_ROOM: Talk = Talk {
         turns: &[],
         lines: &[&["error: ", "xvdd16", "more memory than is set aside"]],
@@ -255,6 +274,7 @@ fn hostile() -> Vec<Case> {
             &[Hostile::Keeps],
             &KEPT,
         ),
+        not_told,
     ]
 }
 
