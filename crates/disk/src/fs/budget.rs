@@ -15,6 +15,11 @@ use crate::BlockSource;
 /// names has less than one MiB of them, and so has a file of 64 GiB.
 pub const MOST_TABLES: u64 = 16 << 20;
 
+const TOO_MUCH: Problem = Problem::Limit {
+    what: "bytes of tables for one operation",
+    limit: MOST_TABLES,
+};
+
 /// A source with a budget, and the last thing that went wrong with it: the
 /// libraries drop it from their errors.
 #[derive(Debug)]
@@ -55,14 +60,22 @@ impl Budget {
         Refused
     }
 
+    /// Checks how many bytes a library is going to go through for an operation,
+    /// of which it may keep some and then not read them again: as many as it
+    /// may read.
+    #[cfg(feature = "ext4")]
+    pub(super) fn check(bytes: u64, data: u64) -> Result<(), Problem> {
+        if bytes <= MOST_TABLES.saturating_add(data) {
+            return Ok(());
+        }
+        Err(TOO_MUCH)
+    }
+
     pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Refused> {
         // Even nothing costs something: it must not be read for ever.
         let cost = u64::try_from(into.len()).unwrap_or(u64::MAX).max(512);
         let problem = match self.left.get().checked_sub(cost) {
-            None => Problem::Limit {
-                what: "bytes of tables for one operation",
-                limit: MOST_TABLES,
-            },
+            None => TOO_MUCH,
             Some(left) => {
                 self.left.set(left);
                 match self.source.read_at(offset, into) {

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// An image of so many MiB, made with these options.
-fn image(root: &Temporary, mib: u64, options: &[&str]) -> Temporary {
+pub(crate) fn image(root: &Temporary, mib: u64, options: &[&str]) -> Temporary {
     let image = Temporary::file(mib << 20);
     let mut args = vec!["-q", "-F", "-L", "a label", "-d", root.as_str()];
     args.extend(options);

@@ -8,6 +8,7 @@
 
 mod btrfs;
 mod content;
+mod directories;
 mod disk;
 mod ext4;
 mod fat;

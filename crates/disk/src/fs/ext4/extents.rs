@@ -10,13 +10,14 @@
 //!
 //! Order of steps: superblock, descriptor of the group, inode, from the root
 //! directory down to the file; directories are searched from end to end, which
-//! their hash trees allow.
+//! their hash trees allow. That is before the library searches them, so that
+//! what it goes through is known, and what it finds cannot be anything else.
 
 use alloc::{format, rc::Rc, vec, vec::Vec};
 
 use super::{
     super::{Problem, walk},
-    MOST_DIRECTORY, field,
+    field,
 };
 use crate::BlockSource;
 
@@ -57,6 +58,7 @@ pub(super) struct Tables {
     inodes: u32,
     descriptors: u64,
     descriptor_bytes: u64,
+    has_sums: bool,
 }
 
 /// What is read of an inode.
@@ -64,6 +66,59 @@ struct Inode {
     len: u64,
     flags: u32,
     map: [u8; 60],
+}
+
+/// A tree of extents.
+struct Leaves {
+    /// In order.
+    written: Vec<Extent>,
+    has_unwritten: bool,
+    /// Bytes of its blocks.
+    nodes: u64,
+}
+
+/// A directory that the library may search.
+#[derive(Debug)]
+pub(super) struct Directory {
+    extents: Vec<Extent>,
+    len: u64,
+    block: u64,
+    /// It has a tree of hashes.
+    is_hashed: bool,
+    /// The library takes the sums of that tree's nodes.
+    has_sums: bool,
+    /// Bytes of the nodes of its tree of extents, or of its pointers.
+    nodes: u64,
+    /// Bytes that the library goes through to find a name.
+    pub(super) search: u64,
+}
+
+impl Directory {
+    /// Bytes that the library goes through to list it.
+    pub(super) const fn listing(&self) -> u64 {
+        self.nodes.saturating_add(self.len)
+    }
+
+    /// Checks a block, or the beginning of one: to take the sum of a node of
+    /// hashes, the library cuts out as many as it claims to have, and panics if
+    /// they are not there.
+    fn check_hashes(&self, at: u64, block: &[u8]) -> Result<(), Problem> {
+        if !self.is_hashed || !self.has_sums {
+            return Ok(());
+        }
+        let fits = |start: usize| {
+            let count = u64::from(u16_at(block, start.saturating_add(2)));
+            let start = u64::try_from(start).unwrap_or(0);
+            count.saturating_mul(8).saturating_add(start) <= self.block
+        };
+        let is_inner = u64::from(u16_at(block, 4)) == self.block;
+        if (at == 0 && !fits(0x20)) || (is_inner && !fits(0x8)) {
+            return Err(Problem::Corrupt(
+                "a tree of hashes has a node with too many entries".into(),
+            ));
+        }
+        Ok(())
+    }
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
@@ -84,27 +139,29 @@ impl Tables {
         let incompat = field(superblock, 0x60);
         // 64bit
         let descriptor_bytes = if incompat & 0x80 != 0 {
-            u16_at(superblock, 0xfe).into()
+            u64::from(u16_at(superblock, 0xfe))
         } else {
             32
         };
+        // Linux demands it; the library puts others elsewhere.
+        if !descriptor_bytes.is_power_of_two() {
+            return None;
+        }
         let block = 1024_u64.checked_shl(field(superblock, 0x18))?;
         // Behind the superblock; `s_first_data_block` says something else for
         // bigalloc.
         let first = if block == 1024 { 2_u64 } else { 1 };
-        // Revision 0 has inodes of 128 bytes.
-        let inode_bytes = match field(superblock, 0x4c) {
-            0 => 128,
-            _ => u16_at(superblock, 0x58).into(),
-        };
         Some(Self {
             source,
             block,
-            inode_bytes,
+            // In revision 0 too, as the library has it: none that it opens is.
+            inode_bytes: u16_at(superblock, 0x58).into(),
             inodes_per_group: field(superblock, 0x28),
             inodes: field(superblock, 0x0),
             descriptors: first.checked_mul(block)?,
             descriptor_bytes,
+            // metadata_csum
+            has_sums: field(superblock, 0x64) & 0x400 != 0,
         })
     }
 
@@ -157,12 +214,20 @@ impl Tables {
     }
 
     fn map(&self, inode: &Inode) -> Result<Map, Problem> {
+        Ok(match self.leaves(inode)? {
+            Some(leaves) => Map::Extents(leaves.written),
+            None => Map::Pointers(inode.map),
+        })
+    }
+
+    /// The tree of extents of an inode, if it has one.
+    fn leaves(&self, inode: &Inode) -> Result<Option<Leaves>, Problem> {
         let refuse = |what: &str| Err(Problem::Unsupported(what.into()));
         match inode.flags {
             flags if flags & 0x800 != 0 => refuse("encrypted files"),
             flags if flags & 0x1000_0000 != 0 => refuse("data in an inode"),
-            flags if flags & 0x8_0000 != 0 => self.extents(inode).map(Map::Extents),
-            _ => Ok(Map::Pointers(inode.map)),
+            flags if flags & 0x8_0000 != 0 => self.extents(inode).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -218,8 +283,9 @@ impl Tables {
         Ok(extents)
     }
 
-    /// The extents of an inode that were written, in order.
-    fn extents(&self, inode: &Inode) -> Result<Vec<Extent>, Problem> {
+    /// The extents of an inode.
+    fn extents(&self, inode: &Inode) -> Result<Leaves, Problem> {
+        let mut has_unwritten = false;
         let mut extents: Vec<Extent> = Vec::new();
         let mut todo = vec![Node {
             bytes: inode.map.to_vec(),
@@ -281,6 +347,7 @@ impl Tables {
                 let bytes = u64::from(len).saturating_mul(self.block);
                 end = from.saturating_add(bytes);
                 if !is_written {
+                    has_unwritten = true;
                     continue;
                 }
                 if extents.len() >= MOST_EXTENTS {
@@ -290,7 +357,12 @@ impl Tables {
                 extents.push(Extent { from, bytes, at });
             }
         }
-        Ok(extents)
+        let nodes = u64::try_from(nodes).unwrap_or(u64::MAX);
+        Ok(Leaves {
+            written: extents,
+            has_unwritten,
+            nodes: nodes.saturating_mul(self.block),
+        })
     }
 
     /// Reads from a file.
@@ -342,25 +414,106 @@ impl Tables {
         Ok(())
     }
 
-    /// The inode of a name in a directory.
-    fn lookup(&self, directory: &Inode, name: &str) -> Result<Option<u32>, Problem> {
-        if directory.len > MOST_DIRECTORY {
-            return Err(Problem::Limit {
-                what: "bytes of a directory",
-                limit: MOST_DIRECTORY,
-            });
+    /// Of the length that the library has found.
+    fn inode_of(&self, number: u32, len: u64) -> Result<Inode, Problem> {
+        let inode = self.inode(number)?;
+        if inode.len != len {
+            return Err(Problem::Corrupt("a file has two lengths".into()));
         }
-        let mut bytes = vec![0; usize::try_from(directory.len).unwrap_or(0)];
-        self.read(&self.all(directory)?, 0, &mut bytes)?;
-        let block = usize::try_from(self.block).unwrap_or(1024).max(1);
-        for block in bytes.chunks(block) {
-            let mut rest = block;
+        Ok(inode)
+    }
+
+    /// Where the bytes of a file are, which is of `len` bytes.
+    pub(super) fn of(&self, number: u32, len: u64) -> Result<Map, Problem> {
+        self.map(&self.inode_of(number, len)?)
+    }
+
+    /// Bytes that the library goes through to read a link of `len` bytes.
+    pub(super) fn link(&self, number: u32, len: u64) -> Result<u64, Problem> {
+        let inode = self.inode_of(number, len)?;
+        // Shorter ones are in the inode.
+        if len < 60 {
+            return Ok(0);
+        }
+        let leaves = self.leaves(&inode)?;
+        Ok(leaves.map_or(0, |leaves| leaves.nodes))
+    }
+
+    /// A directory of `len` bytes. What would have the library find names in
+    /// blocks that [`Self::lookup`] does not search is refused; Linux makes no
+    /// such directories.
+    pub(super) fn directory(&self, number: u32, len: u64) -> Result<Directory, Problem> {
+        let bad = |what: &str| Err(Problem::Corrupt(format!("a directory has {what}")));
+        let inode = self.inode_of(number, len)?;
+        let blocks = len.div_ceil(self.block.max(1));
+        let (extents, nodes) = match self.leaves(&inode)? {
+            Some(leaves) if leaves.has_unwritten => return bad("blocks that were not written"),
+            Some(leaves) => (leaves.written, leaves.nodes),
+            None => {
+                let extents = self.pointed(&inode.map, 0, len)?;
+                (extents, blocks.saturating_mul(4))
+            }
+        };
+        let end = blocks.saturating_mul(self.block);
+        let last = extents.last().filter(|_| inode.flags & 0x8_0000 != 0);
+        if last.is_some_and(|last| last.from.saturating_add(last.bytes) > end) {
+            return bad("blocks behind its end");
+        }
+        let is_hashed = inode.flags & 0x1000 != 0;
+        let search = if is_hashed {
+            // From the first extent on for the root, for each level, and for
+            // the block with the name.
+            let mut root = [0; 32];
+            self.read(&extents, 0, &mut root)?;
+            let depth = root.get(0x1e).copied().map_or(0, u64::from);
+            let each = nodes.saturating_add(self.block);
+            each.saturating_mul(depth.saturating_add(2))
+        } else {
+            nodes.saturating_add(len)
+        };
+        Ok(Directory {
+            extents,
+            len,
+            block: self.block,
+            is_hashed,
+            has_sums: self.has_sums,
+            nodes,
+            search,
+        })
+    }
+
+    /// Checks a directory that is to be listed.
+    pub(super) fn check_listing(&self, directory: &Directory) -> Result<(), Problem> {
+        let mut at = 0_u64;
+        while directory.is_hashed && at < directory.len {
+            let mut head = [0; 36];
+            self.read(&directory.extents, at, &mut head)?;
+            directory.check_hashes(at, &head)?;
+            at = at.saturating_add(self.block);
+        }
+        Ok(())
+    }
+
+    /// The inode of a name in a directory.
+    pub(super) fn lookup(&self, directory: &Directory, name: &str) -> Result<Option<u32>, Problem> {
+        let mut found = None;
+        let mut block = vec![0; usize::try_from(self.block).unwrap_or(0)];
+        let mut at = 0_u64;
+        while at < directory.len {
+            self.read(&directory.extents, at, &mut block)?;
+            directory.check_hashes(at, &block)?;
+            at = at.saturating_add(self.block);
+            let mut rest = block.as_slice();
             while rest.len() > 8 {
                 let (inode, len) = (field(rest, 0), usize::from(u16_at(rest, 4)));
                 let name_len = usize::from(*rest.get(6).unwrap_or(&0));
-                let found = rest.get(8..).and_then(|text| text.get(..name_len));
-                if inode != 0 && found == Some(name.as_bytes()) {
-                    return Ok(Some(inode));
+                let text = rest.get(8..).and_then(|text| text.get(..name_len));
+                if inode != 0 && text == Some(name.as_bytes()) {
+                    // The library may find either.
+                    let other = found.replace(inode);
+                    if other.is_some_and(|other| other != inode) {
+                        return Err(Problem::Corrupt("a name stands for two files".into()));
+                    }
                 }
                 // 0 and 65535 are 65536, the whole block.
                 if len < 8 {
@@ -369,22 +522,6 @@ impl Tables {
                 rest = rest.get(len..).unwrap_or_default();
             }
         }
-        Ok(None)
-    }
-
-    /// Where the bytes of the file at a path without links are, which is of
-    /// `len` bytes.
-    pub(super) fn of(&self, path: &str, len: u64) -> Result<Map, Problem> {
-        let mut inode = self.inode(2)?;
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            let Some(number) = self.lookup(&inode, name)? else {
-                return Err(Problem::Corrupt("a name is found and is not".into()));
-            };
-            inode = self.inode(number)?;
-        }
-        if inode.len != len {
-            return Err(Problem::Corrupt("a file has two lengths".into()));
-        }
-        self.map(&inode)
+        Ok(found)
     }
 }

@@ -321,7 +321,7 @@ impl Replayed {
     /// Replays the journal of a file system that says that it has to be.
     pub(super) fn new(source: Rc<dyn BlockSource>, superblock: &[u8]) -> Result<Self, Problem> {
         let tables = Tables::new(source.clone(), superblock)
-            .ok_or_else(|| Problem::Corrupt("the size of a block".into()))?;
+            .ok_or_else(|| Problem::Corrupt("the size of a block or descriptor".into()))?;
         let number = field(superblock, 0xe0);
         if number == 0 {
             return Err(Problem::Unsupported("a journal on another disk".into()));

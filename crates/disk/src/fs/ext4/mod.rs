@@ -12,13 +12,16 @@
 //! - it allocates for as long a link as the inode claims: links are followed
 //!   here ([`super::walk`]), and their length is checked first;
 //! - it searches a directory of any length: the length is checked first;
+//! - it goes through a directory's tree of extents once for each level of the
+//!   tree of hashes, and again for each name below, wherever they lead and how
+//!   often; it keeps the blocks it has read last, so that it need not read to
+//!   do that for hours: the tree is looked at first (`extents`), and what all
+//!   this is together, on the whole path, has the same bound as reads;
+//! - it panics if a node of hashes, of which it takes the sum, claims to have
+//!   more than fit: they are looked at first;
 //! - it panics if a file is longer than its blocks can be: files are not read
 //!   by it;
 //! - what it reads for one operation has a bound ([`super::budget`]).
-//!
-//! Left to it: to find a name in a directory whose tree of extents is made to
-//! lead to the same few blocks again and again takes hours. It keeps those
-//! blocks, so that they are read once and the bound is not reached.
 //!
 //! What is in files is read here (`extents`), and so is a journal (`journal`):
 //! the library takes what was allocated and not written for data, cannot pass
@@ -86,6 +89,10 @@ impl Ext4Read for Reader {
 #[derive(Clone)]
 pub(super) struct Node {
     path: String,
+    /// Of its inode.
+    number: u32,
+    /// Bytes that the library goes through to find it.
+    search: u64,
     kind: Kind,
     len: u64,
 }
@@ -186,7 +193,8 @@ impl Ext4 {
             replayed
         };
         let tables = extents::Tables::new(source.clone(), &superblock);
-        let tables = tables.ok_or_else(|| Problem::Corrupt("the size of a block".into()));
+        let tables =
+            tables.ok_or_else(|| Problem::Corrupt("the size of a block or descriptor".into()));
         let tables = tables.map_err(walk::at(""))?;
         let budget = Budget::new(source);
         // All groups' descriptors are read.
@@ -207,13 +215,15 @@ impl Ext4 {
         problem(error, &self.budget)
     }
 
-    fn node(&self, path: String) -> Result<Node, Problem> {
+    fn node(&self, path: String, number: u32, search: u64) -> Result<Node, Problem> {
         let mut node = Node {
             path,
+            number,
+            search,
             kind: Kind::Other,
             len: 0,
         };
-        self.budget.begin(MOST_DIRECTORY);
+        self.begin(&node, 0)?;
         let found = self.fs.symlink_metadata(node.full());
         let found = found.map_err(|error| self.problem(&error))?;
         node.kind = match found.file_type() {
@@ -225,24 +235,33 @@ impl Ext4 {
         node.len = found.len();
         Ok(node)
     }
-}
 
-/// A directory may be read whole to find a name in it.
-const fn check_directory(directory: &Node) -> Result<(), Problem> {
-    if directory.len <= MOST_DIRECTORY {
-        return Ok(());
+    /// A directory, before the library goes through it: it may be read whole to
+    /// find a name in it.
+    fn directory(&self, node: &Node) -> Result<extents::Directory, Problem> {
+        if node.len > MOST_DIRECTORY {
+            return Err(Problem::Limit {
+                what: "bytes of a directory",
+                limit: MOST_DIRECTORY,
+            });
+        }
+        self.tables.directory(node.number, node.len)
     }
-    Err(Problem::Limit {
-        what: "bytes of a directory",
-        limit: MOST_DIRECTORY,
-    })
+
+    /// Begins something that comes after the search for a node and has the
+    /// library go through so many bytes more.
+    fn begin(&self, node: &Node, more: u64) -> Result<(), Problem> {
+        Budget::check(node.search.saturating_add(more), MOST_DIRECTORY)?;
+        self.budget.begin(MOST_DIRECTORY);
+        Ok(())
+    }
 }
 
 impl Tree for Ext4 {
     type Node = Node;
 
     fn root(&self) -> Result<Node, Problem> {
-        self.node(String::new())
+        self.node(String::new(), 2, 0)
     }
 
     fn kind(&self, node: &Node) -> Kind {
@@ -250,15 +269,22 @@ impl Tree for Ext4 {
     }
 
     fn lookup(&self, directory: &Node, name: &str) -> Result<Node, Problem> {
-        check_directory(directory)?;
-        self.node(format!("{}/{name}", directory.path))
+        let tables = self.directory(directory)?;
+        let number = self.tables.lookup(&tables, name)?;
+        let search = directory.search.saturating_add(tables.search);
+        let path = format!("{}/{name}", directory.path);
+        let node = self.node(path, number.unwrap_or(0), search)?;
+        if number.is_none() {
+            return Err(Problem::Corrupt("a name is found and is not".into()));
+        }
+        Ok(node)
     }
 
     fn link(&self, node: &Node) -> Result<String, Problem> {
         if node.len > u64::try_from(walk::MOST_PATH).unwrap_or(0) {
             return Err(walk::limit("bytes of a path", walk::MOST_PATH));
         }
-        self.budget.begin(MOST_DIRECTORY);
+        self.begin(node, self.tables.link(node.number, node.len)?)?;
         let target = self.fs.read_link(node.full());
         let target = target.map_err(|error| self.problem(&error))?;
         let text = target.to_str().map(String::from);
@@ -290,8 +316,10 @@ impl FileSystem for Ext4 {
     fn read_dir(&self, path: &str) -> Result<Vec<String>, FsError> {
         let problem = |error| walk::at(path)(self.problem(&error));
         let node = walk::directory(self, path).map_err(walk::at(path))?;
-        check_directory(&node).map_err(walk::at(path))?;
-        self.budget.begin(MOST_DIRECTORY);
+        let tables = self.directory(&node).map_err(walk::at(path))?;
+        let checked = self.tables.check_listing(&tables);
+        let begun = checked.and_then(|()| self.begin(&node, tables.listing()));
+        begun.map_err(walk::at(path))?;
         let mut names = Vec::new();
         let entries = self.fs.read_dir(node.full()).map_err(problem)?;
         for entry in entries {
@@ -320,7 +348,7 @@ impl FileSystem for Ext4 {
                 limit: MOST_BYTES,
             }));
         }
-        let map = self.tables.of(&node.path, node.len);
+        let map = self.tables.of(node.number, node.len);
         Ok(Box::new(OpenFile {
             tables: &self.tables,
             path: path.into(),
