@@ -9,10 +9,11 @@ use super::hostile;
 /// The backend's name in `/lab/img`.
 pub(crate) const BACKEND: &str = "kexen-lab-backend";
 
-/// Stops the backend, and keeps what dom0's Linux had to say meanwhile.
+/// Stops the backend, if one has said anything, and keeps what dom0's Linux had to
+/// say meanwhile.
 pub(crate) fn afterwards(name: &str) -> String {
     format!(
-        "if [ -e /lab/log/backend-{name}.log ]; then\n\
+        "if [ -s /lab/log/backend-{name}.log ]; then\n\
              touch /run/stop-{name}\n\
              n=0\n\
              until grep -q done= /lab/log/backend-{name}.log || [ $n -ge 300 ]; do\n\
