@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{bench_handoff, bench_model, bench_peers};
+use super::{bench_handoff, bench_model, bench_peers, bench_unpack};
 use crate::host::tools;
 use crate::lab::artefacts::{Flavour, Kernel, Xen};
 use crate::lab::build::{self, Variant};
@@ -36,6 +36,9 @@ pub(crate) struct BenchArgs {
     /// With --peers: also how little memory the guests can do with (minutes more)
     #[arg(long, requires = "peers")]
     least_memory: bool,
+    /// Measure the decompressors alone, beside GRUB's, on this host
+    #[arg(long, conflicts_with = "peers")]
+    unpack: bool,
     /// Print one JSON document on stdout
     #[arg(long)]
     json: bool,
@@ -64,6 +67,9 @@ const BALLAST: usize = 32 << 20;
 
 /// Runs the benchmark and prints its tables.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    if args.unpack {
+        return bench_unpack::alone(args.json);
+    }
     tools::require_lab()?;
     if args.peers {
         return bench_peers::run(args.xen, args.json, args.least_memory);

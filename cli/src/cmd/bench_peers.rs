@@ -13,6 +13,7 @@ use anyhow::Result;
 use kexen_image::Compression;
 use serde::Serialize;
 
+use super::bench_unpack;
 use super::peers::{self, Figures};
 use crate::lab::artefacts::{Flavour, Grub, Kernel, Xen};
 use crate::lab::boot_disk::{self, DiskLayout};
@@ -96,7 +97,8 @@ pub(crate) fn run(xen: Xen, json: bool, least: bool) -> Result<()> {
         let payload = payload(name, &cloud, image)?;
         bench.each(&payload, Mode::Pv, &[KEXEN, GRUB])?;
     }
-    show(xen, json, &bench.rows)
+    let unpacked = bench_unpack::run(&bench.grub)?;
+    show(xen, json, &bench.rows, &unpacked)
 }
 
 fn payload(name: &str, kernel: &Kernel, image: PathBuf) -> Result<Payload> {
@@ -179,13 +181,17 @@ impl Bench {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for a table")]
-fn mib(bytes: u64) -> f64 {
+pub(super) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-fn show(xen: Xen, json: bool, rows: &[Row]) -> Result<()> {
+fn show(xen: Xen, json: bool, rows: &[Row], unpacked: &[bench_unpack::Row]) -> Result<()> {
     if json {
-        let document = serde_json::json!({ "xen": xen.version(), "peers": rows });
+        let document = serde_json::json!({
+            "xen": xen.version(),
+            "peers": rows,
+            "decompressors": unpacked,
+        });
         println!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(());
     }
@@ -243,6 +249,7 @@ fn show(xen: Xen, json: bool, rows: &[Row]) -> Result<()> {
          from the disk's file."
     );
     unpacking(rows);
+    bench_unpack::show(unpacked);
     let least: Vec<_> = rows
         .iter()
         .filter(|row| row.least_memory.is_some())

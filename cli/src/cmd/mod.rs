@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod bench_handoff;
 mod bench_model;
 mod bench_peers;
+mod bench_unpack;
 pub(crate) mod bundle;
 pub(crate) mod demo;
 pub(crate) mod differential;

@@ -232,36 +232,40 @@ pub(crate) fn given(path: &Path) -> Result<PathBuf> {
         .with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// GRUB's images for Xen guests.
+/// GRUB's images for Xen guests, and what runs its code on the host.
 #[derive(Clone, Debug)]
 pub(crate) struct Grub {
     /// For PV guests.
     pub(crate) pv: PathBuf,
     /// For PVH guests.
     pub(crate) pvh: PathBuf,
+    /// `grub-fstest`, which reads files out of images.
+    pub(crate) fstest: PathBuf,
 }
 
 impl Grub {
     /// Debian 12's.
     pub(crate) fn debian() -> Result<Self> {
-        const PACKAGE: &str = "grub-xen-host";
-        const IMAGES: [&str; 2] = ["grub-x86_64-xen.bin", "grub-i386-xen_pvh.bin"];
-        let recipe = format!("grub 1\n{PACKAGE}\nbookworm\n{IMAGES:?}\n");
+        const FILES: [(&str, &str); 3] = [
+            ("grub-xen-host", "usr/lib/grub-xen/grub-x86_64-xen.bin"),
+            ("grub-xen-host", "usr/lib/grub-xen/grub-i386-xen_pvh.bin"),
+            ("grub-common", "usr/bin/grub-fstest"),
+        ];
+        let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+        let recipe = format!("grub 2\nbookworm\n{FILES:?}\n");
         let dir = cache::get("grub", "GRUB's images for Xen guests", &recipe, |dir| {
             let apt = Apt::new(Suite::Bookworm)?;
-            let root = tempfile::tempdir_in(dir)?;
-            let file = apt.unpack(PACKAGE, root.path())?;
-            for image in IMAGES {
-                fs::copy(
-                    root.path().join("usr/lib/grub-xen").join(image),
-                    dir.join(image),
-                )?;
+            let mut packages = String::new();
+            for (package, path) in FILES {
+                let root = tempfile::tempdir_in(dir)?;
+                packages += &(apt.unpack(package, root.path())? + "\n");
+                fs::copy(root.path().join(path), dir.join(name(path)))?;
             }
-            fs::write(dir.join("packages.txt"), file + "\n")?;
+            fs::write(dir.join("packages.txt"), packages)?;
             Ok(())
         })?;
-        let [pv, pvh] = IMAGES.map(|image| dir.join(image));
-        Ok(Self { pv, pvh })
+        let [pv, pvh, fstest] = FILES.map(|(_, path)| dir.join(name(path)));
+        Ok(Self { pv, pvh, fstest })
     }
 }
 

@@ -146,6 +146,21 @@ pub(crate) fn ager() -> Result<PathBuf> {
     program("kexen-lab-ager", "building what ages file systems")
 }
 
+/// Builds what unpacks payloads as the boot image does, for this host.
+pub(crate) fn unpacker() -> Result<PathBuf> {
+    let step = ui::step("building Kexen's decompressors for this host");
+    command::run(
+        workspace::cargo()
+            .args(["build", "--profile", "boot", "-p", "kexen-image"])
+            .args(["--example", "unpack", "--target", DOM0_TARGET]),
+    )?;
+    let built = workspace::target()
+        .join(DOM0_TARGET)
+        .join("boot/examples/unpack");
+    step.done(built.display().to_string());
+    Ok(built)
+}
+
 /// Builds a program with no library that dom0 or a guest would have to have.
 fn program(name: &str, what: &str) -> Result<PathBuf> {
     let step = ui::step(what);

@@ -108,15 +108,26 @@ fn filter(program: &[&str], from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The ELF kernel inside a bzImage, written to `to`.
-fn unpack(image: &[u8], scratch: &Path, to: &Path) -> Result<()> {
+/// A bzImage's payload, packed, without the size behind it, and with what.
+fn packed(image: &[u8]) -> Result<(&[u8], Compression)> {
     let (start, length) = payload_range(image)?;
     let payload = &image[start..start + length];
     let compression = of(payload).context("payload of unknown compression")?;
     let trailer = if has_size_trailer(compression) { 4 } else { 0 };
-    let packed = scratch.join("packed");
-    fs::write(&packed, &payload[..length - trailer])?;
-    filter(unpacker(compression), &packed, to)
+    Ok((&payload[..length - trailer], compression))
+}
+
+/// A bzImage's payload, as a file that its packer could have written.
+pub(crate) fn payload(image: &[u8]) -> Result<&[u8]> {
+    packed(image).map(|(payload, _)| payload)
+}
+
+/// The ELF kernel inside a bzImage, written to `to`.
+fn unpack(image: &[u8], scratch: &Path, to: &Path) -> Result<()> {
+    let (payload, compression) = packed(image)?;
+    let file = scratch.join("packed");
+    fs::write(&file, payload)?;
+    filter(unpacker(compression), &file, to)
 }
 
 /// Debian's cloud kernel as plain ELF.
