@@ -46,8 +46,6 @@ const SOON: u64 = 2_000_000_000;
 /// How many of these connecting and closing may take at most, as long as one of
 /// the devices gets on.
 const TIMES: u64 = 16;
-/// How long those together may take to let go that did not connect in time.
-const GRACE: u64 = 5_000_000_000;
 /// The class of block devices.
 const CLASS: &str = "vbd";
 /// Devices that are looked at: each costs memory.
@@ -538,7 +536,8 @@ impl Disks {
             let mut s = shared.store.on(shared.m, &mut wait);
             let mut blocks: Vec<_> = open.iter().map(|disk| disk.block.borrow_mut()).collect();
             let mut blocks: Vec<&mut Block> = blocks.iter_mut().map(|block| &mut **block).collect();
-            block::close_all(&mut s, &mut shared.references.borrow_mut(), &mut blocks)
+            let references = &mut shared.references.borrow_mut();
+            block::close_all(&mut s, references, &mut blocks, &self.late)
         };
         for (disk, closing) in open.into_iter().zip(closings) {
             if let Err(error) = &closing.outcome {
@@ -557,9 +556,8 @@ impl Disks {
                 ledger.strike(disk.kind());
             }
         }
-        // Whether they do, the ledger finds out: their grants are among the claims.
-        let mut wait = Patience::new(shared.m, shared.place, GRACE);
-        let _ = xenbus::close_all(&mut shared.store.on(shared.m, &mut wait), &self.late);
+        // Whether they let go, the ledger finds out: their grants are among the
+        // claims.
         self.late.clear();
         if blockers.is_empty() {
             let mut wait = shared.patience();

@@ -9,7 +9,7 @@ use crate::{
     grants::End,
     references::References,
     release,
-    xenbus::{self, Closed, DeviceError},
+    xenbus::{self, Closed, Device, DeviceError},
     xenstore::Session,
 };
 
@@ -87,16 +87,22 @@ impl Block {
 /// Closes several devices side by side, as [`Block::close`] does each: what came
 /// of them, in their order. What is in flight has one wait for all; the wait is
 /// told when that is over, and when a device gets on.
+///
+/// Beside them those that came to no [`Block`], of whose ring the backend had
+/// something when they were given up ([`super::NotConnected::held`]): whether it
+/// lets go is seen by its grants.
 pub fn close_all<M: Machine + ?Sized>(
     s: &mut Session<'_, M>,
     references: &mut References,
     blocks: &mut [&mut Block],
+    late: &[Device],
 ) -> Vec<Closing> {
     for block in &mut *blocks {
         block.drain(s, references);
     }
     s.progress();
-    let outcomes = xenbus::close_all(s, blocks.iter().map(|block| &block.device));
+    let devices = blocks.iter().map(|block| &block.device);
+    let outcomes = xenbus::close_all(s, devices.chain(late));
     let m = s.machine();
     let each = blocks.iter_mut().zip(outcomes);
     each.map(|(block, outcome)| block.closed(m, references, outcome))

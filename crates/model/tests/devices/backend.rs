@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Vanishes,
     /// Its directory is removed when it has been told of the ring.
     Leaves,
+    /// It has the ring, and never says that it is connected.
+    Mute,
     /// It does each thing this many turns later.
     Late(u32),
     /// It answers no request.
@@ -154,6 +156,12 @@ impl Backend {
                     return daemon.remove(&self.back);
                 }
                 Some(Fault::Leaves) if next == 4 => return daemon.remove(&self.back),
+                Some(Fault::Mute) if next == 4 => {
+                    if self.ring.is_none() {
+                        self.connect(daemon);
+                    }
+                    return;
+                }
                 _ => {}
             }
             match next {
