@@ -22,6 +22,7 @@ pub(crate) mod matrix;
 pub(crate) mod meanwhile;
 pub(crate) mod modules;
 pub(crate) mod payload;
+mod plain;
 pub(crate) mod probe;
 pub(crate) mod qemu;
 pub(crate) mod readers;

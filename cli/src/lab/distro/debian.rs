@@ -7,14 +7,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use super::{Distro, REPORT, SERVICE, add_service, boot_file, write_program};
-use crate::host::{cache, command, tools};
+use super::Distro;
+use super::packages::{self, REPORT, SERVICE, write_program};
+use crate::host::cache;
 use crate::lab::apt::Suite;
 use crate::lab::boot_disk::{self, UUID};
+use crate::lab::plain::Disk;
 
 const FIRST: &str = include_str!("../../../../lab/distro/first");
 
@@ -36,22 +37,12 @@ pub(super) fn cached(distro: Distro) -> Result<Option<PathBuf>> {
 
 /// The disk of a Debian.
 pub(super) fn disk(distro: Distro, suite: Suite) -> Result<PathBuf> {
-    tools::require_lab()?;
-    tools::require(&[tools::MKFS])?;
+    packages::require()?;
     let recipe = recipe(distro);
     let why = "a distribution's disk, from its packages";
     let dir = cache::get(distro.name(), why, &recipe, |dir| {
         let scratch = tempfile::tempdir_in(dir)?;
-        let root = scratch.path().join("root");
-        let sources = scratch.path().join("sources.list");
-        fs::write(&sources, suite.sources())?;
-        // As a folder, with the owners that it says: root's alone.
-        let mut debootstrap = Command::new("mmdebstrap");
-        debootstrap.args(["--variant=minbase", "--architectures=amd64"]);
-        debootstrap.arg("--aptopt=Acquire::Retries \"3\"");
-        debootstrap.arg(format!("--include={PACKAGES}"));
-        debootstrap.arg(suite.name()).arg(&root).arg(&sources);
-        command::run(&mut debootstrap)?;
+        let root = packages::root(suite, PACKAGES, &[], scratch.path())?;
         finish(&root)?;
         let part = scratch.path().join("part");
         boot_disk::ext4(&root, &part, MIB)?;
@@ -62,7 +53,7 @@ pub(super) fn disk(distro: Distro, suite: Suite) -> Result<PathBuf> {
     Ok(dir.join("disk.img"))
 }
 
-/// What an installer would have written, and the lab's service.
+/// What an installer would have written, and what runs in QEMU.
 fn finish(root: &Path) -> Result<()> {
     fs::write(
         root.join("etc/fstab"),
@@ -73,30 +64,19 @@ fn finish(root: &Path) -> Result<()> {
         "GRUB_DEFAULT=0\nGRUB_TIMEOUT=5\nGRUB_DISTRIBUTOR=Debian\n\
          GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\nGRUB_CMDLINE_LINUX=\"console=hvc0\"\n",
     )?;
-    write_program(&root.join("usr/local/sbin/kexen-lab-first"), FIRST)?;
-    add_service(root)
+    write_program(&root.join("usr/local/sbin/kexen-lab-first"), FIRST)
 }
 
 /// Boots the disk once, and has the distribution write its configuration.
 fn configure(root: &Path, disk: &Path) -> Result<()> {
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args([
-        "-accel", "tcg", "-m", "1024", "-display", "none", "-serial", "stdio",
-    ]);
-    qemu.arg("-no-reboot");
-    qemu.arg("-kernel").arg(boot_file(root, "vmlinuz-")?);
-    qemu.arg("-initrd").arg(boot_file(root, "initrd.img-")?);
-    qemu.arg("-drive");
-    qemu.arg(format!("file={},format=raw,if=virtio", disk.display()));
-    // A busy host's emulated timer may fail Linux's test of it.
-    qemu.arg("-append").arg(format!(
-        "root=UUID={UUID} rw console=ttyS0 panic=-1 no_timer_check init=/usr/local/sbin/kexen-lab-first"
-    ));
-    let text = command::text(&mut qemu)?;
-    ensure!(
-        text.contains("kexen-lab: update-grub=0"),
-        "the distribution's update-grub failed:\n{}",
-        command::tail(&text, 20)
-    );
-    Ok(())
+    packages::boot(
+        root,
+        "init=/usr/local/sbin/kexen-lab-first",
+        1024,
+        &[Disk::written("system", disk)],
+        &[(
+            "kexen-lab: update-grub=0",
+            "the distribution's update-grub failed",
+        )],
+    )
 }

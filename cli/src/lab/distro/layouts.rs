@@ -8,14 +8,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use super::{Distro, REPORT, SERVICE, add_service, boot_file, write_program};
-use crate::host::{cache, command, tools};
+use super::Distro;
+use super::packages::{self, REPORT, SERVICE, write_program};
+use crate::host::cache;
 use crate::lab::apt::Suite;
 use crate::lab::boot_disk;
+use crate::lab::plain::Disk;
 
 /// What runs in QEMU.
 const INSTALL: &str = include_str!("../../../../lab/distro/layouts/install");
@@ -69,9 +70,7 @@ const MIB: u64 = 900;
 
 /// The disk of a layout; all of them are made together.
 pub(super) fn disk(distro: Distro) -> Result<PathBuf> {
-    tools::require_lab()?;
-    tools::require(&[tools::MKFS])?;
-    let suite = Suite::Trixie;
+    packages::require()?;
     let texts: String = LAYOUTS.iter().map(|(_, text)| *text).collect();
     let recipe = format!(
         "layouts 1\n{PACKAGES}\n{LEFT_OUT:?}\n{INITRAMFS}\n{MIB}\n{INSTALL}\n{texts}\n{REPORT}\n{SERVICE}"
@@ -79,20 +78,12 @@ pub(super) fn disk(distro: Distro) -> Result<PathBuf> {
     let why = "disks as six distributions lay them out";
     let dir = cache::get("layouts", why, &recipe, |dir| {
         let scratch = tempfile::tempdir_in(dir)?;
-        let root = scratch.path().join("root");
-        let sources = scratch.path().join("sources.list");
-        fs::write(&sources, suite.sources())?;
-        // As a folder, with the owners that it says: root's alone.
-        let mut debootstrap = Command::new("mmdebstrap");
-        debootstrap.args(["--variant=minbase", "--architectures=amd64"]);
-        debootstrap.arg("--aptopt=Acquire::Retries \"3\"");
-        for path in LEFT_OUT {
-            debootstrap.arg(format!("--dpkgopt=path-exclude={path}"));
-        }
-        debootstrap.arg(format!("--include={PACKAGES}"));
-        debootstrap.arg(format!("--customize-hook={INITRAMFS}"));
-        debootstrap.arg(suite.name()).arg(&root).arg(&sources);
-        command::run(&mut debootstrap)?;
+        let mut options: Vec<String> = LEFT_OUT
+            .iter()
+            .map(|path| format!("--dpkgopt=path-exclude={path}"))
+            .collect();
+        options.push(format!("--customize-hook={INITRAMFS}"));
+        let root = packages::root(Suite::Trixie, PACKAGES, &options, scratch.path())?;
         finish(&root)?;
         let system = scratch.path().join("system");
         boot_disk::ext4(&root, &system, MIB)?;
@@ -101,12 +92,11 @@ pub(super) fn disk(distro: Distro) -> Result<PathBuf> {
     Ok(dir.join(format!("{}.img", distro.name())))
 }
 
-/// The lab's service, and what runs in QEMU.
+/// What runs in QEMU.
 fn finish(root: &Path) -> Result<()> {
     // Each copy gets one of its own.
     fs::remove_file(root.join("etc/machine-id")).ok();
     fs::remove_file(root.join("etc/fstab")).ok();
-    add_service(root)?;
     let folder = root.join("usr/local/lib/kexen-lab");
     fs::create_dir_all(&folder)?;
     write_program(&folder.join("install"), INSTALL)?;
@@ -118,41 +108,20 @@ fn finish(root: &Path) -> Result<()> {
 
 /// Boots the system once, for it to copy itself.
 fn install(root: &Path, system: &Path, dir: &Path) -> Result<()> {
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "2048"]);
-    qemu.args(["-display", "none", "-serial", "stdio", "-no-reboot"]);
-    qemu.arg("-kernel").arg(boot_file(root, "vmlinuz-")?);
-    qemu.arg("-initrd").arg(boot_file(root, "initrd.img-")?);
-    let mut drive = |file: &Path, serial: &str| {
-        // Nothing of it is used if the machine under it goes down.
-        qemu.arg("-drive").arg(format!(
-            "file={},format=raw,if=none,id={serial},cache=unsafe",
-            file.display().to_string().replace(',', ",,")
-        ));
-        qemu.arg("-device")
-            .arg(format!("virtio-blk-pci,drive={serial},serial={serial}"));
-    };
-    drive(system, "system");
-    for (distro, _) in LAYOUTS {
-        let disk = dir.join(format!("{}.img", distro.name()));
-        fs::File::create(&disk)?.set_len(MIB << 20)?;
-        drive(&disk, distro.name());
+    let files = LAYOUTS.map(|(distro, _)| dir.join(format!("{}.img", distro.name())));
+    let mut disks = vec![Disk::written("system", system)];
+    for ((distro, _), file) in LAYOUTS.iter().zip(&files) {
+        fs::File::create(file)?.set_len(MIB << 20)?;
+        disks.push(Disk::written(distro.name(), file));
     }
-    // A busy host's emulated timer may fail Linux's test of it. Without its
-    // root, nobody is there for dracut's shell.
-    qemu.arg("-append").arg(format!(
-        "root=UUID={} rw console=ttyS0 panic=-1 no_timer_check rd.shell=0 \
-         rd.emergency=poweroff init=/usr/local/lib/kexen-lab/install",
-        boot_disk::UUID
-    ));
-    let text = command::text(&mut qemu)?;
-    for (distro, _) in LAYOUTS {
-        ensure!(
-            text.contains(&format!("kexen-lab: {}=0 ", distro.name())),
-            "the disk of {} was not made:\n{}",
-            distro.name(),
-            command::tail(&text, 60)
-        );
-    }
-    Ok(())
+    let expected = LAYOUTS.map(|(distro, _)| {
+        let name = distro.name();
+        (
+            format!("kexen-lab: {name}=0 "),
+            format!("the disk of {name} was not made"),
+        )
+    });
+    // Without its root, nobody is there for dracut's shell.
+    let init = "rd.shell=0 rd.emergency=poweroff init=/usr/local/lib/kexen-lab/install";
+    packages::boot(root, init, 2048, &disks, &expected)
 }

@@ -6,21 +6,19 @@
 //!
 //! | module | what it makes |
 //! |---|---|
+//! | `packages` | a system of Debian's packages, and what it does when booted once |
 //! | `debian` | Debian's own disks |
 //! | `layouts` | disks as other distributions lay them out, of Debian's packages |
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::apt::Suite;
 
 mod debian;
 mod layouts;
-
-const REPORT: &str = include_str!("../../../../lab/distro/report");
-const SERVICE: &str = include_str!("../../../../lab/distro/kexen-lab.service");
+mod packages;
 
 /// A distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,34 +130,6 @@ impl Distro {
         ensure!(said("system") == Some("up"), "the system did not come up");
         Ok(())
     }
-}
-
-/// Puts the service into a system.
-fn add_service(root: &Path) -> Result<()> {
-    write_program(&root.join("usr/local/sbin/kexen-lab-report"), REPORT)?;
-    let units = root.join("etc/systemd/system");
-    fs::write(units.join("kexen-lab.service"), SERVICE)?;
-    let wants = units.join("multi-user.target.wants");
-    fs::create_dir_all(&wants)?;
-    std::os::unix::fs::symlink("../kexen-lab.service", wants.join("kexen-lab.service"))?;
-    Ok(())
-}
-
-fn write_program(file: &Path, text: &str) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::write(file, text)?;
-    Ok(fs::set_permissions(
-        file,
-        fs::Permissions::from_mode(0o755),
-    )?)
-}
-
-/// The file in `/boot` whose name begins so.
-fn boot_file(root: &Path, beginning: &str) -> Result<PathBuf> {
-    let mut names = fs::read_dir(root.join("boot"))?.flatten();
-    let file = names.find(|entry| entry.file_name().to_string_lossy().starts_with(beginning));
-    let file = file.with_context(|| format!("no {beginning} in the distribution's /boot"))?;
-    Ok(file.path())
 }
 
 #[cfg(test)]

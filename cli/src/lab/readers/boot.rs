@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use super::super::artefacts::{Flavour, Kernel};
 use super::super::boot_disk::{self, DiskLayout};
 use super::super::distro::Distro;
-use super::guest::{Disk, Guest};
+use super::super::plain::Disk;
+use super::guest::Guest;
 use crate::host::{cache, tools};
 
 /// A file system on a disk, and how Linux mounts it.

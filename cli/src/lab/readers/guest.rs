@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::super::apt::{Apt, Suite};
 use super::super::artefacts::{Flavour, Kernel};
 use super::super::build;
 use super::super::cpio::Archive;
-use crate::host::{cache, command};
+use super::super::plain::{Disk, Linux};
+use crate::host::cache;
 
 const INIT: &str = include_str!("../../../../lab/readers/init");
 /// What decides what the ager does.
@@ -60,16 +60,6 @@ const PACKAGES: &[&str] = &[
 
 /// Seconds after which the guest is taken to hang.
 const PATIENCE: u32 = 900;
-
-/// A disk of the guest's.
-#[derive(Debug)]
-pub(super) struct Disk<'a> {
-    pub(super) name: &'a str,
-    pub(super) file: &'a Path,
-    pub(super) sector: u32,
-    /// Whether what the guest writes goes to the file.
-    pub(super) is_written: bool,
-}
 
 /// The guest.
 #[derive(Debug)]
@@ -144,38 +134,20 @@ impl Guest {
         self.initramfs(script, &initramfs)?;
         let out = scratch.join("out");
         File::create(&out)?.set_len(256 << 20)?;
-        let mut qemu = Command::new("timeout");
-        qemu.arg(PATIENCE.to_string()).arg("qemu-system-x86_64");
-        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"]);
-        qemu.args(["-display", "none", "-serial", "stdio", "-no-reboot"]);
-        qemu.arg("-kernel").arg(&self.kernel.image);
-        qemu.arg("-initrd").arg(&initramfs);
-        qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
-        let result = Disk {
-            name: "out",
-            file: &out,
-            sector: 512,
-            is_written: true,
+        let disks = [disks, &[Disk::written("out", &out)]].concat();
+        let linux = Linux {
+            kernel: &self.kernel.image,
+            initrd: &initramfs,
+            cmdline: "quiet",
+            memory: 1024,
+            disks: &disks,
+            patience: PATIENCE,
         };
-        for (n, disk) in disks.iter().chain([&result]).enumerate() {
-            let snapshot = if disk.is_written { "off" } else { "on" };
-            qemu.arg("-drive").arg(format!(
-                "file={},format=raw,if=none,id=d{n},cache=unsafe,snapshot={snapshot}",
-                disk.file.display().to_string().replace(',', ",,"),
-            ));
-            let Disk { name, sector, .. } = disk;
-            qemu.arg("-device").arg(format!(
-                "virtio-blk-pci,drive=d{n},serial={name},\
-                 logical_block_size={sector},physical_block_size={sector}"
-            ));
-        }
-        let text = command::text(&mut qemu)?;
-        fs::write(into.join("console.txt"), &text)?;
-        ensure!(
-            text.contains("readers: done"),
-            "the Linux that ages images did not come to its end:\n{}",
-            command::tail(&text, 30)
-        );
+        let text = linux.run(&[(
+            "readers: done",
+            "the Linux that ages images did not come to its end",
+        )])?;
+        fs::write(into.join("console.txt"), text)?;
         tar::Archive::new(File::open(&out)?)
             .unpack(into)
             .context("what the guest put out")?;

@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::super::build;
-use super::guest::{Disk, Guest};
+use super::super::plain::Disk;
+use super::guest::Guest;
 use super::table::{Expect, Group, IMAGES, Image, Way};
 use crate::host::{cache, command, tools};
 
