@@ -5,6 +5,7 @@
 //! asks for it; the other entries stay as they are.
 
 use alloc::{format, string::String, vec::Vec};
+use core::fmt::Write as _;
 
 use crate::module::MAX_CMDLINE;
 
@@ -28,6 +29,13 @@ pub struct Place {
     pub path: String,
 }
 
+/// The path as it can be printed: names of files are anybody's, too.
+impl core::fmt::Display for Place {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        Plain(&self.path).fmt(f)
+    }
+}
+
 /// Where a configuration says something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -35,6 +43,16 @@ pub struct Source {
     pub place: Place,
     /// Which line, from 1 on; 0 if the file has none.
     pub line: u32,
+}
+
+impl core::fmt::Display for Source {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.place.fmt(f)?;
+        if self.line != 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        Ok(())
+    }
 }
 
 /// What is booted, and with what.
@@ -76,11 +94,8 @@ pub struct EntryProblem {
 
 impl core::fmt::Display for EntryProblem {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(&self.source.place.path)?;
-        if self.source.line != 0 {
-            write!(f, ":{}", self.source.line)?;
-        }
-        write!(f, ": {:?}: {}", self.word, self.what)
+        let Self { source, word, what } = self;
+        write!(f, "{source}: {word:?}: {}", Plain(what))
     }
 }
 
@@ -139,8 +154,21 @@ const MAX_SHOWN: usize = 300;
 /// that a terminal obeys.
 #[must_use]
 pub(crate) fn shown(text: &str) -> String {
-    let printable = |c: char| if c.is_control() { '?' } else { c };
     text.chars().take(MAX_SHOWN).map(printable).collect()
+}
+
+fn printable(c: char) -> char {
+    if c.is_control() { '?' } else { c }
+}
+
+/// The same for one of any length.
+struct Plain<'a>(&'a str);
+
+impl core::fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut text = self.0.chars().map(printable);
+        text.try_for_each(|c| f.write_char(c))
+    }
 }
 
 /// A command line as a kernel takes it: tabs and line ends are blanks.
@@ -254,11 +282,7 @@ pub struct Note {
 
 impl core::fmt::Display for Note {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(&self.source.place.path)?;
-        if self.source.line != 0 {
-            write!(f, ":{}", self.source.line)?;
-        }
-        write!(f, ": {}", self.text)
+        write!(f, "{}: {}", self.source, self.text)
     }
 }
 
@@ -438,6 +462,26 @@ mod tests {
         assert_eq!(command_line(" a\tb ").as_deref(), Ok("a b"));
         assert!(command_line("a\0b").is_err());
         assert!(command_line(&"x".repeat(MAX_CMDLINE + 1)).is_err());
+    }
+
+    #[test]
+    fn names_of_files_obey_no_one() {
+        let mut source = entry("", "", &[]).source;
+        source.place.path = "/a\u{1b}[2J.conf".into();
+        let note = Note {
+            source: source.clone(),
+            text: "left out".into(),
+        };
+        assert_eq!(format!("{note}"), "/a?[2J.conf:3: left out");
+        let problem = EntryProblem {
+            source,
+            word: "b\u{1b}".into(),
+            what: "/c\u{1b}: no such file or directory".into(),
+        };
+        assert_eq!(
+            format!("{problem}"),
+            "/a?[2J.conf:3: \"b\\u{1b}\": /c?: no such file or directory"
+        );
     }
 
     #[test]

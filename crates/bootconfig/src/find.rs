@@ -395,7 +395,7 @@ impl core::fmt::Display for Found {
                 ConfigKind::Chain => "boot loader",
             };
             let plural: &str = if *entries == 1 { "entry" } else { "entries" };
-            write!(f, "{kind}, {}: {entries} {plural}", place.path)?;
+            write!(f, "{kind}, {place}: {entries} {plural}")?;
         }
         Ok(())
     }
@@ -405,7 +405,7 @@ impl core::fmt::Display for Found {
 #[must_use]
 pub fn spoken(volumes: &Volumes<'_>, place: &Place) -> String {
     let name = volumes.get(place.volume).map_or("?", |volume| &volume.name);
-    format!("{name}:{}", place.path)
+    format!("{name}:{place}")
 }
 
 #[cfg(test)]
