@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
@@ -63,22 +64,17 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<()> {
         .into_iter()
         .filter(|name| args.targets.is_empty() || args.targets.contains(name));
     let mut rows = Vec::new();
-    for target in wanted {
-        let step = ui::step(format!("building {target}"));
-        command::run(tool.cargo("build").arg(&target))?;
-        step.done("built");
-        let step = ui::step(format!("{target} for {} s", args.seconds));
-        let row = tool.fuzz(target, args.seconds)?;
-        let findings = row.findings.len();
-        step.done(format!("{} runs, {findings} findings", row.runs));
-        rows.push(row);
-    }
+    let all = wanted
+        .map(|target| tool.one(target, args.seconds))
+        .try_for_each(|row| row.map(|row| rows.push(row)));
+    // What ran is told though a later target could not be built.
     if args.json {
         let document = serde_json::json!({ "targets": rows });
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         show(&rows);
     }
+    all?;
     let findings: usize = rows.iter().map(|row| row.findings.len()).sum();
     if findings > 0 {
         bail!(
@@ -153,6 +149,21 @@ impl Tool {
         Ok(text.lines().map(String::from).collect())
     }
 
+    /// Builds a target and runs it.
+    fn one(&self, target: String, seconds: u32) -> Result<Row> {
+        let step = ui::step(format!("building {target}"));
+        command::run(self.cargo("build").arg(&target))?;
+        step.done("built");
+        let step = ui::step(format!("{target} for {seconds} s"));
+        let row = self.fuzz(target, seconds)?;
+        step.done(format!(
+            "{} runs, {} findings",
+            row.runs,
+            row.findings.len()
+        ));
+        Ok(row)
+    }
+
     fn fuzz(&self, target: String, seconds: u32) -> Result<Row> {
         let work = workspace::output().join("fuzz");
         let found = work.join("found").join(&target);
@@ -173,11 +184,16 @@ impl Tool {
             "--".into(),
             format!("-max_total_time={seconds}"),
             format!("-timeout={TOO_LONG}"),
+            // Less is kept as slow, and would count as a finding where the
+            // host is busy.
+            format!("-report_slow_units={TOO_LONG}"),
             format!("-rss_limit_mb={MOST_MEMORY}"),
             "-print_final_stats=1".into(),
             format!("-artifact_prefix={}/", found.display()),
         ]);
+        let begin = Instant::now();
         let output = command.output().context("cannot start cargo-fuzz")?;
+        let seconds = begin.elapsed().as_secs();
         let text = String::from_utf8_lossy(&output.stderr);
         let mut findings = inputs(&found)?;
         findings.retain(|path| !before.contains(path));
@@ -190,7 +206,8 @@ impl Tool {
         Ok(Row {
             runs: figure(&text, "number_of_executed_units"),
             new_inputs: figure(&text, "new_units_added"),
-            seconds: done_after(&text).unwrap_or(0),
+            // One that finds something does not say when it ended.
+            seconds: done_after(&text).unwrap_or(seconds),
             target,
             findings,
         })
