@@ -29,7 +29,7 @@ use kexen_platform::{
     guest::UNPACKED,
     kernel,
     loan::lent,
-    report::{Report, size},
+    report::{Report, plain, size},
 };
 
 use kexen_trust::{Keys, MAX_SIGNATURE};
@@ -285,7 +285,8 @@ fn read<G: Ground>(
             })?;
             done += now;
             if !quiet && part.len > STEP {
-                let far = format!("\r  {}  {} of {} ", part.name, size(done), size(part.len));
+                let name = plain(&part.name);
+                let far = format!("\r  {name}  {} of {} ", size(done), size(part.len));
                 report.raw(m, &far);
             }
         }

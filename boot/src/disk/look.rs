@@ -15,7 +15,7 @@ use kexen_guest::{console::Console, wait::Wait as _};
 use kexen_platform::{
     disks::Disks,
     ground::Ground,
-    report::{Report, size},
+    report::{Report, plain, size},
 };
 
 use super::choose::{self, Picked};
@@ -87,12 +87,6 @@ pub(super) fn ask<G: Ground>(
             Err(why) => report.line(m, format_args!("error: {why}")),
         }
     }
-}
-
-/// What the terminal does not obey.
-fn plain(text: &str) -> String {
-    let fine = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
-    text.chars().map(fine).collect()
 }
 
 fn numbered(entries: &Menu) -> String {

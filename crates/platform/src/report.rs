@@ -31,13 +31,14 @@ impl Report {
         }
     }
 
-    /// Writes `kexen: ` and a line.
+    /// Writes `kexen: ` and a line, [`plain`]: what is said may be a disk's or a
+    /// backend's words.
     pub fn line<M: Machine + ?Sized>(&self, m: &M, text: Arguments<'_>) {
-        let line = format!("kexen: {text}\n");
+        let line = plain(&format!("kexen: {text}\n"));
         self.console.write(m, line.as_bytes());
     }
 
-    /// Writes text as it is.
+    /// Writes text as it is, which has to be [`plain`] or this program's own.
     pub fn raw<M: Machine + ?Sized>(&self, m: &M, text: &str) {
         self.console.write(m, text.as_bytes());
     }
@@ -110,6 +111,13 @@ pub fn early(m: &Xen, text: Arguments<'_>) {
     if kexen_guest::hypercall::console_write(m, line.bytes()).is_err() && !m.is_pv() {
         line.bytes().iter().copied().for_each(machine::debug_port);
     }
+}
+
+/// Text without what a terminal obeys, but for ends of lines.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let fine = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
+    text.chars().map(fine).collect()
 }
 
 /// Bytes as a person reads them.
