@@ -15,7 +15,7 @@ use alloc::{
 
 use kexen_abi::PAGE_SIZE;
 use kexen_bootconfig::{
-    entry::{Kind, Place, initrd_offsets},
+    entry::{Kind, Place, initrd_offsets, plain},
     volumes::Volumes,
 };
 use kexen_disk::fs::File;
@@ -29,7 +29,7 @@ use kexen_platform::{
     guest::UNPACKED,
     kernel,
     loan::lent,
-    report::{Report, plain, size},
+    report::{Report, size},
 };
 
 use kexen_trust::{Keys, MAX_SIGNATURE};

@@ -7,7 +7,7 @@ use alloc::{
 };
 
 use kexen_bootconfig::{
-    entry::{Kind, Menu, Place},
+    entry::{Kind, Menu, Place, plain},
     volumes::Volumes,
 };
 use kexen_disk::fs::FileType;
@@ -15,7 +15,7 @@ use kexen_guest::{console::Console, wait::Wait as _};
 use kexen_platform::{
     disks::Disks,
     ground::Ground,
-    report::{Report, plain, size},
+    report::{Report, size},
 };
 
 use super::choose::{self, Picked};

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use kexen_bootconfig::module::Module;
+use kexen_bootconfig::{entry::plain, module::Module};
 use kexen_image::{
     Compression, Elf, Kernel, Segment, XenNotes, can_start_pv, can_start_pvh, unpack,
 };
@@ -104,7 +104,8 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let text = if args.json {
         serde_json::to_string_pretty(&report)? + "\n"
     } else {
-        render(&report)?
+        // Names, labels and titles are anybody's.
+        plain(&render(&report)?)
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())

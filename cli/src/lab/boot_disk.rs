@@ -163,7 +163,7 @@ impl DiskLayout {
                     format!(
                         "set default=0\nset fallback=\"1 2\"\nset timeout=1\n\
                          menuentry 'Damaged' {{\n\tlinux /boot/damaged {cmdline}\n}}\n\
-                         menuentry 'Missing' {{\n\tlinux /boot/missing {cmdline}\n}}\n\
+                         menuentry 'Missing' {{\n\tlinux /boot/miss\x1b[7ming {cmdline}\n}}\n\
                          menuentry 'Good' --id good-one {{\n\tlinux /boot/vmlinuz {cmdline} lab.good\n\tinitrd /boot/initrd\n}}\n\
                          menuentry 'Under a hypervisor' --id above {{\n\txen_hypervisor /boot/xen.gz\n\txen_module /boot/vmlinuz\n}}\n"
                     ),

@@ -161,6 +161,14 @@ fn printable(c: char) -> char {
     if c.is_control() { '?' } else { c }
 }
 
+/// The same for one of any length and any number of lines: what is shown of
+/// guests' words is shown so.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let fine = |c: char| if c == '\n' { c } else { printable(c) };
+    text.chars().map(fine).collect()
+}
+
 /// The same for one of any length.
 struct Plain<'a>(&'a str);
 
@@ -466,6 +474,7 @@ mod tests {
 
     #[test]
     fn names_of_files_obey_no_one() {
+        assert_eq!(plain("ä\u{1b}[2J\r\n\u{9b}x"), "ä?[2J?\n?x");
         let mut source = entry("", "", &[]).source;
         source.place.path = "/a\u{1b}[2J.conf".into();
         let note = Note {

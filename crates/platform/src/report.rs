@@ -6,6 +6,7 @@ use core::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+use kexen_bootconfig::entry::plain;
 use kexen_guest::{Machine, console::Console};
 
 use crate::arch::{Xen, machine};
@@ -111,13 +112,6 @@ pub fn early(m: &Xen, text: Arguments<'_>) {
     if kexen_guest::hypercall::console_write(m, line.bytes()).is_err() && !m.is_pv() {
         line.bytes().iter().copied().for_each(machine::debug_port);
     }
-}
-
-/// Text without what a terminal obeys, but for ends of lines.
-#[must_use]
-pub fn plain(text: &str) -> String {
-    let fine = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
-    text.chars().map(fine).collect()
 }
 
 /// Bytes as a person reads them.

@@ -126,7 +126,8 @@ fn at_the_console() -> Vec<Case> {
         turns: &[],
         lines: &[
             &["error: ", "/boot/damaged"],
-            &["error: ", "/boot/missing"],
+            // Without what a terminal obeys.
+            &["error: ", "/boot/miss?[7ming"],
             &["kexen-lab: cmdline=", "lab.good"],
         ],
         end: TalkEnd::Userspace,
