@@ -96,6 +96,7 @@ pub(crate) fn stop<G: Guest>(guest: &mut G, disks: &mut Disks) -> Result<(), Han
 pub(crate) fn close<G: Guest>(guest: &mut G, disks: &mut Disks) -> Result<(), Failure> {
     let result = stop(guest, disks);
     // What a backend keeps is nobody else's memory.
+    disks.leave(guest.ledger());
     for page in disks.held() {
         guest.stock().kept.insert(page);
     }
@@ -139,7 +140,7 @@ pub(crate) fn load<G: Ground>(
     let mut disks = Disks::connect(guest, &mut waiting).map_err(Failure::Disk)?;
     #[cfg(feature = "omission")]
     if asked.options.omit == Some(kexen_bootconfig::options::Omit::Late) {
-        disks.leave_late();
+        disks.leave_late(guest.ledger());
     }
     match from(guest, report, asked, tried, &disks) {
         Ok(loaded) => Ok((loaded, disks)),

@@ -24,7 +24,7 @@ use kexen_abi::PAGE_SIZE;
 use kexen_disk::{BlockSource, ReadError};
 use kexen_guest::{
     Extent, Machine,
-    block::{self, Block, Connecting, Figures, Io, Memory, NotConnected, Page, Problem},
+    block::{self, Block, Connecting, Figures, Granted, Io, Memory, NotConnected, Page, Problem},
     grants::Grants,
     references::References,
     shared_info::Place,
@@ -136,21 +136,14 @@ impl Disk {
         self.block.borrow().figures()
     }
 
-    const fn kind(&self) -> Kind {
-        Kind::Device {
-            class: CLASS,
-            number: self.number,
-        }
-    }
-
     /// What its backend has of this guest while it is connected.
     fn claim(&self) -> Claim {
-        let backend_id = self.block.borrow().device().backend_id();
-        Claim::of(self.kind(), Holder::Domain(backend_id))
+        claim(self.block.borrow().device())
     }
 
     fn is_open(&self, ledger: &Ledger) -> bool {
-        ledger.claims().iter().any(|one| one.kind == self.kind())
+        let kind = self.claim().kind;
+        ledger.claims().iter().any(|one| one.kind == kind)
     }
 
     /// Reads whole sectors into pages.
@@ -255,6 +248,27 @@ impl BlockSource for Disk {
     }
 }
 
+/// What a backend has while a device is open.
+fn claim(device: &Device) -> Claim {
+    let kind = Kind::Device {
+        class: CLASS,
+        number: device.number(),
+    };
+    Claim::of(kind, Holder::Domain(device.backend_id()))
+}
+
+/// Enters grants into the ledger as claims of their own.
+fn enter(ledger: &mut Ledger, device: &Device, held: &[Granted]) {
+    for held in held {
+        let kind = Kind::Grant {
+            reference: held.reference,
+            page: held.page.number,
+        };
+        ledger.strike(kind);
+        ledger.enter(Claim::of(kind, Holder::Domain(device.backend_id())));
+    }
+}
+
 /// What a device of this number is called, and the partition that it is.
 fn name(number: u32) -> (String, Option<u32>) {
     match block::name(number) {
@@ -319,11 +333,9 @@ pub struct Disks {
     all: Vec<Rc<Disk>>,
     /// Devices that could not be connected, and why.
     problems: Vec<String>,
-    /// Pages that these have kept.
-    kept: Vec<Extent>,
-    /// Those of them whose backends may have come too late, and let go when they
-    /// are told to.
-    late: Vec<Device>,
+    /// Those of them whose backends have something of the ring: they may only
+    /// have come too late, and let go when they are told to.
+    late: Vec<NotConnected>,
 }
 
 impl Disks {
@@ -367,7 +379,6 @@ impl Disks {
             shared: Rc::new(RefCell::new(shared)),
             all: Vec::new(),
             problems: Vec::new(),
-            kept: Vec::new(),
             late: Vec::new(),
         })
     }
@@ -446,7 +457,7 @@ impl Disks {
                 }
                 Err(failed) => {
                     problems.push((one.device.number(), text(&failed.error)));
-                    self.keep(guest.ledger(), one.device, &failed);
+                    self.keep(guest.ledger(), *failed);
                 }
             }
         }
@@ -456,24 +467,15 @@ impl Disks {
         Ok(())
     }
 
-    /// What the backend of a device keeps that could not be connected is a claim
-    /// on this guest's memory.
-    fn keep(&mut self, ledger: &mut Ledger, device: Device, failed: &NotConnected) {
-        let holder = Holder::Domain(device.backend_id());
-        for held in &failed.held {
-            let kind = Kind::Grant {
-                reference: held.reference,
-                page: held.page.number,
-            };
-            ledger.enter(Claim::of(kind, holder));
-            self.kept.push(Extent::new(held.page.number, 1));
-        }
-        if let Some(port) = failed.port {
-            let kind = Kind::EventChannel { port };
-            ledger.enter(Claim::of(kind, holder));
-        }
+    /// What the backend of a device has that could not be connected is a claim on
+    /// this guest.
+    fn keep(&mut self, ledger: &mut Ledger, failed: NotConnected) {
         if !failed.held.is_empty() {
-            self.late.push(device);
+            ledger.enter(claim(&failed.device));
+            self.late.push(failed);
+        } else if let Some(port) = failed.port {
+            let holder = Holder::Domain(failed.device.backend_id());
+            ledger.enter(Claim::of(Kind::EventChannel { port }, holder));
         }
     }
 
@@ -504,15 +506,12 @@ impl Disks {
 
     /// Pages that backends have not let go.
     pub fn held(&self) -> impl Iterator<Item = Extent> {
-        let granted = |disk: &Rc<Disk>| -> Vec<Extent> {
-            let block = disk.block.borrow();
-            let pages = block.granted().map(|granted| granted.page.number);
-            pages.map(|number| Extent::new(number, 1)).collect()
-        };
-        self.all
-            .iter()
-            .flat_map(granted)
-            .chain(self.kept.iter().copied())
+        let granted = |disk: &Rc<Disk>| disk.block.borrow().granted().collect::<Vec<_>>();
+        let granted = self.all.iter().flat_map(granted);
+        let late = self.late.iter().flat_map(|one| one.held.iter().copied());
+        granted
+            .chain(late)
+            .map(|granted| Extent::new(granted.page.number, 1))
     }
 
     /// Has reads into the memory at `at`, whose pages are these in order, go
@@ -537,28 +536,29 @@ impl Disks {
             let mut blocks: Vec<_> = open.iter().map(|disk| disk.block.borrow_mut()).collect();
             let mut blocks: Vec<&mut Block> = blocks.iter_mut().map(|block| &mut **block).collect();
             let references = &mut shared.references.borrow_mut();
-            block::close_all(&mut s, references, &mut blocks, &self.late)
+            block::close_all(&mut s, references, &mut blocks, &mut self.late)
         };
-        for (disk, closing) in open.into_iter().zip(closings) {
+        let devices = open.iter().map(|disk| disk.block.borrow().device().clone());
+        let devices = devices.chain(self.late.iter().map(|one| one.device.clone()));
+        for (device, closing) in devices.zip(&closings) {
             if let Err(error) = &closing.outcome {
                 blockers.push(error.to_string());
             }
             for held in &closing.held {
                 blockers.push(format!(
                     "{CLASS}/{}: domain {} keeps grant {}, page {:#x}",
-                    disk.number,
-                    disk.block.borrow().device().backend_id(),
+                    device.number(),
+                    device.backend_id(),
                     held.reference,
                     held.page.number
                 ));
             }
             if closing.outcome.is_ok() && closing.held.is_empty() {
-                ledger.strike(disk.kind());
+                ledger.strike(claim(&device).kind);
             }
         }
-        // Whether they let go, the ledger finds out: their grants are among the
-        // claims.
-        self.late.clear();
+        self.late
+            .retain(|one| !one.held.is_empty() || one.port.is_some());
         if blockers.is_empty() {
             let mut wait = shared.patience();
             let left = shared.store.on(shared.m, &mut wait).finish();
@@ -571,10 +571,27 @@ impl Disks {
         }
     }
 
-    /// Those whose backends were too late are not told to let go (a test alone).
+    /// Enters what backends have kept of these disks into the ledger, page by page,
+    /// before they are forgotten.
+    pub fn leave(&self, ledger: &mut Ledger) {
+        for disk in &self.all {
+            let block = disk.block.borrow();
+            let granted: Vec<Granted> = block.granted().collect();
+            enter(ledger, block.device(), &granted);
+        }
+        for one in &self.late {
+            enter(ledger, &one.device, &one.held);
+        }
+    }
+
+    /// Forgets those whose backends were too late, which are not told to let go
+    /// then (a test alone).
     #[cfg(feature = "omission")]
-    pub fn leave_late(&mut self) {
-        self.late.clear();
+    pub fn leave_late(&mut self, ledger: &mut Ledger) {
+        for one in core::mem::take(&mut self.late) {
+            enter(ledger, &one.device, &one.held);
+            ledger.strike(claim(&one.device).kind);
+        }
     }
 
     /// Connects again what was closed for a hand-off that did not happen, all
@@ -585,7 +602,7 @@ impl Disks {
     pub fn reopen(&mut self, ledger: &mut Ledger) -> Result<(), String> {
         let closed = self.all.iter().filter(|disk| !disk.is_open(ledger));
         let closed: Vec<Rc<Disk>> = closed.cloned().collect();
-        let (devices, outcomes) = {
+        let outcomes = {
             let shared = &mut *self.shared.borrow_mut();
             let mut wait = Patience::anew(shared.m, shared.place, PATIENCE, TIMES);
             let mut s = shared.store.on(shared.m, &mut wait);
@@ -596,12 +613,11 @@ impl Disks {
                 ring: &disk.ring,
                 lists: &disk.lists,
             });
-            let connecting = Connecting::new(devices.iter().cloned().zip(memory));
-            let outcomes = connecting.finish(&mut s, &mut shared.references.borrow_mut());
-            (devices, outcomes)
+            let connecting = Connecting::new(devices.into_iter().zip(memory));
+            connecting.finish(&mut s, &mut shared.references.borrow_mut())
         };
         let mut problem = Ok(());
-        for (disk, (device, outcome)) in closed.iter().zip(devices.into_iter().zip(outcomes)) {
+        for (disk, outcome) in closed.iter().zip(outcomes) {
             match outcome {
                 Ok(block) => {
                     *disk.block.borrow_mut() = block;
@@ -609,8 +625,8 @@ impl Disks {
                     ledger.enter(disk.claim());
                 }
                 Err(failed) => {
-                    self.keep(ledger, device, &failed);
-                    problem = problem.and(Err(text(failed.error)));
+                    problem = problem.and(Err(text(&failed.error)));
+                    self.keep(ledger, *failed);
                 }
             }
         }

@@ -3,13 +3,13 @@
 
 use alloc::vec::Vec;
 
-use super::{Block, BlockError, Flight, Granted, Io};
+use super::{Block, BlockError, Flight, Granted, Io, NotConnected, Problem};
 use crate::{
     HypercallError, Machine,
     grants::End,
     references::References,
     release,
-    xenbus::{self, Closed, Device, DeviceError},
+    xenbus::{self, Closed, DeviceError},
     xenstore::Session,
 };
 
@@ -69,18 +69,47 @@ impl Block {
             self.held
                 .extend(flight.take().into_iter().flat_map(Flight::granted));
         }
-        end(m, references, &mut self.held);
-        let mut outcome = outcome.map_err(|error| self.error(error.into()));
-        if outcome.is_ok()
-            && let Some(error) = close_port(m, &mut self.port)
-        {
-            outcome = Err(self.error(error.into()));
-        }
+        let Self { held, port, .. } = self;
+        let outcome = take_back(m, references, held, port, outcome);
         Closing {
-            outcome,
+            outcome: outcome.map_err(|problem| self.error(problem)),
             held: self.held.clone(),
             port: self.port,
         }
+    }
+}
+
+impl NotConnected {
+    /// As [`Block::closed`].
+    fn closed<M: Machine + ?Sized>(
+        &mut self,
+        m: &M,
+        references: &mut References,
+        outcome: Result<Closed, DeviceError>,
+    ) -> Closing {
+        let Self { held, port, .. } = self;
+        let outcome = take_back(m, references, held, port, outcome);
+        Closing {
+            outcome: outcome.map_err(|problem| BlockError::new(&self.device, problem)),
+            held: self.held.clone(),
+            port: self.port,
+        }
+    }
+}
+
+/// Ends grants and, if the device is closed, closes the port.
+fn take_back<M: Machine + ?Sized>(
+    m: &M,
+    references: &mut References,
+    held: &mut Vec<Granted>,
+    port: &mut Option<u32>,
+    outcome: Result<Closed, DeviceError>,
+) -> Result<Closed, Problem> {
+    end(m, references, held);
+    let closed = outcome?;
+    match close_port(m, port) {
+        None => Ok(closed),
+        Some(error) => Err(error.into()),
     }
 }
 
@@ -88,25 +117,30 @@ impl Block {
 /// of them, in their order. What is in flight has one wait for all; the wait is
 /// told when that is over, and when a device gets on.
 ///
-/// Beside them those that came to no [`Block`], of whose ring the backend had
-/// something when they were given up ([`super::NotConnected::held`]): whether it
-/// lets go is seen by its grants.
+/// Behind them those that came to no [`Block`], of whose ring the backend may
+/// have something all the same.
 pub fn close_all<M: Machine + ?Sized>(
     s: &mut Session<'_, M>,
     references: &mut References,
     blocks: &mut [&mut Block],
-    late: &[Device],
+    late: &mut [NotConnected],
 ) -> Vec<Closing> {
     for block in &mut *blocks {
         block.drain(s, references);
     }
     s.progress();
     let devices = blocks.iter().map(|block| &block.device);
-    let outcomes = xenbus::close_all(s, devices.chain(late));
+    let devices = devices.chain(late.iter().map(|one| &one.device));
+    let mut outcomes = xenbus::close_all(s, devices).into_iter();
     let m = s.machine();
-    let each = blocks.iter_mut().zip(outcomes);
-    each.map(|(block, outcome)| block.closed(m, references, outcome))
-        .collect()
+    let mut closings = Vec::new();
+    for (block, outcome) in blocks.iter_mut().zip(&mut outcomes) {
+        closings.push(block.closed(m, references, outcome));
+    }
+    for (one, outcome) in late.iter_mut().zip(outcomes) {
+        closings.push(one.closed(m, references, outcome));
+    }
+    closings
 }
 
 /// Ends grants; those that are in use remain in the list.

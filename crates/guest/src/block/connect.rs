@@ -24,6 +24,8 @@ use crate::{
 /// A device that could not be connected.
 #[derive(Debug)]
 pub struct NotConnected {
+    /// Which.
+    pub device: Device,
     /// Why.
     pub error: BlockError,
     /// Pages that the backend has not let go.
@@ -230,11 +232,8 @@ impl<'a> Handshake<'a> {
             super::close::close_port(s.machine(), &mut self.port);
         }
         Box::new(NotConnected {
-            error: BlockError {
-                device: self.device.frontend().into(),
-                backend_id: self.device.backend_id(),
-                problem,
-            },
+            device: self.device.clone(),
+            error: BlockError::new(&self.device, problem),
             held: core::mem::take(&mut self.held),
             port: self.port,
         })

@@ -17,6 +17,16 @@ pub struct BlockError {
     pub problem: Problem,
 }
 
+impl BlockError {
+    pub(super) fn new(device: &xenbus::Device, problem: Problem) -> Self {
+        Self {
+            device: device.frontend().into(),
+            backend_id: device.backend_id(),
+            problem,
+        }
+    }
+}
+
 /// Why it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -106,11 +106,7 @@ impl Block {
     }
 
     pub(super) fn error(&self, problem: Problem) -> BlockError {
-        BlockError {
-            device: self.device.frontend().into(),
-            backend_id: self.device.backend_id(),
-            problem,
-        }
+        BlockError::new(&self.device, problem)
     }
 
     /// All requests that an operation takes, as many at a time as fit.

@@ -2,7 +2,7 @@
 
 use kexen_guest::block::{Block, Closing, Io, Operation, Page, close_all};
 use kexen_guest::grants::End;
-use kexen_guest::xenbus::{Closed, Device};
+use kexen_guest::xenbus::Closed;
 use kexen_model::Machine;
 
 use super::backend::Fault;
@@ -44,7 +44,7 @@ impl<'a> Open<'a> {
         let start = self.world.turned.get();
         let mut s = self.connected.store.on(&self.world.m, &mut time);
         let mut blocks: Vec<&mut Block> = self.connected.all.iter_mut().flatten().collect();
-        let closings = close_all(&mut s, &mut self.connected.references, &mut blocks, &[]);
+        let closings = close_all(&mut s, &mut self.connected.references, &mut blocks, &mut []);
         (closings, self.world.turned.get() - start)
     }
 }
@@ -135,20 +135,25 @@ fn a_backend_that_is_too_late_is_told_to_let_go() {
     let world = World::with_others(&NUMBERS[1..2]);
     set_faults(&world, &[None, Some(Fault::Mute)]);
     let mut connected = Connected::new(&world, &NUMBERS[..2]);
-    let failed = connected.all.remove(1).unwrap_err();
+    let mut failed = connected.all.remove(1).unwrap_err();
     let held = failed.held[0];
     assert_eq!(held.page, world.page(21));
     let mut block = connected.all.remove(0).unwrap();
     let mut time = world.time(PATIENCE);
     let mut s = connected.store.on(&world.m, &mut time);
-    let device = Device::open(&mut s, "vbd", NUMBERS[1]).unwrap();
     let ends = || world.grants.try_end(&world.m, held.reference);
     let references = &mut connected.references;
-    let closings = close_all(&mut s, references, &mut [&mut block], &[]);
+    let closings = close_all(&mut s, references, &mut [&mut block], &mut []);
     assert_eq!(closings[0].outcome, Ok(Closed::Ready));
     assert!(matches!(ends(), Ok(End::InUse(_))));
-    let closings = close_all(&mut s, references, &mut [], &[device]);
-    assert_eq!(closings, []);
+    let closings = close_all(
+        &mut s,
+        references,
+        &mut [],
+        std::slice::from_mut(&mut *failed),
+    );
+    assert_eq!(closings[0].outcome, Ok(Closed::Ready));
+    assert_eq!((&closings[0].held[..], closings[0].port), (&[][..], None));
     assert_eq!(ends(), Ok(End::Ended));
     connected.leaves_nothing();
 }
