@@ -61,7 +61,7 @@ impl Toolstack {
                      sleep 0.5\n\
                      n=$((n + 1))\n\
                  done\n\
-                 timeout 30 virsh -c xen:///system create --paused {file}\n"
+                 timeout 90 virsh -c xen:///system create --paused {file}\n"
             ),
         }
     }
