@@ -36,6 +36,9 @@ pub(crate) struct BenchArgs {
     /// With --peers: also how little memory the guests can do with (minutes more)
     #[arg(long, requires = "peers")]
     least_memory: bool,
+    /// With --peers: only guests with this text in their name (`pvh cloud, LZ4`)
+    #[arg(long, value_name = "TEXT", requires = "peers")]
+    filter: Option<String>,
     /// Measure the decompressors alone, beside GRUB's, on this host
     #[arg(long, conflicts_with = "peers")]
     unpack: bool,
@@ -72,7 +75,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     }
     tools::require_lab()?;
     if args.peers {
-        return bench_peers::run(args.xen, args.json, args.least_memory);
+        return bench_peers::run(args.xen, args.json, args.least_memory, args.filter.clone());
     }
     let model = bench_model::measure()?;
     let image = build::image(Variant::Normal)?;
