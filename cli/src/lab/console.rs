@@ -39,11 +39,25 @@ impl Lines {
     }
 }
 
-/// Key and value of a line `kexen-lab: key=value` (other writers of the same
-/// console may have put something before it).
+/// Key and value of a line `kexen-lab: key=value`. Other writers of the same
+/// console may have put something before it; and Linux itself behind it: a
+/// terminal writes the end of a line on its own.
 pub(crate) fn lab_pair(line: &str) -> Option<(&str, &str)> {
     let (_, rest) = line.split_once("kexen-lab: ")?;
-    rest.split_once('=')
+    let (key, value) = rest.split_once('=')?;
+    let stamps = value.match_indices('[').map(|(at, _)| at);
+    let end = stamps.filter(|at| is_stamped(&value[*at..])).min();
+    Some((key, &value[..end.unwrap_or(value.len())]))
+}
+
+/// Whether text begins as Linux's own lines do: `[   15.488704] `.
+fn is_stamped(text: &str) -> bool {
+    let stamp = text
+        .strip_prefix('[')
+        .and_then(|text| text.split_once("] "));
+    let parts = stamp.and_then(|(stamp, _)| stamp.trim_start().split_once('.'));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    parts.is_some_and(|(seconds, rest)| digits(seconds) && digits(rest) && rest.len() == 6)
 }
 
 #[cfg(test)]
@@ -69,5 +83,15 @@ mod tests {
             Some(("cmdline", "a=b"))
         );
         assert_eq!(lab_pair("vcpus=4"), None);
+        for (line, value) in [
+            ("kexen-lab: a=0[   15.488704] clocksource: x", "0"),
+            (
+                "kexen-lab: a=[1] b[ 2.5] c[12345.678901] d[1.000000] e",
+                "[1] b[ 2.5] c",
+            ),
+            ("kexen-lab: a=[", "["),
+        ] {
+            assert_eq!(lab_pair(line), Some(("a", value)));
+        }
     }
 }
