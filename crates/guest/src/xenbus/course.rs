@@ -68,6 +68,8 @@ pub(crate) fn alone<C: Course, M: Machine + ?Sized>(
 #[derive(Debug)]
 pub(crate) struct SideBySide<C: Course> {
     all: Vec<State<C>>,
+    /// How many have been begun.
+    begun: usize,
     rests: u32,
     /// How far all had got when that was last told to the wait.
     rank: u32,
@@ -97,6 +99,7 @@ impl<C: Course> SideBySide<C> {
     pub(crate) fn new(courses: impl IntoIterator<Item = C>) -> Self {
         Self {
             all: courses.into_iter().map(State::Underway).collect(),
+            begun: 0,
             rests: 0,
             rank: 0,
         }
@@ -112,7 +115,7 @@ impl<C: Course> SideBySide<C> {
     ) -> bool {
         // Those in front go on before one more is begun: where the store is slow,
         // the first devices need not wait until all have been.
-        for until in 1..=self.all.len() {
+        for until in self.begun.max(1)..=self.all.len() {
             for state in self.all.iter_mut().take(until) {
                 if let State::Underway(one) = state
                     && let Poll::Ready(outcome) = one.poll(s, context)
@@ -126,6 +129,7 @@ impl<C: Course> SideBySide<C> {
                 s.progress();
             }
         }
+        self.begun = self.all.len();
         let underway = self.all.iter().filter_map(State::underway);
         let mut tokens = underway.map(C::token).peekable();
         if tokens.peek().is_none() {
