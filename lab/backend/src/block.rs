@@ -65,6 +65,9 @@ impl Lie {
     }
 }
 
+/// How often the ring is looked at: many backends share dom0's processors.
+const IDLE: Duration = Duration::from_millis(20);
+
 /// Serves the ring until there is a file of that name.
 pub(crate) fn serve(
     ring: Mapping,
@@ -77,7 +80,7 @@ pub(crate) fn serve(
         let asked = ring.load(0, REQ_PROD);
         let quiet = lie == Lie::Silent || (lie == Lie::Vanish && answered > 0);
         if asked == seen || quiet {
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(IDLE);
             continue;
         }
         let at = entry(seen);
