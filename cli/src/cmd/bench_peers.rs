@@ -192,11 +192,16 @@ impl Bench {
     fn least_memory(&mut self, guest: &mut Guest) -> Result<u64> {
         let step = ui::step("how little memory it can do with");
         guest.timeout = Duration::from_secs(60);
+        // Nothing is measured, and each has a console of its own.
+        (guest.before, guest.afterwards) = (String::new(), String::new());
+        guest.replies.clear();
+        let name = guest.name.clone();
         // It does not come up with the first, or there is no such guest; it does
         // with the second.
         let (mut fails, mut works) = (LEAST - STEP, MEMORY);
         while works - fails > STEP {
             guest.memory = fails + (works - fails) / 2 / STEP * STEP;
+            guest.name = format!("{name}-{}", guest.memory);
             let run = self.dom0.run_guest(guest)?;
             // Not `check`, which wants so much of the memory to be left.
             if run.said("done") == Some("ok") {
