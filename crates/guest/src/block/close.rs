@@ -3,13 +3,13 @@
 
 use alloc::vec::Vec;
 
-use super::{Block, BlockError, Flight, Granted, Io, NotConnected, Problem};
+use super::{Block, BlockError, Flight, Granted, Io, NotConnected};
 use crate::{
     HypercallError, Machine,
     grants::End,
     references::References,
     release,
-    xenbus::{self, Closed, DeviceError},
+    xenbus::{self, Closed, Device, DeviceError},
     xenstore::Session,
 };
 
@@ -69,31 +69,8 @@ impl Block {
             self.held
                 .extend(flight.take().into_iter().flat_map(Flight::granted));
         }
-        let Self { held, port, .. } = self;
-        let outcome = take_back(m, references, held, port, outcome);
-        Closing {
-            outcome: outcome.map_err(|problem| self.error(problem)),
-            held: self.held.clone(),
-            port: self.port,
-        }
-    }
-}
-
-impl NotConnected {
-    /// As [`Block::closed`].
-    fn closed<M: Machine + ?Sized>(
-        &mut self,
-        m: &M,
-        references: &mut References,
-        outcome: Result<Closed, DeviceError>,
-    ) -> Closing {
-        let Self { held, port, .. } = self;
-        let outcome = take_back(m, references, held, port, outcome);
-        Closing {
-            outcome: outcome.map_err(|problem| BlockError::new(&self.device, problem)),
-            held: self.held.clone(),
-            port: self.port,
-        }
+        let left = (&mut self.held, &mut self.port);
+        take_back(m, references, &self.device, left, outcome)
     }
 }
 
@@ -101,15 +78,19 @@ impl NotConnected {
 fn take_back<M: Machine + ?Sized>(
     m: &M,
     references: &mut References,
-    held: &mut Vec<Granted>,
-    port: &mut Option<u32>,
+    device: &Device,
+    (held, port): (&mut Vec<Granted>, &mut Option<u32>),
     outcome: Result<Closed, DeviceError>,
-) -> Result<Closed, Problem> {
+) -> Closing {
     end(m, references, held);
-    let closed = outcome?;
-    match close_port(m, port) {
-        None => Ok(closed),
-        Some(error) => Err(error.into()),
+    let outcome = match outcome {
+        Ok(closed) => close_port(m, port).map_or(Ok(closed), |error| Err(error.into())),
+        Err(error) => Err(error.into()),
+    };
+    Closing {
+        outcome: outcome.map_err(|problem| BlockError::new(device, problem)),
+        held: held.clone(),
+        port: *port,
     }
 }
 
@@ -138,7 +119,8 @@ pub fn close_all<M: Machine + ?Sized>(
         closings.push(block.closed(m, references, outcome));
     }
     for (one, outcome) in late.iter_mut().zip(outcomes) {
-        closings.push(one.closed(m, references, outcome));
+        let left = (&mut one.held, &mut one.port);
+        closings.push(take_back(m, references, &one.device, left, outcome));
     }
     closings
 }
