@@ -63,13 +63,13 @@ fn claim(device: &Device) -> Claim {
     Claim::of(kind, Holder::Domain(device.backend_id()))
 }
 
-/// Enters grants into the ledger as claims of their own.
-fn enter(ledger: &mut Ledger, device: &Device, held: &[Granted]) {
-    for held in held {
-        let kind = Kind::Grant {
-            reference: held.reference,
-            page: held.page.number,
-        };
+/// Enters grants, and a port, into the ledger as claims of their own.
+fn enter(ledger: &mut Ledger, device: &Device, held: &[Granted], port: Option<u32>) {
+    let grants = held.iter().map(|held| Kind::Grant {
+        reference: held.reference,
+        page: held.page.number,
+    });
+    for kind in grants.chain(port.map(|port| Kind::EventChannel { port })) {
         ledger.strike(kind);
         ledger.enter(Claim::of(kind, Holder::Domain(device.backend_id())));
     }
@@ -268,12 +268,11 @@ impl Disks {
     /// What the backend of a device has that could not be connected is a claim on
     /// this guest.
     fn keep(&mut self, ledger: &mut Ledger, failed: NotConnected) {
-        if !failed.held.is_empty() {
+        if failed.held.is_empty() {
+            enter(ledger, &failed.device, &[], failed.port);
+        } else {
             ledger.enter(claim(&failed.device));
             self.late.push(failed);
-        } else if let Some(port) = failed.port {
-            let holder = Holder::Domain(failed.device.backend_id());
-            ledger.enter(Claim::of(Kind::EventChannel { port }, holder));
         }
     }
 
@@ -318,8 +317,8 @@ impl Disks {
         self.shared.borrow_mut().window = Some(Window { at, pages });
     }
 
-    /// Closes all of them, side by side, and leaves the store; what does not close is a
-    /// blocker, with its holder.
+    /// Closes all of them, side by side, and leaves the store; what does not close
+    /// is a blocker, with its holder.
     ///
     /// # Errors
     /// The blockers.
@@ -369,16 +368,16 @@ impl Disks {
         }
     }
 
-    /// Enters what backends have kept of these disks into the ledger, page by page,
-    /// before they are forgotten.
+    /// Enters what backends have kept of these disks into the ledger, page by
+    /// page, before they are forgotten.
     pub fn leave(&self, ledger: &mut Ledger) {
         for disk in &self.all {
             let block = disk.block.borrow();
             let granted: Vec<Granted> = block.granted().collect();
-            enter(ledger, block.device(), &granted);
+            enter(ledger, block.device(), &granted, None);
         }
         for one in &self.late {
-            enter(ledger, &one.device, &one.held);
+            enter(ledger, &one.device, &one.held, one.port);
         }
     }
 
@@ -387,7 +386,7 @@ impl Disks {
     #[cfg(feature = "omission")]
     pub fn leave_late(&mut self, ledger: &mut Ledger) {
         for one in core::mem::take(&mut self.late) {
-            enter(ledger, &one.device, &one.held);
+            enter(ledger, &one.device, &one.held, one.port);
             ledger.strike(claim(&one.device).kind);
         }
     }
