@@ -185,9 +185,7 @@ impl Bench {
         });
         Ok(())
     }
-}
 
-impl Bench {
     /// MiB of the smallest guest that comes up, found by halving.
     fn least_memory(&mut self, guest: &mut Guest) -> Result<u64> {
         let step = ui::step("how little memory it can do with");

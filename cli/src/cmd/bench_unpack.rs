@@ -61,7 +61,7 @@ pub(super) fn run(grub: &Grub) -> Result<Vec<Row>> {
     let mut packed = Vec::new();
     for (compression, name) in forms {
         let kernel = fs::read(repack::kernel(compression)?)?;
-        let payload = repack::payload(&kernel)?;
+        let (payload, _) = repack::packed(&kernel)?;
         fs::write(files.join(name), payload)?;
         packed.push((name, payload.len()));
     }

@@ -108,18 +108,14 @@ fn filter(program: &[&str], from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A bzImage's payload, packed, without the size behind it, and with what.
-fn packed(image: &[u8]) -> Result<(&[u8], Compression)> {
+/// A bzImage's payload, as a file that its packer could have written (without
+/// the size behind it), and what it is packed with.
+pub(crate) fn packed(image: &[u8]) -> Result<(&[u8], Compression)> {
     let (start, length) = payload_range(image)?;
     let payload = &image[start..start + length];
     let compression = of(payload).context("payload of unknown compression")?;
     let trailer = if has_size_trailer(compression) { 4 } else { 0 };
     Ok((&payload[..length - trailer], compression))
-}
-
-/// A bzImage's payload, as a file that its packer could have written.
-pub(crate) fn payload(image: &[u8]) -> Result<&[u8]> {
-    packed(image).map(|(payload, _)| payload)
 }
 
 /// The ELF kernel inside a bzImage, written to `to`.
