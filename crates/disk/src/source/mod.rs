@@ -55,8 +55,11 @@ impl core::fmt::Display for ReadError {
 
 impl core::error::Error for ReadError {}
 
-/// The end of a read, or why `source` has not that many bytes.
-fn checked_end(source: &dyn BlockSource, offset: u64, len: usize) -> Result<u64, ReadError> {
+/// The end of a read of `len` bytes from `offset`, both in bytes.
+///
+/// # Errors
+/// If that is beyond the last byte of `source`.
+pub fn checked_end(source: &dyn BlockSource, offset: u64, len: usize) -> Result<u64, ReadError> {
     u64::try_from(len)
         .ok()
         .and_then(|len| offset.checked_add(len))

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt as _, rc::Rc};
 
-use kexen_disk::{BlockSource, Cache, CacheOptions, ReadError};
+use kexen_disk::{BlockSource, Cache, CacheOptions, ReadError, source::checked_end};
 
 use super::tools::Temporary;
 
@@ -64,17 +64,14 @@ impl BlockSource for FileDisk {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let end = offset.checked_add(into.len() as u64);
-        let read = match end {
-            Some(end) if end <= self.bytes => self.file.read_exact_at(into, offset),
-            _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
-        };
+        let end = checked_end(self, offset, into.len())?;
+        let read = self.file.read_exact_at(into, offset);
         read.map_err(|error| ReadError {
             name: self.name.clone(),
             offset,
             why: error.to_string(),
         })?;
-        for (at, byte) in self.changed.range(offset..end.unwrap()) {
+        for (at, byte) in self.changed.range(offset..end) {
             into[(at - offset) as usize] = *byte;
         }
         Ok(())

@@ -15,7 +15,7 @@ use alloc::{
 use core::cell::RefCell;
 
 use kexen_abi::PAGE_SIZE;
-use kexen_disk::{BlockSource, ReadError};
+use kexen_disk::{BlockSource, ReadError, source::checked_end};
 use kexen_guest::{
     Machine,
     block::{self, Block, Figures, Io, Page, Problem},
@@ -195,10 +195,7 @@ impl BlockSource for Disk {
             offset,
             why,
         };
-        let len = u64::try_from(into.len()).unwrap_or(u64::MAX);
-        if offset.checked_add(len).is_none_or(|end| end > self.bytes) {
-            return Err(fail(offset, format!("beyond its end, {:#x}", self.bytes)));
-        }
+        checked_end(self, offset, into.len())?;
         if let Some(why) = &*self.lost.borrow() {
             return Err(fail(offset, format!("given up: {why}")));
         }
