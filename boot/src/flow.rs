@@ -303,7 +303,7 @@ fn try_disk<G: Ground>(
         let ready = kernel.ready(loaded.initrd, &loaded.command_line);
         go(guest, report, options, &kernel, &ready, Some(&mut disks))
     });
-    if let Err(error) = disk::close(guest, &mut disks) {
+    if let Err(error) = disk::close(guest, options, &mut disks) {
         report.line(guest.machine(), format_args!("error: {error}"));
     }
     result

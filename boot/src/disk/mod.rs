@@ -93,14 +93,31 @@ pub(crate) fn stop<G: Guest>(guest: &mut G, disks: &mut Disks) -> Result<(), Han
 }
 
 /// The same when there will be no hand-off.
-pub(crate) fn close<G: Guest>(guest: &mut G, disks: &mut Disks) -> Result<(), Failure> {
+pub(crate) fn close<G: Guest>(
+    guest: &mut G,
+    options: &Options,
+    disks: &mut Disks,
+) -> Result<(), Failure> {
     let result = stop(guest, disks);
     // What a backend keeps is nobody else's memory.
-    disks.leave(guest.ledger());
+    if !forgets_kept(options) {
+        disks.leave(guest.ledger());
+    }
     for page in disks.held() {
         guest.stock().kept.insert(page);
     }
     Ok(result?)
+}
+
+/// Whether what backends keep is not to be entered (a test alone).
+#[cfg(feature = "omission")]
+fn forgets_kept(options: &Options) -> bool {
+    options.omit == Some(kexen_bootconfig::options::Omit::Kept)
+}
+
+#[cfg(not(feature = "omission"))]
+const fn forgets_kept(_: &Options) -> bool {
+    false
 }
 
 /// What to do after a failure: the menu once more, when somebody is there.
@@ -145,7 +162,7 @@ pub(crate) fn load<G: Ground>(
     match from(guest, report, asked, tried, &disks) {
         Ok(loaded) => Ok((loaded, disks)),
         Err(failure) => {
-            if let Err(error) = close(guest, &mut disks) {
+            if let Err(error) = close(guest, asked.options, &mut disks) {
                 report.line(guest.machine(), format_args!("error: {error}"));
             }
             Err(failure)

@@ -34,6 +34,9 @@ pub(crate) enum Hostile {
     Vanishes,
     /// It answers with errors, and lets nothing go at the end.
     Keeps,
+    /// It closes as it should but keeps the ring and writes to it; when the
+    /// device is opened once more, it does all as it should.
+    Hoards,
 }
 
 impl Hostile {
@@ -61,7 +64,7 @@ impl Hostile {
             Self::WrongIds => Some("ids"),
             Self::Twice => Some("twice"),
             Self::Ahead => Some("ahead"),
-            Self::Garbage => Some("garbage"),
+            Self::Garbage | Self::Hoards => Some("garbage"),
             Self::Nothing => Some("nothing"),
             Self::Vanishes => Some("vanish"),
         }
@@ -75,13 +78,13 @@ impl Hostile {
             None => String::new(),
             Some(how) => {
                 let connected = if self == Self::Mute { "" } else { CONNECTED };
-                format!(
-                    "{NODES}\
-                     $backend block $domid $(xenstore-read $front/ring-ref) \
-                         $(xenstore-read $front/event-channel) {how} $stop >> $log 2>&1 &\n\
-                     {MAPPED}{connected}"
-                )
+                format!("{NODES}{}{connected}", ring(how))
             }
+        };
+        let again = if self == Self::Hoards {
+            format!("{CLOSED}{}{CONNECTED}", ring("errors"))
+        } else {
+            String::new()
         };
         let close = if self == Self::Keeps {
             ""
@@ -95,7 +98,7 @@ impl Hostile {
              xenstore-rm $front\n\
              xenstore-rm $back\n"
         };
-        device(name, number, &format!("{serve}{close}"))
+        device(name, number, &format!("{serve}{again}{close}"))
     }
 }
 
@@ -118,9 +121,28 @@ const GARBAGE_IN_STORE: &str = "\
     xenstore-write $back/sectors 2^64 $back/sector-size 0 $back/info '' $back/state 4\n";
 /// Nodes that make sense.
 const NODES: &str = "xenstore-write $back/sectors 2048 $back/sector-size 512 $back/info 0\n";
+/// It has closed, and has let nothing go. Opened again, it says so in a file of its
+/// own.
+const CLOSED: &str = "state_is '[!34]'\n\
+    xenstore-write $back/state 6\n\
+    state_is 1\n\
+    xenstore-write $back/state 2\n\
+    state_is 3\n\
+    stop=$stop.again\n\
+    log=$log.again\n\
+    : > $log\n";
 /// Until the backend has the ring.
 const MAPPED: &str = "until grep -q mapped= $log; do sleep 0.1; done\n";
 const CONNECTED: &str = "xenstore-write $back/state 4\n";
+
+/// The ring served in this way, once it is mapped.
+fn ring(how: &str) -> String {
+    format!(
+        "$backend block $domid $(xenstore-read $front/ring-ref) \
+             $(xenstore-read $front/event-channel) {how} $stop >> $log 2>&1 &\n\
+         {MAPPED}"
+    )
+}
 
 /// A block device of whose backend the store has nonsense.
 pub(super) fn garbage_in_store(name: &str) -> String {

@@ -83,6 +83,8 @@ pub enum Omit {
     Room,
     /// Backends that were too late are not told to let go.
     Late,
+    /// What backends keep of disks that are given up is forgotten.
+    Kept,
 }
 
 /// A question to Xen, instead of starting anything.
@@ -369,9 +371,10 @@ impl Options {
                     Some("flush") => Omit::Flush,
                     Some("room") => Omit::Room,
                     Some("late") => Omit::Late,
+                    Some("kept") => Omit::Kept,
                     _ => {
                         return bad("writable-tables, pinned-tables, m2p, writable-pool, \
-                             read-only-tail, flush, room or late");
+                             read-only-tail, flush, room, late or kept");
                     }
                 });
             }

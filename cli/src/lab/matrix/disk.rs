@@ -247,6 +247,31 @@ fn hostile() -> Vec<Case> {
     );
     not_told.image = Variant::Omission;
     not_told.options.to_mut().push_str(" kexen.omit=late");
+    // What is kept of one try is in the way of the next, which goes well.
+    static HOARDED: Talk = Talk {
+        turns: &[
+            ("Press Enter", "\r"),
+            ("The lab's Linux", "\r"),
+            ("Press Enter", "\r"),
+            ("The lab's Linux", "c"),
+        ],
+        lines: &[
+            &["error: ", "vbd/51776: domain 0 keeps grant"],
+            &["error: ", "grant"],
+        ],
+        end: TalkEnd::Says("kexen> "),
+    };
+    // Forgotten, the next kernel has a page that the backend writes to.
+    static HOARDED_OMIT: Talk = Talk {
+        turns: &[("Press Enter", "\r"), ("The lab's Linux", "\r")],
+        lines: &[&["error: ", "vbd/51776: domain 0 keeps grant"]],
+        end: TalkEnd::Says("Linux version"),
+    };
+    let hoards = |name, talk| case(Xen::V4_17, Mode::Pvh, name, &[Hostile::Hoards], talk);
+    let hoarded = hoards("backend-hoards", &HOARDED);
+    let mut forgets = hoards("backend-hoards-omit", &HOARDED_OMIT);
+    forgets.image = Variant::Omission;
+    forgets.options.to_mut().push_str(" kexen.omit=kept");
     static NO_ROOM: Talk = Talk {
         turns: &[],
         lines: &[&["error: ", "xvdd16", "more memory than is set aside"]],
@@ -276,6 +301,8 @@ fn hostile() -> Vec<Case> {
             &KEPT,
         ),
         not_told,
+        hoarded,
+        forgets,
     ]
 }
 
