@@ -42,5 +42,5 @@ pub use elf::{Elf, Segment};
 pub use error::ImageError;
 pub use kernel::Kernel;
 pub use notes::XenNotes;
-pub use payload::{DecompressError, Payload, unpack, unpack_scratch};
+pub use payload::{DecompressError, Payload, heap_for, unpack, unpack_scratch};
 pub use start::{CannotStart, can_start_pv, can_start_pvh};

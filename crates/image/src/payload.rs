@@ -122,6 +122,16 @@ pub fn unpack(bytes: &[u8], out: &mut [u8]) -> Result<usize, DecompressError> {
     Ok(done.written)
 }
 
+/// Bytes of heap for a decompressor that says it needs `scratch`: the
+/// allocator has to find room between other things.
+#[must_use]
+pub fn heap_for(scratch: usize) -> u64 {
+    let scratch = u64::try_from(scratch).unwrap_or(u64::MAX);
+    scratch
+        .saturating_add(scratch / 16)
+        .saturating_add(64 << 10)
+}
+
 /// An upper bound of the heap that [`unpack`] needs for at most `size` bytes.
 pub fn unpack_scratch(bytes: &[u8], size: u64) -> Result<usize, DecompressError> {
     let compression = Compression::detect(bytes);

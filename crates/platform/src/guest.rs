@@ -51,14 +51,6 @@ pub const fn lists_for(bytes: u64) -> u64 {
     bytes / 16 + (256 << 10)
 }
 
-/// Bytes of heap for a decompressor that says it needs `scratch`: the
-/// allocator has to find room between other things.
-#[must_use]
-pub fn heap_for(scratch: usize) -> u64 {
-    let scratch = u64::try_from(scratch).unwrap_or(u64::MAX / 2);
-    scratch + scratch / 16 + (64 << 10)
-}
-
 /// The pieces of memory that the heap was given: what one attempt needed and
 /// freed again serves the next one.
 #[derive(Debug, Default)]

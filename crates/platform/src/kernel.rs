@@ -16,11 +16,11 @@ use kexen_abi::PAGE_SIZE;
 use kexen_bootconfig::module::Entry;
 use kexen_guest::Extents;
 use kexen_handoff::placement::{Chosen, Placement, Segment, finish};
-use kexen_image::{Elf, Kernel as Image, XenNotes};
+use kexen_image::{Elf, Kernel as Image, XenNotes, heap_for};
 
 use crate::{
     failure::Failure,
-    guest::{BUFFER, Guest, Ready, heap_for, lists_for},
+    guest::{BUFFER, Guest, Ready, lists_for},
     loan::{lent, offset_len},
     report::{Report, size},
 };

@@ -6,12 +6,12 @@ use kexen_abi::PAGE_SIZE;
 use kexen_bootconfig::module::{Entry, Module};
 use kexen_guest::{Extent, Machine};
 use kexen_handoff::HandoffError;
-use kexen_image::{Compression, unpack, unpack_scratch};
+use kexen_image::{Compression, heap_for, unpack, unpack_scratch};
 
 use crate::{
     arch::Xen,
     failure::Failure,
-    guest::{Guest, UNPACKED, heap_for},
+    guest::{Guest, UNPACKED},
     loan::{lent, offset_len},
     report::{Report, size},
 };

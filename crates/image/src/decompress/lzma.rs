@@ -22,7 +22,8 @@ fn header(bytes: &[u8], size: u64) -> Result<(u8, u32, u64, Input<'_>), Problem>
 pub(super) fn scratch(bytes: &[u8], size: u64) -> Result<usize, Problem> {
     let (_, dictionary, _, _) = header(bytes, size)?;
     let dictionary = usize::try_from(dictionary).unwrap_or(usize::MAX);
-    // The library lets it grow, and copies what it has.
+    // The library lets it grow where it cannot grow in its place, as its input's
+    // buffer is behind it, and copies what it has.
     Ok(dictionary.saturating_mul(2).saturating_add(MODEL))
 }
 

@@ -68,6 +68,11 @@ pub(crate) enum Problem {
         /// How much.
         want: u64,
     },
+    /// It needs more memory than its headers say.
+    MemoryBeyond {
+        /// How much they say.
+        limit: usize,
+    },
 }
 
 impl core::fmt::Display for Problem {
@@ -86,6 +91,9 @@ impl core::fmt::Display for Problem {
             }
             Self::Full { limit } => write!(f, "it unpacks to more than {limit} bytes"),
             Self::Memory { want } => write!(f, "its decoder wants {want} bytes of memory"),
+            Self::MemoryBeyond { limit } => {
+                write!(f, "its decoder wants more than {limit} bytes of memory")
+            }
         }
     }
 }

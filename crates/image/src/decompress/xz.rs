@@ -1,17 +1,17 @@
-//! xz: the library's stream decoder, with a dictionary no larger than the
-//! output.
+//! xz: the library's reader, with a dictionary no larger than the output.
 //!
 //! Linux's build asks for a dictionary of up to 128 MiB, whatever the size
-//! of the kernel. The decoder allocates what the block header says; so the
-//! header it is given says just what can be referred to.
+//! of the kernel. The decoder lets it grow to what the block header says; so
+//! the header it is given says just what can be referred to.
 
 use alloc::vec::Vec;
 
-use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
+use lzma_rust2::{Error, Read, XzReader};
 
 use super::{Done, Input, Outcome, Problem, crc32};
 
-/// Heap beside the dictionary: the decoder's state, and headers.
+/// Heap beside the dictionary: the decoder's state, what it reads ahead, and
+/// filters.
 const STATE: usize = 256 << 10;
 /// The smallest dictionary that there is.
 const MIN_DICTIONARY: u64 = 4 << 10;
@@ -93,69 +93,78 @@ pub(super) fn scratch(bytes: &[u8], size: u64) -> Result<usize, Problem> {
     plan(bytes, size).map(|(_, dictionary)| dictionary.saturating_add(STATE))
 }
 
-fn problem(error: &XzError, input: &Input<'_>, len: usize) -> Problem {
+/// The headers as they were made, then the stream.
+struct Stream<'a> {
+    head: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> lzma_rust2::Result<usize> {
+        if self.head.is_empty() {
+            self.rest.read(buf)
+        } else {
+            self.head.read(buf)
+        }
+    }
+}
+
+/// What is wrong, with a stream of which so many bytes are left, for a decoder
+/// with a limit of so many bytes.
+fn problem(error: Error, bytes: &[u8], left: usize, limit: usize) -> Problem {
     match error {
-        XzError::NeedsLargerInputBuffer => Problem::Truncated { len },
-        XzError::DictionaryTooLarge(want) => Problem::Memory { want: *want },
-        XzError::ContentCrc32Mismatch(have, want) => Problem::Checksum {
-            what: "a block's CRC-32",
-            want: *want,
-            have: *have,
+        Error::Eof => Problem::Truncated { len: bytes.len() },
+        Error::OutOfMemory(_) => Problem::MemoryBeyond { limit },
+        Error::InvalidData(what)
+        | Error::InvalidInput(what)
+        | Error::Other(what)
+        | Error::Unsupported(what) => Problem::Corrupt {
+            what,
+            at: Some(bytes.len().saturating_sub(left)),
         },
-        XzError::ContentCrc64Mismatch(..) => input.corrupt("a block's CRC-64 is wrong"),
-        XzError::Sha256NotSupported | XzError::UnsupportedCheckType(_) => {
-            input.corrupt("its check is none of CRC-32 and CRC-64")
-        }
-        XzError::DeltaFilterUnsupported | XzError::UnsupportedBcjFilter(_) => {
-            input.corrupt("it uses a filter that is not supported")
-        }
-        _ => input.corrupt("not a well-formed xz stream"),
+        Error::Interrupted | Error::WriteZero(_) => Problem::Corrupt {
+            what: "not a well-formed xz stream",
+            at: None,
+        },
     }
 }
 
 pub(super) fn decode(bytes: &[u8], out: &mut [u8], size: u64) -> Outcome {
     let (head, dictionary) = plan(bytes, size)?;
+    let limit = dictionary.saturating_add(STATE);
     let mut input = Input::new(bytes);
     input.take(head.len())?;
-    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(dictionary, dictionary);
+    let stream = Stream {
+        head: &head,
+        rest: input.rest(),
+    };
+    let limit_kib = u32::try_from(limit >> 10).unwrap_or(u32::MAX);
+    let mut reader = XzReader::new_mem_limit(stream, false, limit_kib);
+    let fail = |error, reader: &XzReader<Stream<'_>>| {
+        problem(error, bytes, reader.inner().rest.len(), limit)
+    };
     let mut written: usize = 0;
-    // The header as it was made above, then the stream.
-    let mut first = head.as_slice();
-    loop {
-        let from_head = !first.is_empty();
-        let next = if from_head { first } else { input.rest() };
+    while written < out.len() {
         let room = out.get_mut(written..).unwrap_or_default();
-        let full = room.is_empty();
-        let result = match decoder.decode(next, room) {
-            Ok(result) => result,
-            Err(error) => return Err(problem(&error, &input, bytes.len())),
-        };
-        let read = result.input_consumed();
-        written = written.saturating_add(result.output_produced());
-        if from_head {
-            first = first.get(read..).unwrap_or_default();
-        } else {
-            input.take(read)?;
-        }
-        match result {
-            XzNextBlockResult::EndOfStream(..) => {
-                return Ok(Done {
-                    written,
-                    ended: true,
-                    read: input.at(),
-                });
-            }
-            XzNextBlockResult::NeedMoreData(..) if result.made_progress() => {}
-            XzNextBlockResult::NeedMoreData(..) if full => {
-                return Ok(Done {
-                    written,
-                    ended: false,
-                    read: 0,
-                });
-            }
-            XzNextBlockResult::NeedMoreData(..) => {
-                return Err(Problem::Truncated { len: bytes.len() });
-            }
+        match reader.read(room) {
+            Ok(0) => break,
+            Ok(n) => written = written.saturating_add(n),
+            Err(error) => return Err(fail(error, &reader)),
         }
     }
+    // Index and footer come behind the last byte.
+    let ended = match reader.read(&mut [0]) {
+        Ok(n) => n == 0,
+        Err(error) => return Err(fail(error, &reader)),
+    };
+    let left = reader.inner().rest.len();
+    Ok(Done {
+        written,
+        ended,
+        read: if ended {
+            bytes.len().saturating_sub(left)
+        } else {
+            0
+        },
+    })
 }
