@@ -64,8 +64,10 @@ impl Ledger {
         Self(Vec::new())
     }
 
-    /// Enters a claim.
+    /// Enters a claim, in place of one of the same kind: what was set up once
+    /// more is given up once.
     pub fn enter(&mut self, claim: Claim) {
+        self.strike(claim.kind);
         self.0.push(claim);
     }
 
@@ -116,6 +118,14 @@ mod tests {
         assert!(ledger.strike(SHARED_INFO.kind));
         assert!(!ledger.strike(SHARED_INFO.kind));
         assert!(ledger.blockers(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_entered_again_is_one_claim() {
+        let mut ledger = Ledger::new();
+        ledger.enter(SHARED_INFO);
+        ledger.enter(SHARED_INFO);
+        assert_eq!(ledger.claims(), &[SHARED_INFO]);
     }
 
     #[test]
