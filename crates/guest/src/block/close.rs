@@ -29,22 +29,32 @@ pub struct Closing {
 impl Block {
     /// Waits for what is in flight, closes the device, ends the grants,
     /// closes the port. If the backend does not do its part in time, what
-    /// can be ended is; it may be called again, with more time. The port is
-    /// closed when the backend has closed. For several see [`close_all`].
+    /// can be ended is; it may be called again, with more time, and takes the
+    /// steps that are left. The port is closed when the backend has closed. For
+    /// several see [`close_all`].
     pub fn close<M: Machine + ?Sized>(
         &mut self,
         s: &mut Session<'_, M>,
         references: &mut References,
     ) -> Closing {
-        self.drain(s, references);
-        let outcome = xenbus::close(s, &self.device);
+        let was_connected = self.drain(s, references);
+        let outcome = if was_connected {
+            xenbus::close(s, &self.device)
+        } else {
+            xenbus::reset(s, &self.device)
+        };
         self.closed(s.machine(), references, outcome)
     }
 
-    /// Waits for what is in flight. One that does not answer, or begins to lie,
-    /// has to close all the same; what it then keeps is seen by its grants.
-    fn drain<M: Machine + ?Sized>(&mut self, s: &mut Session<'_, M>, references: &mut References) {
-        self.connected = false;
+    /// Waits for what is in flight; whether it was connected until now. One that
+    /// does not answer, or begins to lie, has to close all the same; what it then
+    /// keeps is seen by its grants.
+    fn drain<M: Machine + ?Sized>(
+        &mut self,
+        s: &mut Session<'_, M>,
+        references: &mut References,
+    ) -> bool {
+        let was_connected = core::mem::replace(&mut self.connected, false);
         let m = s.machine();
         // The time that there is would be gone before the device is closed, if a
         // backend were waited for that has not answered before.
@@ -56,6 +66,7 @@ impl Block {
                 references,
             });
         }
+        was_connected
     }
 
     /// Takes back what the backend had.
@@ -106,12 +117,11 @@ pub fn close_all<M: Machine + ?Sized>(
     blocks: &mut [&mut Block],
     late: &mut [NotConnected],
 ) -> Vec<Closing> {
-    for block in &mut *blocks {
-        block.drain(s, references);
-    }
+    let drained = blocks.iter_mut().map(|block| block.drain(s, references));
+    let connected: Vec<bool> = drained.collect();
     s.progress();
-    let devices = blocks.iter().map(|block| &block.device);
-    let devices = devices.chain(late.iter().map(|one| &one.device));
+    let devices = blocks.iter().map(|block| &block.device).zip(connected);
+    let devices = devices.chain(late.iter().map(|one| (&one.device, false)));
     let mut outcomes = xenbus::close_all(s, devices).into_iter();
     let m = s.machine();
     let mut closings = Vec::new();

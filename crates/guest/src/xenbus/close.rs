@@ -38,17 +38,19 @@ pub fn close<M: Machine + ?Sized>(
     alone(Leaving::new(device, Steps::close()), s, &mut ())
 }
 
-/// Closes several devices side by side, as [`close`] does each: what came of
-/// them, in their order. A backend that does not do its part costs the others
-/// no time; the wait is told when one of them gets on.
+/// Closes several devices side by side: what came of them, in their order. With
+/// each is whether it is connected as far as is known, and closed as [`close`]
+/// does; otherwise it is looked at first, as [`reset`] does. A backend that does
+/// not do its part costs the others no time; the wait is told when one of them
+/// gets on.
 ///
 /// No device may be among them twice. Each has one of the 32 watches of a
 /// connection to the store while its backend is waited for.
 pub fn close_all<'a, M: Machine + ?Sized>(
     s: &mut Session<'_, M>,
-    devices: impl IntoIterator<Item = &'a Device>,
+    devices: impl IntoIterator<Item = (&'a Device, bool)>,
 ) -> Vec<Result<Closed, DeviceError>> {
-    let leaving = |device| Leaving::new(device, Steps::close());
+    let leaving = |(device, connected)| Leaving::new(device, Steps::leave(connected));
     SideBySide::new(devices.into_iter().map(leaving)).finish(s, &mut ())
 }
 
@@ -153,6 +155,16 @@ impl Steps {
         Self {
             step: Step::Look,
             done: false,
+        }
+    }
+
+    /// As [`close`] takes them from a device that is connected, and [`reset`]
+    /// from another.
+    const fn leave(connected: bool) -> Self {
+        if connected {
+            Self::close()
+        } else {
+            Self::reset()
         }
     }
 

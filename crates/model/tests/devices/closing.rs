@@ -105,6 +105,25 @@ fn no_device_waits_for_anothers_backend() {
     open.connected.leaves_nothing();
 }
 
+/// What has closed is not asked to close once more: a backend that waits for a
+/// new frontend need not know what to do then.
+#[test]
+fn what_has_closed_is_not_closed_again() {
+    let world = World::with_others(&NUMBERS[1..]);
+    let mut open = Open::new(&world);
+    set_faults(&world, &[None, Some(Fault::KeepsRing)]);
+    let (closings, _) = open.close(0);
+    assert_eq!(closings[1].outcome, Ok(Closed::Ready));
+    assert_eq!(closings[1].held.len(), 1);
+    set_faults(&world, &[Some(Fault::Still); 6]);
+    let (closings, took) = open.close(0);
+    assert!(took < PATIENCE, "{took}");
+    for (n, closing) in closings.iter().enumerate() {
+        assert_eq!(closing.outcome, Ok(Closed::Ready), "device {n}");
+        assert_eq!(closing.held.len(), usize::from(n == 1), "device {n}");
+    }
+}
+
 /// Requests that are never answered cost one patience for all devices, and
 /// closing them has its own.
 #[test]
