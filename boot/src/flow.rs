@@ -304,7 +304,12 @@ fn try_disk<G: Ground>(
         go(guest, report, options, &kernel, &ready, Some(&mut disks))
     });
     if let Err(error) = disk::close(guest, options, &mut disks) {
-        report.line(guest.machine(), format_args!("error: {error}"));
+        let why = result.as_ref().err().map(|failure| format!("{failure}"));
+        let error = format!("{error}");
+        // Mostly it is what the hand-off was refused for.
+        if why.as_ref() != Some(&error) {
+            report.line(guest.machine(), format_args!("error: {error}"));
+        }
     }
     result
 }

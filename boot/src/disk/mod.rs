@@ -98,7 +98,11 @@ pub(crate) fn close<G: Guest>(
     options: &Options,
     disks: &mut Disks,
 ) -> Result<(), Failure> {
-    let result = stop(guest, disks);
+    // Whatever else stands in the way of a hand-off.
+    let closed = disks.close(guest.ledger());
+    let result = closed
+        .map_err(HandoffError::Blocked)
+        .and_then(|()| stop(guest, disks));
     // What a backend keeps is nobody else's memory.
     if !forgets_kept(options) {
         disks.leave(guest.ledger());

@@ -63,14 +63,15 @@ fn claim(device: &Device) -> Claim {
     Claim::of(kind, Holder::Domain(device.backend_id()))
 }
 
-/// Enters grants, and a port, into the ledger as claims of their own.
+/// Enters grants, and a port, into the ledger as claims of their own, in place of
+/// that on the device.
 fn enter(ledger: &mut Ledger, device: &Device, held: &[Granted], port: Option<u32>) {
+    ledger.strike(claim(device).kind);
     let grants = held.iter().map(|held| Kind::Grant {
         reference: held.reference,
         page: held.page.number,
     });
     for kind in grants.chain(port.map(|port| Kind::EventChannel { port })) {
-        ledger.strike(kind);
         ledger.enter(Claim::of(kind, Holder::Domain(device.backend_id())));
     }
 }
@@ -134,6 +135,8 @@ pub struct Disks {
     /// Those of them whose backends have something of the ring: they may only
     /// have come too late, and let go when they are told to.
     late: Vec<NotConnected>,
+    /// Whether the store was left, with nothing asked of it since.
+    left: bool,
 }
 
 impl Disks {
@@ -178,6 +181,7 @@ impl Disks {
             all: Vec::new(),
             problems: Vec::new(),
             late: Vec::new(),
+            left: false,
         })
     }
 
@@ -210,6 +214,7 @@ impl Disks {
         waiting: &mut dyn FnMut(&str),
     ) -> Result<(), String> {
         let mut problems = Vec::new();
+        self.left = false;
         let (found, outcomes) = {
             let shared = &mut *self.shared.borrow_mut();
             // Where a host has just started, and all its guests with it, backends
@@ -318,7 +323,7 @@ impl Disks {
     }
 
     /// Closes all of them, side by side, and leaves the store; what does not close
-    /// is a blocker, with its holder.
+    /// is a blocker, with its holder. What was done is not done again.
     ///
     /// # Errors
     /// The blockers.
@@ -356,9 +361,10 @@ impl Disks {
         }
         self.late
             .retain(|one| !one.held.is_empty() || one.port.is_some());
-        if blockers.is_empty() {
+        if blockers.is_empty() && !self.left {
             let mut wait = shared.patience();
             let left = shared.store.on(shared.m, &mut wait).finish();
+            self.left = left.is_ok();
             blockers.extend(left.err().map(text));
         }
         if blockers.is_empty() {
@@ -374,7 +380,7 @@ impl Disks {
         for disk in &self.all {
             let block = disk.block.borrow();
             let granted: Vec<Granted> = block.granted().collect();
-            enter(ledger, block.device(), &granted, None);
+            enter(ledger, block.device(), &granted, block.port());
         }
         for one in &self.late {
             enter(ledger, &one.device, &one.held, one.port);
@@ -387,7 +393,6 @@ impl Disks {
     pub fn leave_late(&mut self, ledger: &mut Ledger) {
         for one in core::mem::take(&mut self.late) {
             enter(ledger, &one.device, &one.held, one.port);
-            ledger.strike(claim(&one.device).kind);
         }
     }
 
@@ -397,6 +402,7 @@ impl Disks {
     /// # Errors
     /// The first device that is not there as before.
     pub fn reopen(&mut self, ledger: &mut Ledger) -> Result<(), String> {
+        self.left = false;
         let closed = self.all.iter().filter(|disk| !disk.is_open(ledger));
         let closed: Vec<Rc<Disk>> = closed.cloned().collect();
         let outcomes = {
