@@ -34,8 +34,9 @@ pub(crate) enum Hostile {
     Vanishes,
     /// It answers with errors, and lets nothing go at the end.
     Keeps,
-    /// It closes as it should but keeps the ring and writes to it; when the
-    /// device is opened once more, it does all as it should.
+    /// It closes as it should but keeps the ring and writes to it. When the device
+    /// is opened once more it does all as it should, and in the end lets go of
+    /// what it kept, too.
     Hoards,
 }
 
@@ -82,7 +83,7 @@ impl Hostile {
             }
         };
         let again = if self == Self::Hoards {
-            format!("{CLOSED}{}{CONNECTED}", ring("errors"))
+            format!("{CLOSED}{}{CONNECTED}{LET_GO}", ring("errors"))
         } else {
             String::new()
         };
@@ -131,6 +132,10 @@ const CLOSED: &str = "state_is '[!34]'\n\
     stop=$stop.again\n\
     log=$log.again\n\
     : > $log\n";
+/// When it is closed again, the first ring is let go.
+const LET_GO: &str = "state_is '[!34]'\n\
+    touch ${stop%.again}\n\
+    until grep -q done= ${log%.again}; do sleep 0.1; done\n";
 /// Until the backend has the ring.
 const MAPPED: &str = "until grep -q mapped= $log; do sleep 0.1; done\n";
 const CONNECTED: &str = "xenstore-write $back/state 4\n";
