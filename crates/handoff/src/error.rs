@@ -97,11 +97,7 @@ impl core::fmt::Display for HandoffError {
                  it, or replace the module's with kexen.cmdline=replace"
             ),
             Self::Blocked(blockers) => {
-                f.write_str("claims are outstanding:")?;
-                for blocker in blockers {
-                    write!(f, " {blocker};")?;
-                }
-                Ok(())
+                write!(f, "claims are outstanding: {}", blockers.join("; "))
             }
         }
     }
