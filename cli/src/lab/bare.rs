@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::artefacts::Xen;
 use super::console::Line;
-use super::guest::{Console, Guest, Mode, Run, watch};
+use super::guest::{Guest, Mode, Run};
 use super::qemu::{Machine, Qemu, run_dir};
+use super::watch::{Console, watch};
 
 struct Serial {
     qemu: Qemu,

@@ -18,8 +18,9 @@ use super::artefacts::{Xen, noise};
 use super::console::{Line, Lines, lab_pair};
 use super::dom0_image;
 use super::example::Toolstack;
-use super::guest::{Attach, Console, Device, Guest, Mode, Run, watch};
+use super::guest::{Attach, Device, Guest, Mode, Run};
 use super::qemu::{Machine, Qemu, run_dir};
+use super::watch::{Console, watch};
 use crate::host::{cache, command};
 use crate::ui;
 

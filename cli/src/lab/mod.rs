@@ -30,3 +30,4 @@ pub(crate) mod repack;
 pub(crate) mod run_case;
 pub(crate) mod stats;
 pub(crate) mod talk;
+mod watch;
