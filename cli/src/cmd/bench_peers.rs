@@ -42,7 +42,8 @@ struct Row {
     kernel: String,
     by: &'static str,
     image_bytes: u64,
-    /// MiB of the smallest guest in which Linux begins, if asked for.
+    /// MiB of the smallest guest in which Linux begins with its initrd, if asked
+    /// for.
     least_memory: Option<u64>,
     /// Nothing else is known of one that does not boot, but why.
     boots: Result<Figures, String>,
@@ -188,12 +189,13 @@ impl Bench {
         Ok(())
     }
 
-    /// MiB of the smallest guest in which Linux begins, found by halving. What
-    /// Linux needs after that is the same whoever started it.
+    /// MiB of the smallest guest in which Linux begins with its initrd (GRUB goes
+    /// on without one that it has no memory for), found by halving. What Linux
+    /// needs after that is the same whoever started it.
     fn least_memory(&mut self, guest: &mut Guest, figures: &Figures) -> Result<u64> {
         // One that begins has as long as it took with much, and half of that.
         guest.timeout = Duration::from_secs_f64(10.0 + figures.seconds_to_linux * 1.5);
-        guest.until = Some(peers::LINUX.to_owned());
+        guest.until = Some(peers::INITRD.to_owned());
         // Nothing is measured, and each has a console of its own.
         (guest.before, guest.afterwards) = (String::new(), String::new());
         guest.replies.clear();
@@ -206,7 +208,7 @@ impl Bench {
             guest.name = format!("{name}-{}", guest.memory);
             let step = ui::step(format!("the same guest with {} MiB", guest.memory));
             let began = match self.dom0.run_guest(guest) {
-                Ok(run) => run.saw(peers::LINUX),
+                Ok(run) => run.saw(peers::INITRD),
                 // The toolstack may refuse so small a guest. If dom0 is not
                 // there any more, that is the error.
                 Err(_) => {
@@ -301,7 +303,7 @@ fn show(xen: Xen, json: bool, rows: &[Row], unpacked: &[bench_unpack::Row]) -> R
         .filter(|row| row.least_memory.is_some())
         .collect();
     if !least.is_empty() {
-        println!("\nThe smallest guest in which Linux begins, to {STEP} MiB:");
+        println!("\nThe smallest guest in which Linux begins with its initrd, to {STEP} MiB:");
     }
     for row in least {
         let mib = row.least_memory.unwrap_or_default();

@@ -15,6 +15,8 @@ use crate::lab::guest::{Guest, Run};
 
 /// The first line of the guest's own kernel.
 pub(super) const LINUX: &str = "Linux version";
+/// Its line about the initrd, as soon as it knows its memory.
+pub(super) const INITRD: &str = "RAMDISK: [mem ";
 /// The loop device that the disk is on.
 const LOOP: &str = "/sys/block/loop2/stat";
 
