@@ -158,8 +158,8 @@ fn fill<G: Ground>(
     parts: &mut [Part<'_>],
     trust: Option<(&Keys, &Volumes<'_>)>,
 ) -> Result<u64, Failure> {
-    let (_, len) = lay_out(parts)?;
-    let pages = take(guest, len)?;
+    let (initrd, len) = lay_out(parts)?;
+    let pages = take(guest, initrd.map_or(0, |(start, _)| start), len)?;
     guest.map(UNPACKED, &pages)?;
     let window = (0..).zip(&pages).map(|(n, number)| {
         Ok(Page {
@@ -237,22 +237,29 @@ fn lay_out(parts: &mut [Part<'_>]) -> Result<(Option<(u64, u64)>, u64), Failure>
     Ok((Some((start, len)), start + len))
 }
 
-/// Pages for so many bytes: in one piece if there is one, for the sake of the
-/// initrd, which is not copied then.
-fn take<G: Ground>(guest: &mut G, len: u64) -> Result<Vec<u64>, Failure> {
+/// Pages for so many bytes: from `initrd` on in one piece if there is one, which
+/// is not copied then; what is before that may be anywhere.
+fn take<G: Ground>(guest: &mut G, initrd: u64, len: u64) -> Result<Vec<u64>, Failure> {
     let want = len.div_ceil(PAGE_SIZE);
-    let mut low = guest.free().within(Extent::new(0, 1 << 20));
-    if let Some(run) = low.take_run(want) {
-        guest.free().remove(run);
-        return Ok((run.start..run.end()).collect());
-    }
     let have = guest.free().count();
-    let pages = guest.free().take(want).ok_or(HandoffError::Memory {
+    let short = HandoffError::Memory {
         what: "the files of the entry",
         want,
         have,
-    })?;
-    Ok(pages.pages().collect())
+    };
+    if have < want {
+        return Err(short.into());
+    }
+    let before = initrd.div_ceil(PAGE_SIZE);
+    let mut low = guest.free().within(Extent::new(0, 1 << 20));
+    let run = low.take_run(want - before);
+    if let Some(run) = run {
+        guest.free().remove(run);
+    }
+    let rest = if run.is_some() { before } else { want };
+    let rest = guest.free().take(rest).ok_or(short)?;
+    let run = run.map_or(0..0, |run| run.start..run.end());
+    Ok(rest.pages().chain(run).collect())
 }
 
 /// Fills the memory, and says how far it is.
