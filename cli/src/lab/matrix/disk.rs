@@ -268,9 +268,8 @@ fn hostile() -> Vec<Case> {
         lines: &[&["error: ", "vbd/51776: domain 0 keeps grant"]],
         end: TalkEnd::Says("Linux version"),
     };
-    let hoards = |name, talk| case(Xen::V4_17, Mode::Pvh, name, &[Hostile::Hoards], talk);
-    let hoarded = hoards("backend-hoards", &HOARDED);
-    let mut forgets = hoards("backend-hoards-omit", &HOARDED_OMIT);
+    let hoards = |xen, mode, name, talk| case(xen, mode, name, &[Hostile::Hoards], talk);
+    let mut forgets = hoards(Xen::V4_17, Mode::Pvh, "backend-hoards-omit", &HOARDED_OMIT);
     forgets.image = Variant::Omission;
     forgets.options.to_mut().push_str(" kexen.omit=kept");
     static NO_ROOM: Talk = Talk {
@@ -302,7 +301,8 @@ fn hostile() -> Vec<Case> {
             &KEPT,
         ),
         not_told,
-        hoarded,
+        hoards(Xen::V4_17, Mode::Pvh, "backend-hoards", &HOARDED),
+        hoards(Xen::V4_20, Mode::Pv, "backend-hoards", &HOARDED),
         forgets,
     ]
 }
