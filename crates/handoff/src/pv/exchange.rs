@@ -73,11 +73,24 @@ impl Exchange {
         }
         let want = u64::try_from(missing.len()).unwrap_or(u64::MAX);
         let have = clean.count();
-        let stand_in = clean.take(want).ok_or(HandoffError::Memory {
+        let short = HandoffError::Memory {
             what: "pages that take the place of Kexen's own",
             want,
             have,
-        })?;
+        };
+        // Those first that do not stay put anyway: what else is clean can become
+        // a table of this kernel's.
+        let mut stand_in = Extents::new();
+        for run in targets.runs() {
+            let mut here = clean.within(*run);
+            let count = here.count().min(want.saturating_sub(stand_in.count()));
+            stand_in.extend(&here.take(count).unwrap_or_default());
+        }
+        for run in stand_in.runs() {
+            clean.remove(*run);
+        }
+        let rest = clean.take(want.saturating_sub(stand_in.count()));
+        stand_in.extend(&rest.ok_or(short)?);
         sources.extend(&stand_in);
         moves.extend(
             missing
@@ -173,6 +186,15 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn what_else_is_clean_stays_clean_if_it_can() {
+        // 0 is Kexen's own, 2 somebody's whose place 1 is; both are in the region.
+        let mut clean = set(&[(1, 1), (3, 5)]);
+        let plan = Exchange::plan(&[(1, 2)], Extent::new(0, 2), &mut clean).unwrap();
+        assert_eq!(plan.old(0), 1);
+        assert_eq!(clean, set(&[(3, 5)]));
     }
 
     proptest! {
