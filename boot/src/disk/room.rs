@@ -28,8 +28,9 @@ const PLENTY: u64 = 224 << 20;
 static WHOLE: AtomicU64 = AtomicU64::new(0);
 static FLOOR: AtomicU64 = AtomicU64::new(0);
 
-/// Gets the heap its memory.
+/// Gets the heap its memory, and leaves the hand-off its own.
 pub(super) fn make<G: Ground>(guest: &mut G) -> Result<(), HandoffError> {
+    guest.set_aside();
     let spare = guest.free().count().saturating_mul(PAGE_SIZE);
     if spare > PLENTY {
         // To map that much takes lists that the first heap has no room for.

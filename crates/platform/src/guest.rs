@@ -194,6 +194,10 @@ pub trait Guest: Sized {
     fn free(&mut self) -> &mut Extents {
         &mut self.stock().free
     }
+    /// Keeps some of the last pages of memory for the hand-off, before much else
+    /// is taken: a PV guest's tables must be where the next kernel's map nothing,
+    /// and other things need not.
+    fn set_aside(&mut self) {}
     /// Gives the heap at least so many bytes more, for this attempt.
     fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError>;
     /// Takes the boot module's pages for another one's, whose bytes are at

@@ -144,7 +144,6 @@ impl PvGuest {
             omit: Omit::default(),
             aside: None,
         };
-        guest.set_aside();
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
         // This piece is for good.
@@ -156,12 +155,6 @@ impl PvGuest {
             guest.space.map_window_read_only(m, pages)?;
         }
         Ok(guest)
-    }
-
-    /// Keeps the last pages of memory for the hand-off: its page tables must be
-    /// where the next kernel's map nothing, and other things need not.
-    fn set_aside(&mut self) {
-        self.aside = self.stock.free.take_run(ASIDE);
     }
 
     /// Maps shared info for the rest of this kernel's life; its address. The
@@ -443,6 +436,12 @@ impl Guest for PvGuest {
         }
     }
 
+    fn set_aside(&mut self) {
+        if self.aside.is_none() {
+            self.aside = self.stock.free.take_run(ASIDE);
+        }
+    }
+
     fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError> {
         match self.module.replace(Module::Pages(pages, len)) {
             Some(Module::Pages(pages, _)) => {
@@ -475,9 +474,7 @@ impl Guest for PvGuest {
         if let Some(run) = self.aside.take() {
             self.stock.free.insert(run);
         }
-        let result = self.try_hand_off(kernel, when_staged, at_jump);
-        self.set_aside();
-        result
+        self.try_hand_off(kernel, when_staged, at_jump)
     }
 
     #[cfg(feature = "omission")]
