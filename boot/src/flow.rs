@@ -210,6 +210,7 @@ fn attempt<G: Ground>(
         free.remove(*run);
     }
     *guest.free() = free;
+    guest.stock().aside = None;
     if let Err(error) = guest.unmap_attempt() {
         report.line(guest.machine(), format_args!("error: {error}"));
     }

@@ -88,6 +88,8 @@ impl HeapPieces {
 pub struct Stock {
     /// The pages that are free.
     pub free: Extents,
+    /// Free pages that are kept for the hand-off of one attempt.
+    pub aside: Option<Extent>,
     /// Pages that were taken from the free ones for good since the start.
     pub kept: Extents,
     /// Pages that were free once more, after they had been kept for tables.
@@ -196,7 +198,7 @@ pub trait Guest: Sized {
     }
     /// Keeps some of the last pages of memory for the hand-off, before much else
     /// is taken: a PV guest's tables must be where the next kernel's map nothing,
-    /// and other things need not.
+    /// and other things need not. They are free again with the attempt's others.
     fn set_aside(&mut self) {}
     /// Gives the heap at least so many bytes more, for this attempt.
     fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError>;

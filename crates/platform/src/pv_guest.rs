@@ -53,8 +53,6 @@ pub struct PvGuest {
     console: Console,
     ledger: Ledger,
     omit: Omit,
-    /// For the hand-off, until then.
-    aside: Option<Extent>,
 }
 
 /// The boot module: its pages, and its bytes.
@@ -142,7 +140,6 @@ impl PvGuest {
             console,
             ledger,
             omit: Omit::default(),
-            aside: None,
         };
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
@@ -437,8 +434,8 @@ impl Guest for PvGuest {
     }
 
     fn set_aside(&mut self) {
-        if self.aside.is_none() {
-            self.aside = self.stock.free.take_run(ASIDE);
+        if self.stock.aside.is_none() {
+            self.stock.aside = self.stock.free.take_run(ASIDE);
         }
     }
 
@@ -471,7 +468,7 @@ impl Guest for PvGuest {
         when_staged: WhenStaged<'_, Self>,
         at_jump: &mut dyn FnMut(),
     ) -> Result<Infallible, HandoffError> {
-        if let Some(run) = self.aside.take() {
+        if let Some(run) = self.stock.aside.take() {
             self.stock.free.insert(run);
         }
         self.try_hand_off(kernel, when_staged, at_jump)
