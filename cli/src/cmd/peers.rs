@@ -77,11 +77,10 @@ pub(super) fn afterwards(name: &str) -> String {
 
 /// What a boot loader said was wrong.
 pub(super) fn first_error(run: &Run) -> Option<String> {
-    let line = run
-        .lines
-        .iter()
-        .find(|line| line.text.contains("error: "))?;
-    Some(line.text.trim().to_owned())
+    let mut lines = run.lines.iter();
+    // What is before it has moved the cursor there.
+    let error = lines.find_map(|line| Some(line.text.split_once("error: ")?.1))?;
+    Some(format!("error: {}", error.trim()))
 }
 
 /// The figures, from what dom0 has written down.
