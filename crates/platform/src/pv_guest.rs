@@ -224,98 +224,6 @@ impl PvGuest {
         self.m.copy(MODULE_BUFFER + offset, INITRD_COPY, len)?;
         Ok(Some((pages, len)))
     }
-
-    /// Everything is decided, written, given up; then the jump.
-    fn try_hand_off(
-        &mut self,
-        kernel: &Ready<'_>,
-        when_staged: WhenStaged<'_, Self>,
-        at_jump: &mut dyn FnMut(),
-    ) -> Result<Infallible, HandoffError> {
-        let m = self.m;
-        let notes = kernel.notes;
-        // All is mapped: table pages that were not needed are free again.
-        let mut returned = Extents::new();
-        self.space.close_pools(m, &mut returned)?;
-        for run in returned.runs() {
-            self.stock.free.insert(*run);
-            self.stock.returned.insert(*run);
-        }
-        let mut mapped_free = self.mapped_free.clone();
-        for page in kernel.chosen.scratch(kernel.placement) {
-            mapped_free.insert(Extent::new(page, 1));
-        }
-        let initrd = self.initrd_pages(kernel)?;
-        for page in self.module.iter().flat_map(Module::pages) {
-            mapped_free.insert(Extent::new(page, 1));
-        }
-        let input = pv::Input {
-            kernel: pv::Kernel {
-                entry: notes.entry.unwrap_or(kernel.elf_entry),
-                virt_base: notes.virt_base.unwrap_or(0),
-                p2m_base: notes.init_p2m,
-                unmapped_initrd: notes.mod_start_pfn,
-                hypercall_page: notes.hypercall_page,
-            },
-            placement: kernel.placement,
-            chosen: kernel.chosen,
-            initrd: initrd.as_ref().map(|(pages, len)| (pages.as_slice(), *len)),
-            command_line: kernel.command_line,
-            mapped_free,
-            own: Own {
-                pages: self.start.boot_pages() + PADDING_PAGES,
-                buffer: (BUFFER, kernel.buffer_len),
-            },
-        };
-        let loaded = pv::Loaded::load(m, &self.space, &self.start, &mut self.stock.free, &input)?;
-        let end = loaded.layout().mapped;
-        let exchanged = u64::try_from(loaded.exchanged()).unwrap_or(0);
-        let mut stubs = Box::new([0; 4096]);
-        arch::machine::copy_of_hypercall_page(&mut stubs);
-        if let Some(value) = notes.hypercall_page
-            && stubs.iter().take(2048).all(|byte| *byte == 0)
-        {
-            return Err(HandoffError::Kernel {
-                field: "HYPERCALL_PAGE",
-                value,
-                why: "there are no stubs to give it: Kexen's own page was never filled",
-            });
-        }
-        let addresses = self.space.addresses();
-        let file = &kernel.chosen.file;
-        let kernel_address = |page: u64| match (0_u64..).zip(file).find(|(_, p)| **p == page) {
-            Some((n, _)) => BUFFER + n * PAGE_SIZE,
-            None => addresses.of(page),
-        };
-        let staged = loaded.stage(
-            m,
-            &mut self.space,
-            &mut self.stock.free,
-            &Stage {
-                code: jump::pv_code(),
-                stubs: &stubs,
-                kernel_address: &kernel_address,
-            },
-            self.omit,
-        )?;
-        self.stock.areas.push((staged.trampoline(), 1));
-        // What the next kernel's start of day uses is not free to it.
-        self.stock.free.remove(Extent::new(0, end));
-        when_staged(
-            self,
-            Outcome {
-                moved: exchanged,
-                command_line_at: staged.command_line_at(),
-            },
-        )?;
-        self.with_shared_info(&mut |guest, at| Ok(events::reset(guest.m, at, true)?))?;
-        let quiesced = staged.quiesce(&self.space, &self.ledger)?;
-        let released = quiesced.release(m, &mut self.space, &mut self.ledger)?;
-        released.jump(|page| {
-            at_jump();
-            jump::run(page)
-        })
-    }
 }
 
 impl Guest for PvGuest {
@@ -471,7 +379,89 @@ impl Guest for PvGuest {
         if let Some(run) = self.stock.aside.take() {
             self.stock.free.insert(run);
         }
-        self.try_hand_off(kernel, when_staged, at_jump)
+        let m = self.m;
+        let notes = kernel.notes;
+        // All is mapped: table pages that were not needed are free again.
+        let mut returned = Extents::new();
+        self.space.close_pools(m, &mut returned)?;
+        for run in returned.runs() {
+            self.stock.free.insert(*run);
+            self.stock.returned.insert(*run);
+        }
+        let mut mapped_free = self.mapped_free.clone();
+        for page in kernel.chosen.scratch(kernel.placement) {
+            mapped_free.insert(Extent::new(page, 1));
+        }
+        let initrd = self.initrd_pages(kernel)?;
+        for page in self.module.iter().flat_map(Module::pages) {
+            mapped_free.insert(Extent::new(page, 1));
+        }
+        let input = pv::Input {
+            kernel: pv::Kernel {
+                entry: notes.entry.unwrap_or(kernel.elf_entry),
+                virt_base: notes.virt_base.unwrap_or(0),
+                p2m_base: notes.init_p2m,
+                unmapped_initrd: notes.mod_start_pfn,
+                hypercall_page: notes.hypercall_page,
+            },
+            placement: kernel.placement,
+            chosen: kernel.chosen,
+            initrd: initrd.as_ref().map(|(pages, len)| (pages.as_slice(), *len)),
+            command_line: kernel.command_line,
+            mapped_free,
+            own: Own {
+                pages: self.start.boot_pages() + PADDING_PAGES,
+                buffer: (BUFFER, kernel.buffer_len),
+            },
+        };
+        let loaded = pv::Loaded::load(m, &self.space, &self.start, &mut self.stock.free, &input)?;
+        let end = loaded.layout().mapped;
+        let exchanged = u64::try_from(loaded.exchanged()).unwrap_or(0);
+        let mut stubs = Box::new([0; 4096]);
+        arch::machine::copy_of_hypercall_page(&mut stubs);
+        if let Some(value) = notes.hypercall_page
+            && stubs.iter().take(2048).all(|byte| *byte == 0)
+        {
+            return Err(HandoffError::Kernel {
+                field: "HYPERCALL_PAGE",
+                value,
+                why: "there are no stubs to give it: Kexen's own page was never filled",
+            });
+        }
+        let addresses = self.space.addresses();
+        let file = &kernel.chosen.file;
+        let kernel_address = |page: u64| match (0_u64..).zip(file).find(|(_, p)| **p == page) {
+            Some((n, _)) => BUFFER + n * PAGE_SIZE,
+            None => addresses.of(page),
+        };
+        let staged = loaded.stage(
+            m,
+            &mut self.space,
+            &mut self.stock.free,
+            &Stage {
+                code: jump::pv_code(),
+                stubs: &stubs,
+                kernel_address: &kernel_address,
+            },
+            self.omit,
+        )?;
+        self.stock.areas.push((staged.trampoline(), 1));
+        // What the next kernel's start of day uses is not free to it.
+        self.stock.free.remove(Extent::new(0, end));
+        when_staged(
+            self,
+            Outcome {
+                moved: exchanged,
+                command_line_at: staged.command_line_at(),
+            },
+        )?;
+        self.with_shared_info(&mut |guest, at| Ok(events::reset(guest.m, at, true)?))?;
+        let quiesced = staged.quiesce(&self.space, &self.ledger)?;
+        let released = quiesced.release(m, &mut self.space, &mut self.ledger)?;
+        released.jump(|page| {
+            at_jump();
+            jump::run(page)
+        })
     }
 
     #[cfg(feature = "omission")]
