@@ -33,6 +33,13 @@ pub(crate) struct Part {
     kind: Kind,
 }
 
+impl Part {
+    /// Whether `test` runs a few cases of it each time.
+    pub(crate) fn is_short(self) -> bool {
+        (self.xen, self.kind) == (Xen::V4_17, Kind::Pv)
+    }
+}
+
 impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "xen-{}/{}", self.xen.version(), name(self.kind))

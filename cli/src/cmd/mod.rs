@@ -16,6 +16,5 @@ pub(crate) mod lab;
 pub(crate) mod package;
 mod peers;
 pub(crate) mod readers;
-mod real_xen;
 mod tally;
 pub(crate) mod test;

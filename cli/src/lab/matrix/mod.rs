@@ -271,43 +271,22 @@ impl Case {
     }
 }
 
-/// Runs that tell what others do, at greater length or on the other Xen. With
-/// them all tests take two and a half hours.
-const LONG: &[&str] = &[
-    "xen-4.17/pvh/busy-chain",
-    "xen-4.17/pv/busy-4cpu",
-    "xen-4.17/pvh/busy-4cpu",
-    "xen-4.20/pv/busy-1cpu",
-    "xen-4.20/pvh/busy-1cpu",
-    "xen-4.20/pv/busy-8cpu",
-    "xen-4.20/pvh/busy-8cpu",
-    "xen-4.17/hvm/busy-1cpu",
-    "xen-4.17/hvm/busy-8cpu",
-    "xen-4.17/hvm/crash-ap",
-    "xen-4.17/hvm/example-xl",
-    "xen-4.17/hvm/toolstack",
-    "xen-4.20/hvm/busy-1cpu",
-    "xen-4.20/hvm/busy-4cpu",
-    "xen-4.20/hvm/peer-kdump",
-    "xen-4.20/hvm/soft-reset",
-    // Minutes to make: beside the same loaders' configurations on small disks.
-    "xen-4.17/pv/disk-fedora",
-    "xen-4.17/pvh/disk-opensuse",
-    "xen-4.17/pv/disk-arch-systemd-boot",
-    "xen-4.20/pvh/disk-rhel-xfs",
-    "xen-4.20/pv/disk-alpine",
-    "xen-4.20/pvh/disk-arch-uki",
-    // Waits for silent backends, as the one in PV does.
-    "xen-4.20/pvh/disk-backends-lie",
-    // Beside Debian 12 in PVH and Debian 13 in PV.
-    "xen-4.20/pv/disk-debian-12",
-    "xen-4.20/pvh/disk-debian-13",
+/// One run of each kind: PV, PVH, HVM and dom0, a boot module and a disk, an
+/// omission. `test` makes them each time.
+const SHORT: &[&str] = &[
+    "xen-4.17/pv/cloud-1cpu-256m",
+    "xen-4.17/pv/disk-grub-xfs",
+    "xen-4.17/pv/omit-writable-tables",
+    "xen-4.17/pvh/generic-1cpu-256m",
+    "xen-4.17/pvh/disk-bls-ext4",
+    "xen-4.17/dom0-pv/generic-1cpu-256m",
+    "xen-4.17/hvm/disk-hvm",
 ];
 
 impl Case {
-    /// Whether it is made only when it is asked for.
-    pub(crate) fn is_long(&self) -> bool {
-        LONG.contains(&self.to_string().as_str())
+    /// Whether `test` makes it each time.
+    pub(crate) fn is_short(&self) -> bool {
+        SHORT.contains(&self.to_string().as_str())
     }
 }
 
@@ -362,9 +341,19 @@ mod tests {
     }
 
     #[test]
-    fn each_long_run_is_a_run() {
-        let long = cases().iter().filter(|case| case.is_long()).count();
-        assert_eq!(long, LONG.len());
+    fn a_short_test_has_each_kind() {
+        let all = cases();
+        let short: Vec<&Case> = all.iter().filter(|case| case.is_short()).collect();
+        assert_eq!(short.len(), SHORT.len());
+        let has = |test: &dyn Fn(&Case) -> bool| assert!(short.iter().any(|case| test(case)));
+        for mode in [Mode::Pv, Mode::Pvh, Mode::Hvm, Mode::Dom0Pv] {
+            has(&|case| case.mode == mode);
+        }
+        has(&|case| case.disk.is_none() && case.expect == Expect::Userspace);
+        has(&|case| case.disk.is_some() && case.expect == Expect::Userspace);
+        has(&|case| case.image == Variant::Omission && case.expect != Expect::Userspace);
+        // One Xen's files are fewer to fetch.
+        assert!(short.iter().all(|case| case.xen == short[0].xen));
     }
 
     #[test]
