@@ -1,7 +1,7 @@
 //! Boot loaders' configurations, with the files that they are about.
 
 use kexen_bootconfig::{
-    bls::{self, Base, loader_conf::LoaderConf, uki, version},
+    bls::{self, Base, loader_conf::LoaderConf, osrel, uki, version},
     entry::{self, MAX_ENTRIES, MAX_NOTES, Menu, Place},
     extlinux, find,
     grub::{self, Platform, envblock},
@@ -96,25 +96,29 @@ pub fn find(data: &[u8]) {
     }
 }
 
-/// A unified kernel image.
+/// A unified kernel image, or an add-on of one.
 pub fn uki(data: &[u8]) {
     let mut file = MemoryFile(data);
-    let Ok(found) = uki::sections(&mut file) else {
+    let Ok(image) = uki::Image::read(&mut file) else {
         return;
     };
     let len = u64::try_from(data.len()).unwrap_or(0);
-    let sections = [
-        Some(found.linux),
-        found.ucode,
-        found.initrd,
-        found.cmdline,
-        found.osrel,
-        found.uname,
-    ];
+    let mut sections = Vec::new();
+    if let Ok(addon) = image.addon() {
+        sections.extend([addon.ucode, addon.initrd, addon.cmdline, addon.uname]);
+    }
+    for profile in 0..image.profiles() {
+        let Ok(found) = image.uki(profile) else {
+            continue;
+        };
+        sections.extend([Some(found.linux), found.ucode, found.initrd]);
+        sections.extend([found.cmdline, found.osrel, found.uname, found.profile]);
+    }
     for section in sections.into_iter().flatten() {
-        assert!(section.offset + section.bytes <= len);
+        assert!(section.bytes > 0 && section.offset + section.bytes <= len);
         if let Ok(text) = uki::text(&mut file, ".osrel", section) {
-            let _title = uki::title(&uki::names(&text), "a file");
+            let _title = osrel::title(&osrel::names(&text), "a file");
+            let _profile = osrel::profile(&text);
         }
     }
 }

@@ -11,6 +11,7 @@ use alloc::{
 };
 
 use kexen_bootconfig::{
+    bls::image,
     entry::{self, Entry, Kind, Menu as Entries, Timeout},
     find::spoken,
     volumes::Volumes,
@@ -144,7 +145,16 @@ fn item(entry: &Entry, volumes: &Volumes<'_>) -> Item {
         Some(Kind::Linux {
             kernel, cmdline, ..
         }) => (place(kernel), Some(cmdline.clone())),
-        Some(Kind::Uki { image, cmdline }) => (place(image), cmdline.clone()),
+        Some(Kind::Uki {
+            image,
+            profile,
+            addons,
+            cmdline,
+        }) => {
+            let open = |place: &entry::Place| volumes.fs(place)?.open(&place.path);
+            let parts = image::parts(&open, image, *profile, addons, cmdline.as_deref());
+            (place(image), parts.ok().map(|parts| parts.cmdline))
+        }
         Some(Kind::Chain { image }) => (place(image), None),
         None => (place(&entry.source.place), None),
     };

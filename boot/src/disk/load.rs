@@ -34,7 +34,7 @@ use kexen_platform::{
 
 use kexen_trust::{Keys, MAX_SIGNATURE};
 
-use super::uki;
+use super::uki::{self, InPlace, Uki};
 
 /// What the name of a signature's file ends with.
 const SIGNATURE: &str = ".minisig";
@@ -50,9 +50,24 @@ pub(super) struct Part<'a> {
     pub(super) from: u64,
     pub(super) len: u64,
     /// Where it goes.
-    to: u64,
+    pub(super) to: u64,
     /// The file that it is all of.
-    place: Place,
+    pub(super) place: Place,
+}
+
+impl<'a> Part<'a> {
+    /// All of a file.
+    pub(super) fn new(name: String, file: Box<dyn File + 'a>, place: Place) -> Self {
+        let len = file.bytes();
+        Self {
+            name,
+            file,
+            from: 0,
+            len,
+            to: 0,
+            place,
+        }
+    }
 }
 
 /// What is in memory.
@@ -68,24 +83,16 @@ pub(super) fn failed(why: impl core::fmt::Display) -> Failure {
 }
 
 /// Opens a file on its volume; how it is called.
-fn open<'a>(volumes: &'a Volumes<'_>, place: &Place) -> Result<Part<'a>, Failure> {
+pub(super) fn open<'a>(volumes: &'a Volumes<'_>, place: &Place) -> Result<Part<'a>, Failure> {
     let volume = volumes.get(place.volume);
     let volume = volume.ok_or_else(|| failed("no such volume"))?;
     let name = format!("{}:{}", volume.name, place.path);
     let file = volume.fs.open(&place.path);
     let file = file.map_err(|error| failed(format!("{}: {error}", volume.name)))?;
-    let len = file.bytes();
-    if len == 0 {
+    if file.bytes() == 0 {
         return Err(failed(format!("{name}: the file is empty")));
     }
-    Ok(Part {
-        name,
-        file,
-        from: 0,
-        len,
-        to: 0,
-        place: place.clone(),
-    })
+    Ok(Part::new(name, file, place.clone()))
 }
 
 /// Reads what an entry needs. With keys each of its files must be signed, and
@@ -99,18 +106,7 @@ pub(super) fn load<G: Ground>(
     kind: &Kind,
     keys: Option<&Keys>,
 ) -> Result<Loaded, Failure> {
-    if let (Some(keys), Kind::Uki { image, cmdline }) = (keys, kind) {
-        let mut whole = [open(volumes, image)?];
-        let at = fill(
-            guest,
-            report,
-            quiet,
-            disks,
-            &mut whole,
-            Some((keys, volumes)),
-        )?;
-        return uki::of_memory(guest.machine(), at, &whole[0], cmdline.as_deref());
-    }
+    let mut keys = keys.map(|keys| (keys, volumes));
     let (kernel, initrds, command_line) = match kind {
         Kind::Linux {
             kernel,
@@ -122,17 +118,34 @@ pub(super) fn load<G: Ground>(
             (open(volumes, kernel)?, initrds, cmdline.clone())
         }
         Kind::Chain { image } => (open(volumes, image)?, Vec::new(), String::new()),
-        Kind::Uki { image, cmdline } => {
-            let whole = || open(volumes, image);
-            let (kernel, initrds, own) = uki::parts(whole)?;
-            let line = cmdline.clone().unwrap_or(own);
-            (kernel, initrds, line)
+        Kind::Uki {
+            image,
+            profile,
+            addons,
+            cmdline,
+        } => {
+            let uki = Uki {
+                image,
+                profile: *profile,
+                addons,
+                cmdline: cmdline.as_deref(),
+            };
+            if keys.is_none() {
+                uki.on_disk(volumes)?
+            } else {
+                let files = uki.files().map(|place| open(volumes, place));
+                let mut files = files.collect::<Result<Vec<_>, _>>()?;
+                let at = fill(guest, report, quiet, disks, &mut files, keys.take())?;
+                match uki::in_memory(guest.machine(), at, &files, uki)? {
+                    InPlace::Yes(loaded) => return Ok(loaded),
+                    InPlace::No(kernel, initrds, line) => (kernel, initrds, line),
+                }
+            }
         }
     };
     let mut parts = Vec::from([kernel]);
     parts.extend(initrds);
     let initrd = lay_out(&mut parts)?.0;
-    let keys = keys.map(|keys| (keys, volumes));
     let at = fill(guest, report, quiet, disks, &mut parts, keys)?;
     let [kernel, ..] = &parts[..] else {
         return Err(failed("no kernel"));

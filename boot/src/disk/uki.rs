@@ -1,9 +1,16 @@
-//! The parts of a unified kernel image: kernel, microcode and initrd, each at
-//! its place in the file, and the command line.
+//! The parts of a unified kernel image and its add-ons: kernel, microcode and
+//! initrds, each at its place in its file, and the command line.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
-use kexen_bootconfig::bls::uki::{self, Section};
+use kexen_bootconfig::{
+    bls::{
+        image::{self, Parts, Piece},
+        uki::UkiError,
+    },
+    entry::{Place, plain},
+    volumes::Volumes,
+};
 use kexen_disk::{
     FsError,
     fs::{File, Problem},
@@ -11,41 +18,50 @@ use kexen_disk::{
 use kexen_guest::Machine as _;
 use kexen_platform::{Xen, failure::Failure, kernel};
 
-use super::load::{Loaded, Part, failed};
+use super::load::{Loaded, Part, failed, open};
 
-/// The kernel, the initrds, and the command line. `open` opens the image once
-/// more.
-pub(super) fn parts<'a>(
-    open: impl Fn() -> Result<Part<'a>, Failure>,
-) -> Result<(Part<'a>, Vec<Part<'a>>, String), Failure> {
-    let mut whole = open()?;
-    let wrong = |name: &str, error| failed(alloc::format!("{name}: {error}"));
-    let found = uki::sections(&mut *whole.file).map_err(|e| wrong(&whole.name, e))?;
-    let part = |at: Section, what: &str| -> Result<Part<'a>, Failure> {
-        let mut part = open()?;
-        part.name.push_str(what);
-        part.from = at.offset;
-        part.len = at.bytes;
-        Ok(part)
-    };
-    let kernel = part(found.linux, " .linux")?;
-    let initrds = [(found.ucode, " .ucode"), (found.initrd, " .initrd")];
-    let initrds = initrds
-        .into_iter()
-        .filter_map(|(at, what)| Some((at?, what)));
-    let initrds = initrds.map(|(at, what)| part(at, what));
-    let initrds = initrds.collect::<Result<Vec<_>, _>>()?;
-    let line = match found.cmdline {
-        Some(at) => {
-            let text = uki::text(&mut *whole.file, ".cmdline", at);
-            text.map_err(|e| wrong(&whole.name, e))?
-        }
-        None => String::new(),
-    };
-    Ok((kernel, initrds, trimmed(&line)))
+/// An image as an entry has it.
+#[derive(Clone, Copy)]
+pub(super) struct Uki<'a> {
+    pub(super) image: &'a Place,
+    pub(super) profile: usize,
+    pub(super) addons: &'a [Place],
+    /// A command line instead of the image's own.
+    pub(super) cmdline: Option<&'a str>,
 }
 
-/// An image in memory.
+impl Uki<'_> {
+    fn parts(&self, open: &image::Open<'_>) -> Result<Parts, Failure> {
+        let parts = image::parts(open, self.image, self.profile, self.addons, self.cmdline);
+        parts.map_err(|error: UkiError| failed(alloc::format!("{}: {error}", self.image)))
+    }
+
+    /// All its files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Place> {
+        core::iter::once(self.image).chain(self.addons)
+    }
+
+    /// The kernel, the initrds, and the command line.
+    pub(super) fn on_disk<'a>(
+        &self,
+        volumes: &'a Volumes<'_>,
+    ) -> Result<(Part<'a>, Vec<Part<'a>>, String), Failure> {
+        let parts = self.parts(&|place| volumes.fs(place)?.open(&place.path))?;
+        let part = |piece: &Piece| -> Result<Part<'a>, Failure> {
+            let mut part = open(volumes, &piece.place)?;
+            part.name.push(' ');
+            part.name.push_str(piece.name);
+            part.from = piece.at.offset;
+            part.len = piece.at.bytes;
+            Ok(part)
+        };
+        let initrds = parts.initrds.iter().map(part);
+        let initrds = initrds.collect::<Result<Vec<_>, _>>()?;
+        Ok((part(&parts.kernel)?, initrds, parts.cmdline))
+    }
+}
+
+/// A part of a file that is in memory.
 struct InMemory {
     m: &'static Xen,
     at: u64,
@@ -64,46 +80,71 @@ impl File for InMemory {
         };
         let len = u64::try_from(into.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(wrong("beyond the end of the image"));
+            return Err(wrong("beyond the end of the file"));
         }
         let read = self.m.read(self.at + offset, into);
         read.map_err(|fault| wrong(&alloc::format!("{fault}")))
     }
 }
 
-/// The parts of an image that is in memory, at an address, and has been checked
-/// there. Microcode is left out: no guest can load any.
-pub(super) fn of_memory(
-    m: &'static Xen,
-    at: u64,
-    image: &Part<'_>,
-    cmdline: Option<&str>,
-) -> Result<Loaded, Failure> {
-    let mut file = InMemory {
-        m,
-        at,
-        len: image.len,
-    };
-    let wrong = |error| failed(alloc::format!("{}: {error}", image.name));
-    let found = uki::sections(&mut file).map_err(wrong)?;
-    let own = match (cmdline, found.cmdline) {
-        (Some(line), _) => String::from(line),
-        (None, Some(section)) => uki::text(&mut file, ".cmdline", section).map_err(wrong)?,
-        (None, None) => String::new(),
-    };
-    Ok(Loaded {
-        kernel: kernel::File {
-            name: alloc::format!("{} .linux", image.name),
-            at: at + found.linux.offset,
-            len: found.linux.bytes,
-        },
-        initrd: found.initrd.map(|section| (section.offset, section.bytes)),
-        command_line: trimmed(&own),
-    })
+/// What is started of files that are in memory and have been checked there.
+pub(super) enum InPlace<'a> {
+    /// Kernel and initrd are each in one piece.
+    Yes(Loaded),
+    /// The initrds have to be put behind one another: the kernel, they, and the
+    /// command line.
+    No(Part<'a>, Vec<Part<'a>>, String),
 }
 
-/// A command line as it is meant: without what ends its section.
-fn trimmed(line: &str) -> String {
-    let end = |c: char| c.is_ascii_whitespace() || c == '\0';
-    line.trim_matches(end).into()
+/// Where these files, at an address, have what is started. Microcode is left
+/// out: no guest can load any.
+pub(super) fn in_memory<'a>(
+    m: &'static Xen,
+    at: u64,
+    files: &[Part<'_>],
+    uki: Uki<'_>,
+) -> Result<InPlace<'a>, Failure> {
+    let find = |place: &Place| files.iter().find(|file| file.place == *place);
+    let missing = |place: &Place| FsError {
+        path: place.path.clone(),
+        problem: Problem::Missing,
+    };
+    let parts = uki.parts(&|place| {
+        let file = find(place).ok_or_else(|| missing(place))?;
+        let (at, len) = (at + file.to, file.len);
+        Ok(Box::new(InMemory { m, at, len }))
+    })?;
+    let name = |piece: &Piece| {
+        let file = find(&piece.place).map_or("", |file| &file.name);
+        alloc::format!("{} {}", plain(file), piece.name)
+    };
+    let offset = |piece: &Piece| -> Result<u64, Failure> {
+        let file = find(&piece.place).ok_or_else(|| failed(missing(&piece.place)))?;
+        Ok(file.to + piece.at.offset)
+    };
+    let initrds = parts.initrds.iter();
+    let initrds: Vec<&Piece> = initrds.filter(|piece| piece.name == ".initrd").collect();
+    if let [] | [_] = &*initrds {
+        let initrd = match initrds.first() {
+            Some(piece) => Some((offset(piece)?, piece.at.bytes)),
+            None => None,
+        };
+        return Ok(InPlace::Yes(Loaded {
+            kernel: kernel::File {
+                name: name(&parts.kernel),
+                at: at + offset(&parts.kernel)?,
+                len: parts.kernel.at.bytes,
+            },
+            initrd,
+            command_line: parts.cmdline,
+        }));
+    }
+    let part = |piece: &Piece| -> Result<Part<'a>, Failure> {
+        let (at, len) = (at + offset(piece)?, piece.at.bytes);
+        let file = Box::new(InMemory { m, at, len });
+        Ok(Part::new(name(piece), file, piece.place.clone()))
+    };
+    let initrds = initrds.into_iter().map(part);
+    let initrds = initrds.collect::<Result<Vec<_>, Failure>>()?;
+    Ok(InPlace::No(part(&parts.kernel)?, initrds, parts.cmdline))
 }

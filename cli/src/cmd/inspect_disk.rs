@@ -8,7 +8,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::Result;
-use kexen_bootconfig::bls::uki;
+use kexen_bootconfig::bls::image;
 use kexen_bootconfig::disk;
 use kexen_bootconfig::entry::{Entry, Kind, Place};
 use kexen_bootconfig::find::{self, spoken};
@@ -156,9 +156,19 @@ fn entry(volumes: &Volumes<'_>, entry: &Entry) -> EntryReport {
             let files = std::iter::once(kernel).chain(initrds);
             (files.map(name).collect(), Some(cmdline.clone()))
         }
-        Some(Kind::Uki { image, cmdline }) => {
-            let line = cmdline.clone().or_else(|| own_line(volumes, image));
-            (vec![name(image)], line)
+        Some(Kind::Uki {
+            image,
+            profile,
+            addons,
+            cmdline,
+        }) => {
+            let open = |place: &Place| volumes.fs(place)?.open(&place.path);
+            let parts = image::parts(&open, image, *profile, addons, cmdline.as_deref());
+            let files = std::iter::once(image).chain(addons);
+            (
+                files.map(name).collect(),
+                parts.ok().map(|parts| parts.cmdline),
+            )
         }
         Some(Kind::Chain { image }) => (vec![name(image)], None),
         _ => (Vec::new(), None),
@@ -171,13 +181,6 @@ fn entry(volumes: &Volumes<'_>, entry: &Entry) -> EntryReport {
         cmdline,
         problem: entry.problem.as_ref().map(ToString::to_string),
     }
-}
-
-/// The command line in a unified kernel image.
-fn own_line(volumes: &Volumes<'_>, image: &Place) -> Option<String> {
-    let section = uki::open(volumes, image).ok()?.cmdline?;
-    let mut file = volumes.fs(image).ok()?.open(&image.path).ok()?;
-    uki::text(&mut *file, ".cmdline", section).ok()
 }
 
 impl std::fmt::Display for DiskReport {

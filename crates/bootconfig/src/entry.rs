@@ -67,11 +67,16 @@ pub enum Kind {
         /// Its command line.
         cmdline: String,
     },
-    /// A unified kernel image: see [`crate::bls::uki`].
+    /// A unified kernel image: see [`crate::bls::image`].
     Uki {
         /// The image.
         image: Place,
-        /// A command line instead of the image's own.
+        /// Which of its profiles.
+        profile: usize,
+        /// Its add-ons, in the order in which they are applied.
+        addons: Vec<Place>,
+        /// A command line instead of the image's own; those of add-ons go
+        /// behind either.
         cmdline: Option<String>,
     },
     /// The guest's own boot loader for PV guests (`pvboot-x86_64.elf`).
@@ -145,6 +150,8 @@ pub struct Entry {
     pub kind: Option<Kind>,
     /// Why it cannot be booted as it is.
     pub problem: Option<EntryProblem>,
+    /// What else there is to tell of it: the menu's, once it is in one.
+    pub notes: Vec<Note>,
 }
 
 /// Characters of a word or title that are shown, at most.
@@ -211,11 +218,12 @@ impl Entry {
             steps: Vec::new(),
             kind: None,
             problem: None,
+            notes: Vec::new(),
         }
     }
 
     /// Bytes of all that it says.
-    fn said(&self) -> usize {
+    pub(crate) fn said(&self) -> usize {
         let place = |place: &Place| place.path.len();
         let kind = match &self.kind {
             None => 0,
@@ -227,9 +235,15 @@ impl Entry {
                 place(kernel).saturating_add(cmdline.len()),
                 |sum, initrd| sum.saturating_add(place(initrd)),
             ),
-            Some(Kind::Uki { image, cmdline }) => {
-                place(image).saturating_add(cmdline.as_ref().map_or(0, String::len))
-            }
+            Some(Kind::Uki {
+                image,
+                addons,
+                cmdline,
+                ..
+            }) => addons.iter().fold(
+                place(image).saturating_add(cmdline.as_ref().map_or(0, String::len)),
+                |sum, addon| sum.saturating_add(place(addon)),
+            ),
             Some(Kind::Chain { image }) => place(image),
         };
         let problem = self.problem.as_ref().map_or(0, |problem| {
@@ -324,7 +338,10 @@ impl Menu {
 
     /// Puts an entry among the others, unless they say too much; the last of
     /// too many gives way.
-    pub(crate) fn insert(&mut self, at: usize, entry: Entry) {
+    pub(crate) fn insert(&mut self, at: usize, mut entry: Entry) {
+        for note in core::mem::take(&mut entry.notes) {
+            self.note(note.source, note.text);
+        }
         if self.said().saturating_add(entry.said()) > MAX_SAID {
             let text = format!("more than {MAX_SAID} bytes of entries: left out");
             self.note(entry.source, text);

@@ -5,6 +5,7 @@ use alloc::{
     string::{String, ToString},
 };
 
+use super::type1;
 use crate::entry::{Menu, MenuStyle, Place, Source, Timeout};
 
 /// What of the settings Kexen follows.
@@ -12,6 +13,8 @@ use crate::entry::{Menu, MenuStyle, Place, Source, Timeout};
 pub struct LoaderConf {
     /// A pattern for the default entry's id.
     pub default: Option<String>,
+    /// One that comes before it, unless what it matches is bad.
+    pub preferred: Option<String>,
     /// How long to wait.
     pub timeout: Option<Timeout>,
     /// Whether the menu is shown.
@@ -26,21 +29,27 @@ impl LoaderConf {
     pub fn parse(place: &Place, text: &str, menu: &mut Menu) -> Self {
         let mut conf = Self::default();
         for (line, text) in (1_u32..).zip(text.lines()) {
-            let mut words = text.split_ascii_whitespace();
-            let (Some(key), Some(value)) = (words.next(), words.next()) else {
+            let Some((key, value)) = type1::key_value(text) else {
                 continue;
             };
+            let value = type1::unquoted(value);
             let mut note = |text: String| {
                 let place = place.clone();
                 menu.note(Source { place, line }, text);
             };
             match (key, value) {
                 // What was chosen last is kept in EFI variables.
-                ("default" | "preferred", "@saved") => note(format!(
-                    "{key} @saved needs EFI variables, which a Xen guest has not; \
+                ("default" | "preferred", saved) if saved.eq_ignore_ascii_case("@saved") => {
+                    note(format!(
+                        "{key} @saved needs EFI variables, which a Xen guest has not; \
                      name an entry"
-                )),
-                ("default" | "preferred", pattern) => conf.default = Some(pattern.to_string()),
+                    ))
+                }
+                ("default" | "preferred", special) if special.starts_with('@') => {
+                    note(format!("{key} {special} is not known; name an entry"));
+                }
+                ("default", pattern) => conf.default = Some(pattern.to_string()),
+                ("preferred", pattern) => conf.preferred = Some(pattern.to_string()),
                 ("timeout", "menu-force") => conf.timeout = Some(Timeout::Forever),
                 ("timeout", "menu-hidden" | "menu-disabled") => {
                     conf.timeout = Some(Timeout::Seconds(0));

@@ -1,10 +1,12 @@
 //! Boot Loader Specification (UAPI.1): drop-in entries, one file each.
 //!
 //! Steps: the files in `loader/entries` are read ([`type1`]), then the images
-//! in `EFI/Linux` ([`uki`]); all are sorted as the specification says; the
-//! default is the first that `loader/loader.conf` ([`loader_conf`]) asks for,
-//! or the first that is not bad. Boot counting is read, and bad entries come
-//! last; tries are not counted down, since disks are only read.
+//! in `EFI/Linux` ([`type2`]); all are sorted as the specification says
+//! ([`order`]); the default is the first that `loader/loader.conf`
+//! ([`loader_conf`]) asks for, or the first that is not bad. Boot counting is
+//! read, and bad entries come last; tries are not counted down, since disks are
+//! only read. What systemd-boot does not show, since its kernel is gone or no
+//! key says what to start, is no entry here either: a note says so.
 
 use alloc::{
     collections::BTreeMap,
@@ -12,24 +14,33 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use core::cmp::Ordering;
 
+pub mod image;
 pub mod loader_conf;
+pub mod order;
+pub mod osrel;
 pub mod type1;
+pub mod type2;
 pub mod uki;
 pub mod version;
 
 use loader_conf::LoaderConf;
+use order::Candidate;
 use type1::{Type1, Variables};
 
 use crate::{
     entry::{
-        Entry, EntryProblem, Kind, MAX_ENTRIES, MAX_FILE, MAX_FILES_BYTES, Menu, Place, Source,
-        shown,
+        MAX_ENTRIES, MAX_FILE, MAX_FILES_BYTES, Menu, MenuStyle, Place, Source, Step, Timeout,
     },
     grub::envblock,
     volumes::Volumes,
 };
+
+/// Files of type 1 that are read in a folder, at most: those with the newest
+/// names.
+const MAX_READ: usize = 1024;
+/// Images that are read in a folder, at most.
+const MAX_IMAGES: usize = 512;
 
 /// The folders of one boot loader: where `loader` and `EFI/Linux` are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +86,7 @@ impl Variables for Environment {
     }
 }
 
-/// Names of files in a folder with this ending, sorted.
+/// Names of files in a folder with this ending.
 fn files(volumes: &Volumes<'_>, folder: &Place, ending: &str) -> Vec<String> {
     let names = volumes.fs(folder).and_then(|fs| fs.read_dir(&folder.path));
     let mut names = names.unwrap_or_default();
@@ -85,7 +96,18 @@ fn files(volumes: &Volumes<'_>, folder: &Place, ending: &str) -> Vec<String> {
             .is_some_and(|end| end.eq_ignore_ascii_case(ending) && start > 0)
             && !name.starts_with('.')
     });
-    names.sort_unstable();
+    names
+}
+
+/// The names that may be entries, newest first: what is beyond a limit is old.
+fn newest(mut names: Vec<String>) -> Vec<String> {
+    let own = |name: &String| {
+        let start = name.get(..5);
+        start.is_some_and(|start| start.eq_ignore_ascii_case("auto-"))
+    };
+    // Those are systemd-boot's own.
+    names.retain(|name| !own(name));
+    names.sort_unstable_by(|a, b| version::compare(b, a).then_with(|| b.cmp(a)));
     names
 }
 
@@ -94,8 +116,8 @@ pub(crate) fn bytes(text: &str) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX)
 }
 
-/// The type 1 files in a folder, in no particular order; what cannot be read
-/// or is for another machine is noted. So many bytes may still be read.
+/// The type 1 files in a folder, newest first by name; what cannot be read or is
+/// for another machine is noted. So many bytes may still be read.
 pub fn read_entries(
     volumes: &Volumes<'_>,
     folder: &Place,
@@ -103,7 +125,10 @@ pub fn read_entries(
     menu: &mut Menu,
 ) -> Vec<Type1> {
     let mut found: Vec<Type1> = Vec::new();
-    for name in files(volumes, folder, ".conf") {
+    for (count, name) in newest(files(volumes, folder, ".conf"))
+        .into_iter()
+        .enumerate()
+    {
         let place = Place {
             volume: folder.volume,
             path: format!("{}/{name}", folder.path.trim_end_matches('/')),
@@ -112,8 +137,8 @@ pub fn read_entries(
             place: place.clone(),
             line: 0,
         };
-        if found.len() == MAX_ENTRIES {
-            menu.note(source, format!("more than {MAX_ENTRIES} entries: left out"));
+        if count == MAX_READ {
+            menu.note(source, format!("more than {MAX_READ} files: left out"));
             break;
         }
         match volumes.text(&place, type1::MAX_BYTES) {
@@ -138,145 +163,169 @@ pub fn read_entries(
     found
 }
 
-/// The image of a type 2 entry.
-fn image(volumes: &Volumes<'_>, place: Place) -> Entry {
-    let name = place
-        .path
-        .rsplit('/')
-        .next()
-        .unwrap_or_default()
-        .to_string();
-    let (id, tries) = type1::counting(&name, ".efi");
-    let source = Source {
-        place: place.clone(),
-        line: 0,
-    };
-    let mut entry = Entry::new(&id, &id, source.clone());
-    entry.tries = tries;
-    let read = || -> Result<uki::Names, uki::UkiError> {
-        let mut file = volumes.fs(&place)?.open(&place.path)?;
-        let sections = uki::sections(&mut *file)?;
-        let Some(osrel) = sections.osrel else {
-            return Ok(uki::Names::default());
-        };
-        Ok(uki::names(&uki::text(&mut *file, ".osrel", osrel)?))
-    };
-    match read() {
-        Ok(names) => {
-            entry.title = shown(&uki::title(&names, &id));
-            entry.version = names.version;
-            entry.sort_key = names.sort_key;
-            entry.kind = Some(Kind::Uki {
-                image: place,
-                cmdline: None,
-            });
-        }
-        Err(error) => {
-            entry.problem = Some(EntryProblem {
-                source,
-                word: name,
-                what: format!("{error}; build the image again"),
-            });
-        }
-    }
-    entry
+/// All entries below some folders.
+struct Search<'a> {
+    volumes: &'a Volumes<'a>,
+    found: Vec<Candidate>,
+    /// Bytes that files and entries may still have.
+    left: u64,
+    menu: Menu,
 }
 
-/// The specification's order: bad entries last; those with a sort key first,
-/// by key, machine and version (newest first); all else by file name, newest
-/// first; then those with more tries left.
-#[must_use]
-pub fn order(a: &Entry, b: &Entry) -> Ordering {
-    let bad = |entry: &Entry| entry.tries.is_some_and(|tries| tries.left == 0);
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let name = |entry: &Entry| {
-        let id = entry.id.as_str();
-        let stem = id.strip_suffix(".conf").or_else(|| id.strip_suffix(".efi"));
-        stem.unwrap_or(id).to_string()
-    };
-    let left = |entry: &Entry| entry.tries.map(|tries| tries.left);
-    let done = |entry: &Entry| entry.tries.map(|tries| tries.done);
-    bad(a)
-        .cmp(&bad(b))
-        .then_with(|| b.sort_key.is_some().cmp(&a.sort_key.is_some()))
-        .then_with(|| {
-            if a.sort_key.is_none() {
-                return Ordering::Equal;
+impl Search<'_> {
+    fn add(&mut self, one: Candidate) {
+        let said = u64::try_from(one.entry.said()).unwrap_or(u64::MAX);
+        match self.left.checked_sub(said) {
+            Some(left) => {
+                self.left = left;
+                self.found.push(one);
             }
-            a.sort_key
-                .cmp(&b.sort_key)
-                .then_with(|| a.machine_id.cmp(&b.machine_id))
-                .then_with(|| version::compare(&text(&b.version), &text(&a.version)))
-        })
-        .then_with(|| version::compare(&name(b), &name(a)))
-        .then_with(|| left(b).cmp(&left(a)))
-        .then_with(|| done(a).cmp(&done(b)))
-}
-
-/// Puts an entry where it belongs among those that are in order.
-fn sort_in(menu: &mut Menu, entry: Entry) {
-    let before = |other: &Entry| order(other, &entry).is_le();
-    menu.insert(menu.entries.partition_point(before), entry);
-}
-
-/// The menu of all entries below these folders.
-#[must_use]
-pub fn menu(volumes: &Volumes<'_>, bases: &[Base]) -> Menu {
-    let mut menu = Menu::default();
-    let mut conf = LoaderConf::default();
-    let mut left = MAX_FILES_BYTES;
-    for base in bases {
-        let settings = base.place("/loader/loader.conf");
-        if conf == LoaderConf::default()
-            && let Ok(text) = volumes.text(&settings, MAX_FILE)
-        {
-            conf = LoaderConf::parse(&settings, &text, &mut menu);
-        }
-        let variables = Environment(environment(volumes, base));
-        let folder = base.place("/loader/entries");
-        for file in read_entries(volumes, &folder, &mut left, &mut menu) {
-            let entry = file.entry(volumes, &base.folder, &variables);
-            sort_in(&mut menu, entry);
-        }
-        let folder = base.place("/EFI/Linux");
-        for name in files(volumes, &folder, ".efi")
-            .into_iter()
-            .take(MAX_ENTRIES)
-        {
-            let path = format!("{}/{name}", folder.path);
-            let volume = base.volume;
-            sort_in(&mut menu, image(volumes, Place { volume, path }));
+            None => {
+                let text = format!("more than {MAX_FILES_BYTES} bytes in all: left out");
+                self.menu.note(one.entry.source, text);
+            }
         }
     }
-    let mut entries = core::mem::take(&mut menu.entries);
-    tell_apart(&mut entries);
-    for (index, entry) in entries.iter_mut().enumerate() {
-        entry.steps.push(crate::entry::Step {
+
+    fn type1(&mut self, base: &Base) {
+        let variables = Environment(environment(self.volumes, base));
+        let folder = base.place("/loader/entries");
+        let files = read_entries(self.volumes, &folder, &mut self.left, &mut self.menu);
+        for file in files {
+            let file = file.as_systemd_boot_reads();
+            if let Some(why) = file.hidden(self.volumes, &base.folder, &variables) {
+                let text = format!("{:?}: {}: no entry", why.word, why.what);
+                self.menu.note(why.source, text);
+                continue;
+            }
+            let entry = file.entry(self.volumes, &base.folder, &variables);
+            let name = file.place.path.rsplit('/').next().unwrap_or_default();
+            self.add(Candidate {
+                file: file.id.clone(),
+                written: name.to_string(),
+                profile: 0,
+                is_shown: true,
+                entry,
+            });
+        }
+    }
+
+    fn type2(&mut self, base: &Base) {
+        let folder = base.place("/EFI/Linux");
+        let names = newest(files(self.volumes, &folder, ".efi"));
+        for (count, name) in names.into_iter().enumerate() {
+            let place = Place {
+                volume: base.volume,
+                path: format!("{}/{name}", folder.path),
+            };
+            if count == MAX_IMAGES {
+                let text = format!("more than {MAX_IMAGES} images: left out");
+                self.menu.note(Source { place, line: 0 }, text);
+                break;
+            }
+            for one in type2::entries(self.volumes, &base.folder, &place) {
+                self.add(one);
+            }
+        }
+    }
+
+    /// The menu of all that was found.
+    fn menu(mut self, conf: &LoaderConf, settings: Option<&Base>) -> Menu {
+        self.found.sort_by(order::order);
+        let asked = order::asked(conf, &self.found);
+        let patterns = [&conf.preferred, &conf.default];
+        let patterns: Vec<&String> = patterns.into_iter().flatten().collect();
+        if let (None, [pattern, ..], Some(base)) = (asked, &*patterns, settings) {
+            let place = base.place("/loader/loader.conf");
+            let text = format!("default {pattern:?} matches no entry; the first one is taken");
+            self.menu.note(Source { place, line: 0 }, text);
+        }
+        let (default, gone) = order::cut(&mut self.found, asked.unwrap_or(0));
+        if let (1.., Some(last)) = (gone, self.found.last()) {
+            let text = format!("more than {MAX_ENTRIES} entries: {gone} left out");
+            let source = last.entry.source.clone();
+            self.menu.note(source, text);
+        }
+        order::tell_apart(&mut self.found);
+        // The default first, so that it is there whatever the others say.
+        let mut before = self.found;
+        let mut after = before.split_off(default.min(before.len()));
+        if !after.is_empty() {
+            self.menu.insert(0, after.remove(0).entry);
+            self.menu.default = (!self.menu.entries.is_empty()).then_some(0);
+        }
+        for one in before {
+            let at = self.menu.default.unwrap_or(0);
+            let count = self.menu.entries.len();
+            self.menu.insert(at, one.entry);
+            if self.menu.entries.len() > count {
+                self.menu.default = self.menu.default.map(|at| at.saturating_add(1));
+            }
+        }
+        for one in after {
+            self.menu.insert(self.menu.entries.len(), one.entry);
+        }
+        number(&mut self.menu);
+        self.menu
+    }
+}
+
+/// Says of each entry where it is in a menu without submenus.
+fn number(menu: &mut Menu) {
+    for (index, entry) in menu.entries.iter_mut().enumerate() {
+        entry.steps.push(Step {
             index,
             id: entry.id.clone(),
             title: entry.title.clone(),
         });
     }
-    let asked = conf.default.as_ref().and_then(|pattern| {
-        entries
-            .iter()
-            .position(|entry| version::matches(pattern, &entry.id))
-    });
-    if let (Some(pattern), None) = (&conf.default, asked) {
-        let base = bases.iter().find(|base| base.has_settings(volumes));
-        if let Some(base) = base {
-            let place = base.place("/loader/loader.conf");
-            menu.note(
-                Source { place, line: 0 },
-                format!("default {pattern:?} matches no entry; the first one is taken"),
-            );
+}
+
+/// The menu of all entries below these folders.
+#[must_use]
+pub fn menu(volumes: &Volumes<'_>, bases: &[Base]) -> Menu {
+    let mut search = Search {
+        volumes,
+        found: Vec::new(),
+        left: MAX_FILES_BYTES,
+        menu: Menu::default(),
+    };
+    let mut conf = LoaderConf::default();
+    for base in bases {
+        let settings = base.place("/loader/loader.conf");
+        if conf == LoaderConf::default()
+            && let Ok(text) = volumes.text(&settings, MAX_FILE)
+        {
+            conf = LoaderConf::parse(&settings, &text, &mut search.menu);
         }
+        search.type1(base);
+        search.type2(base);
     }
-    menu.default = asked.or_else(|| (!entries.is_empty()).then_some(0));
-    menu.timeout = conf.timeout;
-    menu.style = conf.style;
-    menu.entries = entries;
+    let settings = bases.iter().find(|base| base.has_settings(volumes));
+    let mut menu = search.menu(&conf, settings);
+    (menu.timeout, menu.style) = match (conf.timeout, settings) {
+        // Without a word of it systemd-boot does not wait.
+        (None, Some(_)) => (Some(Timeout::Seconds(0)), MenuStyle::Hidden),
+        (timeout, _) => (timeout, conf.style),
+    };
     menu
+}
+
+/// The menu of the image that a PC's firmware starts, in a folder that an EFI
+/// system partition may be mounted at: an empty one, if that is no unified
+/// kernel image.
+#[must_use]
+pub fn fallback(volumes: &Volumes<'_>, volume: usize, folder: &str) -> Option<(Place, Menu)> {
+    let place = type2::fallback(volumes, volume, folder)?;
+    let mut menu = Menu::default();
+    let mut found = type2::entries(volumes, folder, &place);
+    order::tell_apart(&mut found);
+    for one in found {
+        menu.add(one.entry);
+    }
+    menu.default = (!menu.entries.is_empty()).then_some(0);
+    number(&mut menu);
+    Some((place, menu))
 }
 
 /// What grubenv says, where Fedora has it.
@@ -286,28 +335,6 @@ fn environment(volumes: &Volumes<'_>, base: &Base) -> BTreeMap<String, String> {
         .find_map(|path| volumes.text(&base.place(path), envblock::MAX_BYTES).ok())
         .map(|text| envblock::parse(&text).into_iter().collect())
         .unwrap_or_default()
-}
-
-/// Adds versions, and if need be ids, to titles that several entries have.
-fn tell_apart(entries: &mut [Entry]) {
-    for by_id in [false, true] {
-        let mut count: BTreeMap<String, usize> = BTreeMap::new();
-        for entry in entries.iter() {
-            let times = count.entry(entry.title.clone()).or_default();
-            *times = times.saturating_add(1);
-        }
-        for entry in entries.iter_mut() {
-            let several = count.get(&entry.title).is_some_and(|times| *times > 1);
-            let more = if by_id {
-                Some(&entry.id)
-            } else {
-                entry.version.as_ref()
-            };
-            if let Some(more) = more.filter(|_| several) {
-                entry.title = shown(&format!("{} ({more})", entry.title));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,9 +13,11 @@ use alloc::{
     vec::Vec,
 };
 
-use super::uki;
+use kexen_disk::FsError;
+
+use super::{image, uki};
 use crate::{
-    entry::{Entry, EntryProblem, Kind, Place, Source, Tries, command_line},
+    entry::{Entry, EntryProblem, Kind, Note, Place, Source, Tries, command_line},
     module::MAX_CMDLINE,
     volumes::Volumes,
 };
@@ -49,8 +51,9 @@ pub struct Type1 {
     linux: Option<Value>,
     uki: Option<Value>,
     efi: Option<Value>,
-    /// What is asked for and not done: key and line.
-    refused: Option<Value>,
+    uki_url: Option<Value>,
+    profile: Option<Value>,
+    extra: Option<Value>,
     initrds: Vec<Value>,
     options: Vec<Value>,
 }
@@ -112,19 +115,17 @@ impl Type1 {
             linux: None,
             uki: None,
             efi: None,
-            refused: None,
+            uki_url: None,
+            profile: None,
+            extra: None,
             initrds: Vec::new(),
             options: Vec::new(),
         };
         for (line, text) in (1_u32..).zip(text.lines()) {
-            let text = text.trim_ascii();
-            let Some((key, value)) = text.split_once(|c: char| c.is_ascii_whitespace()) else {
+            let Some((key, text)) = key_value(text) else {
                 continue;
             };
-            let text = value.trim_ascii().to_string();
-            if key.starts_with('#') || text.is_empty() {
-                continue;
-            }
+            let text = text.to_string();
             let value = Value { text, line };
             match key {
                 "title" => new.title = Some(value.text),
@@ -137,20 +138,102 @@ impl Type1 {
                 "efi" => new.efi = Some(value),
                 "initrd" => new.initrds.push(value),
                 "options" => new.options.push(value),
-                // What changes what is booted.
-                "uki-url" | "profile" | "devicetree-overlay" => {
-                    new.refused = Some(Value {
-                        text: key.to_string(),
-                        line,
-                    });
-                }
-                // `devicetree` says nothing to a PC; `grub_users`,
-                // `grub_class`, `grub_arg` and `grub_hotkey` are about a menu
+                "uki-url" => new.uki_url = Some(value),
+                "profile" => new.profile = Some(value),
+                "extra" => new.extra = Some(value),
+                // `devicetree` and `devicetree-overlay` say nothing to a PC;
+                // `grub_users`, `grub_class`, `grub_arg` and `grub_hotkey` are about a menu
                 // with passwords and pictures.
                 _ => {}
             }
         }
         new
+    }
+
+    /// The same with its values as systemd-boot takes them: without quotes
+    /// around them, and with slashes for backslashes in paths.
+    #[must_use]
+    pub fn as_systemd_boot_reads(mut self) -> Self {
+        let texts = [
+            &mut self.title,
+            &mut self.version,
+            &mut self.machine_id,
+            &mut self.sort_key,
+            &mut self.architecture,
+        ];
+        for text in texts.into_iter().flatten() {
+            *text = unquoted(text).to_string();
+        }
+        let one = [&mut self.uki_url, &mut self.profile, &mut self.extra];
+        for value in one.into_iter().flatten().chain(&mut self.options) {
+            value.text = unquoted(&value.text).to_string();
+        }
+        let paths = [&mut self.linux, &mut self.uki, &mut self.efi];
+        for value in paths.into_iter().flatten().chain(&mut self.initrds) {
+            value.text = unquoted(&value.text).replace('\\', "/");
+        }
+        self
+    }
+
+    /// Why systemd-boot would not show it: nothing says what to start, or two
+    /// keys do, or the file is gone; or it is for a machine with firmware.
+    #[must_use]
+    pub fn hidden(
+        &self,
+        volumes: &Volumes<'_>,
+        base: &str,
+        variables: &dyn Variables,
+    ) -> Option<EntryProblem> {
+        let why = |line, word: &str, what: &str| {
+            Some(EntryProblem {
+                source: Source {
+                    place: self.place.clone(),
+                    line,
+                },
+                word: word.to_string(),
+                what: what.to_string(),
+            })
+        };
+        let starts = [
+            (&self.linux, "linux"),
+            (&self.uki, "uki"),
+            (&self.efi, "efi"),
+            (&self.uki_url, "uki-url"),
+        ];
+        let mut starts = starts
+            .into_iter()
+            .filter_map(|(value, key)| Some((value.as_ref()?, key)));
+        let Some((value, key)) = starts.next() else {
+            return why(0, "linux", "the file has no `linux`, `uki` or `efi`");
+        };
+        if let Some((other, second)) = starts.next() {
+            let what = format!("the file has a `{key}` already");
+            return why(other.line, second, &what);
+        }
+        if key == "uki-url" {
+            return why(value.line, &value.text, "nothing is loaded from a network");
+        }
+        let path = expand(&value.text, variables);
+        let image = match self.locate(volumes, base, &path) {
+            Ok(image) => image,
+            Err(error) => return why(value.line, &path, &error.problem.to_string()),
+        };
+        if key == "efi" && uki::open(volumes, &image).is_err() {
+            let what = "of EFI programs, unified kernel images alone can be booted";
+            return why(value.line, &path, what);
+        }
+        None
+    }
+
+    /// The file that a path means: from the volume's top on or, if it is not
+    /// there, below `base`.
+    fn locate(&self, volumes: &Volumes<'_>, base: &str, path: &str) -> Result<Place, FsError> {
+        let at_top = volumes.locate(self.place.volume, path);
+        if volumes.is_file(&at_top) {
+            return Ok(at_top);
+        }
+        let below = volumes.locate(self.place.volume, &format!("{base}/{path}"));
+        volumes.kind_of(&below).map(|_| below)
     }
 
     /// Whether it is for this machine.
@@ -181,17 +264,18 @@ impl Type1 {
             word: word.to_string(),
             what,
         };
-        match self.kind(volumes, base, variables, &problem) {
+        let mut notes = Vec::new();
+        match self.kind(volumes, base, variables, &problem, &mut notes) {
             Ok(kind) => entry.kind = Some(kind),
             Err(problem) => entry.problem = Some(problem),
         }
-        if let Some(value) = &self.refused {
-            entry.problem = Some(problem(
-                value.line,
-                &value.text,
-                "this key is not supported; use an entry with `linux` or `uki`".into(),
-            ));
+        if let Some(value) = &self.extra {
+            notes.push(Note {
+                source: source(value.line),
+                text: "`extra` is not handed on: it needs systemd-boot".into(),
+            });
         }
+        entry.notes = notes;
         entry
     }
 
@@ -201,21 +285,14 @@ impl Type1 {
         base: &str,
         variables: &dyn Variables,
         problem: &dyn Fn(u32, &str, String) -> EntryProblem,
+        notes: &mut Vec<Note>,
     ) -> Result<Kind, EntryProblem> {
         let find = |value: &Value, path: &str| {
-            let at_top = volumes.locate(self.place.volume, path);
-            if volumes.is_file(&at_top) {
-                return Ok(at_top);
-            }
-            let below = volumes.locate(self.place.volume, &format!("{base}/{path}"));
-            match volumes.kind_of(&below) {
-                Ok(_) => Ok(below),
-                Err(error) => {
-                    let why = error.problem;
-                    let what = format!("{why}; install that kernel again, or take another entry");
-                    Err(problem(value.line, path, what))
-                }
-            }
+            self.locate(volumes, base, path).map_err(|error| {
+                let why = error.problem;
+                let what = format!("{why}; install that kernel again, or take another entry");
+                problem(value.line, path, what)
+            })
         };
         let mut options = String::new();
         for value in &self.options {
@@ -240,7 +317,15 @@ impl Type1 {
             let kernel = find(value, &expand(&value.text, variables))?;
             let mut initrds = Vec::new();
             for value in &self.initrds {
-                for path in expand(&value.text, variables).split_ascii_whitespace() {
+                let text = expand(&value.text, variables);
+                // A path may have blanks in it; Fedora's lines have several.
+                let whole = text.contains(' ') && self.locate(volumes, base, &text).is_ok();
+                let paths: Vec<&str> = if whole {
+                    Vec::from([&*text])
+                } else {
+                    text.split_ascii_whitespace().collect()
+                };
+                for path in paths {
                     if initrds.len() == MAX_INITRDS {
                         let what = format!("more than {MAX_INITRDS} initrds");
                         return Err(problem(value.line, path, what));
@@ -255,20 +340,50 @@ impl Type1 {
             });
         }
         let Some(value) = self.uki.as_ref().or(self.efi.as_ref()) else {
+            if let Some(value) = &self.uki_url {
+                let what = "nothing is loaded from a network; use `linux` or `uki`".into();
+                return Err(problem(value.line, &value.text, what));
+            }
             let what = "the file has no `linux`, `uki` or `efi`; add one".into();
             return Err(problem(0, "linux", what));
         };
         let image = find(value, &value.text)?;
-        if let Err(error) = uki::open(volumes, &image) {
+        let profile = match &self.profile {
+            Some(number) => number.text.parse().map_err(|_| {
+                let what = "this is no profile's number; count from 0".into();
+                problem(number.line, &number.text, what)
+            })?,
+            None => 0,
+        };
+        let options = Some(options).filter(|text| !text.is_empty());
+        image::kind(volumes, base, &image, profile, options, notes).map_err(|error| {
             let what =
                 format!("{error}; of EFI programs, unified kernel images alone can be booted");
-            return Err(problem(value.line, &value.text, what));
-        }
-        Ok(Kind::Uki {
-            image,
-            cmdline: Some(options).filter(|text| !text.is_empty()),
+            problem(value.line, &value.text, what)
         })
     }
+}
+
+/// A line's key and value.
+pub(super) fn key_value(line: &str) -> Option<(&str, &str)> {
+    let (key, value) = line
+        .trim_ascii()
+        .split_once(|c: char| c.is_ascii_whitespace())?;
+    let value = value.trim_ascii();
+    (!key.starts_with('#') && !value.is_empty()).then_some((key, value))
+}
+
+/// A value without the quotes around it, as systemd-boot's
+/// `line_get_key_value` has it.
+pub(super) fn unquoted(value: &str) -> &str {
+    for quote in ['"', '\''] {
+        if let Some(inner) = value.strip_prefix(quote)
+            && value.ends_with(quote)
+        {
+            return inner.strip_suffix(quote).unwrap_or(inner);
+        }
+    }
+    value
 }
 
 /// A value with its `$name`s replaced; once, so that it cannot grow on.
@@ -376,8 +491,7 @@ mod tests {
             ("title x\nlinux /gone", 2, "/gone"),
             ("linux /k\ninitrd /k /gone", 2, "/gone"),
             ("efi /tool.efi", 1, "/tool.efi"),
-            ("uki-url http://x", 1, "uki-url"),
-            ("linux /k\nprofile 1", 2, "profile"),
+            ("uki-url http://x", 1, "http://x"),
             ("linux /k\noptions ro $kernelopts", 2, "$kernelopts"),
         ] {
             let entry = type1("x.conf", text).entry(&volumes, "", &NoVariables);

@@ -2,14 +2,15 @@
 //! sections of one PE file.
 //!
 //! Specification: UAPI.5, "Unified Kernel Image", for the sections; Microsoft's
-//! "PE Format" for the file. Of an image with profiles (`.profile` sections),
-//! the main one is taken: its own sections before those of the base.
+//! "PE Format" for the file. Each `.profile` section begins a profile; the
+//! sections of a profile come before those of the base, which is what stands
+//! before the first. Of several sections with one name the first counts, as in
+//! systemd's `pe.c`.
 //!
 //! Only the headers and the small sections are read here; where the large
 //! ones are is told, so that they can be read straight to their place.
 
 use alloc::{
-    format,
     string::{String, ToString},
     vec,
     vec::Vec,
@@ -39,7 +40,7 @@ pub struct Section {
     pub bytes: u64,
 }
 
-/// The sections of an image.
+/// The sections of an image, as one of its profiles has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uki {
     /// `.linux`: the kernel.
@@ -53,6 +54,24 @@ pub struct Uki {
     /// `.osrel`: an os-release file.
     pub osrel: Option<Section>,
     /// `.uname`: the kernel's version.
+    pub uname: Option<Section>,
+    /// `.profile`: what the profile is called.
+    pub profile: Option<Section>,
+    /// Whether `.linux` and `.initrd` are paths of files, of which `.linuxh`
+    /// and `.initrdh` are the SHA-256: so does Lanzaboote, for NixOS.
+    pub by_path: bool,
+}
+
+/// The sections of an add-on: there is no kernel among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addon {
+    /// `.ucode`
+    pub ucode: Option<Section>,
+    /// `.initrd`
+    pub initrd: Option<Section>,
+    /// `.cmdline`
+    pub cmdline: Option<Section>,
+    /// `.uname`: the version of the kernel that it is for.
     pub uname: Option<Section>,
 }
 
@@ -68,6 +87,14 @@ pub enum UkiError {
     TooManySections,
     /// It has no `.linux`.
     NoKernel,
+    /// It has no profile of this number.
+    NoProfile(usize),
+    /// It is no add-on: why.
+    NoAddon(&'static str),
+    /// A path in a section is none, or leads to no file.
+    Path(&'static str),
+    /// All initrds, or the command line, are too much: why.
+    TooMuch(String),
     /// A section goes on beyond the end of the file, or is too long.
     Section {
         /// Which.
@@ -86,6 +113,10 @@ impl core::fmt::Display for UkiError {
             Self::Pe(what) => write!(f, "no x86-64 PE file: {what}"),
             Self::TooManySections => write!(f, "more than {MAX_SECTIONS} sections"),
             Self::NoKernel => f.write_str("no unified kernel image: it has no section .linux"),
+            Self::NoProfile(number) => write!(f, "it has no profile {number}"),
+            Self::NoAddon(why) => write!(f, "no add-on: {why}"),
+            Self::Path(name) => write!(f, "section {name} is no path of a file"),
+            Self::TooMuch(why) => f.write_str(why),
             Self::Section { name, at, limit } => write!(
                 f,
                 "section {name}: {} bytes at {:#x}, at most {limit} are possible",
@@ -103,7 +134,7 @@ impl From<FsError> for UkiError {
     }
 }
 
-/// The sections of the image at a place.
+/// The sections of the image at a place, as its main profile has them.
 ///
 /// # Errors
 /// See [`UkiError`].
@@ -111,91 +142,168 @@ pub fn open(volumes: &Volumes<'_>, place: &Place) -> Result<Uki, UkiError> {
     sections(&mut *volumes.fs(place)?.open(&place.path)?)
 }
 
-/// The sections of an open image.
+/// The sections of an open image, as its main profile has them.
 ///
 /// # Errors
 /// See [`UkiError`].
 pub fn sections(file: &mut dyn File) -> Result<Uki, UkiError> {
-    let len = file.bytes();
-    let head = usize::try_from(len.min(MAX_HEADERS)).map_err(|_| UkiError::TooManySections)?;
-    let mut head = vec![0; head];
-    file.read_at(0, &mut head)?;
-    let dos = pe::ImageDosHeader::parse(&*head).map_err(|_| UkiError::Pe("no DOS header"))?;
-    let mut offset = dos.nt_headers_offset().into();
-    let (nt, _) = pe::ImageNtHeaders64::parse(&*head, &mut offset)
-        .map_err(|_| UkiError::Pe("no PE32+ header in its first 64 KiB"))?;
-    let little = LittleEndian;
-    if nt.file_header().machine.get(little) != pe::IMAGE_FILE_MACHINE_AMD64 {
-        return Err(UkiError::Pe("it is for another machine"));
+    Image::read(file)?.uki(0)
+}
+
+/// The section table of a file.
+#[derive(Debug)]
+pub struct Image {
+    /// Bytes of the file.
+    len: u64,
+    /// What comes before the first `.profile`; then what is from each
+    /// `.profile` on.
+    parts: Vec<Draft>,
+}
+
+impl Image {
+    /// Reads the headers of a file.
+    ///
+    /// # Errors
+    /// See [`UkiError`].
+    pub fn read(file: &mut dyn File) -> Result<Self, UkiError> {
+        let len = file.bytes();
+        let head = usize::try_from(len.min(MAX_HEADERS)).map_err(|_| UkiError::TooManySections)?;
+        let mut head = vec![0; head];
+        file.read_at(0, &mut head)?;
+        let dos = pe::ImageDosHeader::parse(&*head).map_err(|_| UkiError::Pe("no DOS header"))?;
+        let mut offset = dos.nt_headers_offset().into();
+        let (nt, _) = pe::ImageNtHeaders64::parse(&*head, &mut offset)
+            .map_err(|_| UkiError::Pe("no PE32+ header in its first 64 KiB"))?;
+        let little = LittleEndian;
+        if nt.file_header().machine.get(little) != pe::IMAGE_FILE_MACHINE_AMD64 {
+            return Err(UkiError::Pe("it is for another machine"));
+        }
+        if nt.optional_header().section_alignment() == 0 {
+            return Err(UkiError::Pe("its sections have no alignment"));
+        }
+        let table = nt
+            .sections(&*head, offset)
+            .map_err(|_| UkiError::Pe("no section table in its first 64 KiB"))?;
+        let mut draft = Draft::default();
+        let mut parts = Vec::new();
+        for (count, header) in table.iter().enumerate() {
+            if count == MAX_SECTIONS {
+                return Err(UkiError::TooManySections);
+            }
+            let (raw, memory) = (
+                u64::from(header.size_of_raw_data.get(little)),
+                u64::from(header.virtual_size.get(little)),
+            );
+            let at = Section {
+                offset: header.pointer_to_raw_data.get(little).into(),
+                bytes: if memory == 0 { raw } else { memory.min(raw) },
+            };
+            if header.raw_name() == b".profile" {
+                parts.push(core::mem::take(&mut draft));
+            }
+            // The first of a name counts.
+            if let Some(slot) = draft.slot(header.raw_name()) {
+                slot.get_or_insert(at);
+            }
+        }
+        parts.push(draft);
+        Ok(Self { len, parts })
     }
-    if nt.optional_header().section_alignment() == 0 {
-        return Err(UkiError::Pe("its sections have no alignment"));
+
+    /// How many profiles it has: one at least, be it without a `.profile`.
+    #[must_use]
+    pub fn profiles(&self) -> usize {
+        self.parts.len().saturating_sub(1).max(1)
     }
-    let table = nt
-        .sections(&*head, offset)
-        .map_err(|_| UkiError::Pe("no section table in its first 64 KiB"))?;
-    let mut uki = Draft::default();
-    let mut profiles = 0_usize;
-    for (count, header) in table.iter().enumerate() {
-        if count == MAX_SECTIONS {
-            return Err(UkiError::TooManySections);
-        }
-        let (raw, memory) = (
-            u64::from(header.size_of_raw_data.get(little)),
-            u64::from(header.virtual_size.get(little)),
-        );
-        let at = Section {
-            offset: header.pointer_to_raw_data.get(little).into(),
-            bytes: if memory == 0 { raw } else { memory.min(raw) },
+
+    /// The sections of a profile: its own ones before those of the base.
+    ///
+    /// # Errors
+    /// [`UkiError::NoProfile`], [`UkiError::NoKernel`] or a section's mistake.
+    pub fn uki(&self, profile: usize) -> Result<Uki, UkiError> {
+        let none = UkiError::NoProfile(profile);
+        let base = self.parts.first().ok_or(UkiError::NoKernel)?;
+        let own = match self.parts.get(profile.saturating_add(1)) {
+            Some(own) => own,
+            // The main one may do without being told of.
+            None if profile == 0 => base,
+            None => return Err(none),
         };
-        if header.raw_name() == b".profile" {
-            profiles = profiles.saturating_add(1);
+        let find = |name| self.find(own, base, name);
+        Ok(Uki {
+            linux: find(".linux")?.ok_or(UkiError::NoKernel)?,
+            ucode: find(".ucode")?,
+            initrd: find(".initrd")?,
+            cmdline: find(".cmdline")?,
+            osrel: find(".osrel")?,
+            uname: find(".uname")?,
+            profile: find(".profile")?,
+            by_path: find(".linuxh")?.is_some(),
+        })
+    }
+
+    /// The sections of an add-on.
+    ///
+    /// # Errors
+    /// [`UkiError::NoAddon`] or a section's mistake.
+    pub fn addon(&self) -> Result<Addon, UkiError> {
+        let base = self.parts.first().ok_or(UkiError::NoKernel)?;
+        let find = |name| self.find(base, base, name);
+        if find(".linux")?.is_some() {
+            return Err(UkiError::NoAddon("it has a kernel, section .linux"));
         }
-        // Those behind the second `.profile` are another profile's.
-        if profiles > 1 {
-            break;
-        }
-        let Some((name, slot)) = uki.slot(header.raw_name()) else {
-            continue;
+        let addon = Addon {
+            ucode: find(".ucode")?,
+            initrd: find(".initrd")?,
+            cmdline: find(".cmdline")?,
+            uname: find(".uname")?,
         };
-        let end = at.offset.saturating_add(at.bytes);
-        if end > len {
-            let limit = len.saturating_sub(at.offset);
+        let tree = find(".dtb")?.or(find(".dtbauto")?);
+        let parts = [addon.ucode, addon.initrd, addon.cmdline, tree];
+        if parts.iter().all(Option::is_none) {
+            let what = "it has none of .cmdline, .initrd, .ucode, .dtb and .dtbauto";
+            return Err(UkiError::NoAddon(what));
+        }
+        Ok(addon)
+    }
+
+    /// A section that is not empty.
+    fn find(
+        &self,
+        own: &Draft,
+        base: &Draft,
+        name: &'static str,
+    ) -> Result<Option<Section>, UkiError> {
+        let Some(at) = own.get(name).or_else(|| base.get(name)) else {
+            return Ok(None);
+        };
+        if at.offset.saturating_add(at.bytes) > self.len {
+            let limit = self.len.saturating_sub(at.offset);
             return Err(UkiError::Section { name, at, limit });
         }
-        *slot = Some(at);
+        Ok(Some(at).filter(|at| at.bytes > 0))
     }
-    Ok(Uki {
-        linux: uki.linux.ok_or(UkiError::NoKernel)?,
-        ucode: uki.ucode,
-        initrd: uki.initrd,
-        cmdline: uki.cmdline,
-        osrel: uki.osrel,
-        uname: uki.uname,
-    })
 }
 
-#[derive(Default)]
-struct Draft {
-    linux: Option<Section>,
-    ucode: Option<Section>,
-    initrd: Option<Section>,
-    cmdline: Option<Section>,
-    osrel: Option<Section>,
-    uname: Option<Section>,
-}
+/// The sections that mean something here.
+const NAMES: [&str; 11] = [
+    ".linux", ".linuxh", ".ucode", ".initrd", ".initrdh", ".cmdline", ".osrel", ".uname",
+    ".profile", ".dtb", ".dtbauto",
+];
+
+/// Where these are, as far as they are there.
+#[derive(Debug, Default)]
+struct Draft([Option<Section>; NAMES.len()]);
 
 impl Draft {
-    fn slot(&mut self, name: &[u8]) -> Option<(&'static str, &mut Option<Section>)> {
-        Some(match name {
-            b".linux" => (".linux", &mut self.linux),
-            b".ucode" => (".ucode", &mut self.ucode),
-            b".initrd" => (".initrd", &mut self.initrd),
-            b".cmdline" => (".cmdline", &mut self.cmdline),
-            b".osrel" => (".osrel", &mut self.osrel),
-            b".uname" => (".uname", &mut self.uname),
-            _ => return None,
-        })
+    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<Section>> {
+        let at = NAMES.iter().position(|known| known.as_bytes() == name)?;
+        self.0.get_mut(at)
+    }
+
+    fn get(&self, name: &str) -> Option<Section> {
+        let at = NAMES.iter().position(|known| *known == name)?;
+        self.0.get(at).copied().flatten()
     }
 }
 
@@ -218,69 +326,6 @@ pub fn text(file: &mut dyn File, name: &'static str, at: Section) -> Result<Stri
     let end = bytes.iter().position(|byte| *byte == 0);
     let text = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
     Ok(String::from_utf8_lossy(text).trim_ascii().to_string())
-}
-
-/// What menus call an image, by its `.osrel`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    /// Its title.
-    pub title: Option<String>,
-    /// Its version.
-    pub version: Option<String>,
-    /// What it is sorted by.
-    pub sort_key: Option<String>,
-}
-
-/// The names in an os-release file.
-#[must_use]
-pub fn names(osrel: &str) -> Names {
-    let values: Vec<(&str, String)> = osrel
-        .lines()
-        .filter_map(|line| line.trim_ascii().split_once('='))
-        .map(|(key, value)| (key, unquoted(value)))
-        .collect();
-    let first = |keys: &[&str]| {
-        keys.iter().find_map(|wanted| {
-            let found = values.iter().find(|(key, _)| key == wanted)?;
-            Some(found.1.clone()).filter(|value| !value.is_empty())
-        })
-    };
-    Names {
-        title: first(&["PRETTY_NAME", "IMAGE_ID", "NAME", "ID"]),
-        version: first(&["IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID"]),
-        sort_key: first(&["IMAGE_ID", "ID"]),
-    }
-}
-
-/// A value of a shell's assignment, without its quotes.
-fn unquoted(value: &str) -> String {
-    for quote in ['"', '\''] {
-        let inner = value
-            .strip_prefix(quote)
-            .and_then(|value| value.strip_suffix(quote));
-        if let Some(inner) = inner {
-            let mut out = String::new();
-            let mut escaped = false;
-            for c in inner.chars() {
-                escaped = quote == '"' && c == '\\' && !escaped;
-                if !escaped {
-                    out.push(c);
-                }
-            }
-            return out;
-        }
-    }
-    value.to_string()
-}
-
-/// What an image is called: by its file's name, if nothing else is known.
-#[must_use]
-pub fn title(names: &Names, file: &str) -> String {
-    match (&names.title, &names.version) {
-        (Some(title), _) => title.clone(),
-        (None, Some(version)) => format!("{file} ({version})"),
-        (None, None) => file.to_string(),
-    }
 }
 
 #[cfg(test)]
@@ -369,6 +414,49 @@ pub(crate) mod tests {
         assert_eq!(uki.linux.bytes, 1);
     }
 
+    fn head(bytes: &[u8]) -> Image {
+        let volumes = gpt(vec![TestFs::new("vfat", "", "").file("/u.efi", bytes)]);
+        let mut file = volumes.get(0).unwrap().fs.open("/u.efi").unwrap();
+        Image::read(&mut *file).unwrap()
+    }
+
+    #[test]
+    fn profiles_have_sections_of_their_own() {
+        let three = head(&image(&[
+            (".linux", b"k"),
+            (".initrd", b"base"),
+            (".profile", b"ID=main"),
+            (".profile", b"ID=bare"),
+            (".initrd", b""),
+            (".profile", b"ID=other"),
+            (".initrd", b"another"),
+            (".initrd", b"not this one"),
+        ]));
+        let bytes = |n: usize| three.uki(n).map(|uki| uki.initrd.map(|at| at.bytes));
+        assert_eq!(three.profiles(), 3);
+        assert_eq!(bytes(0), Ok(Some(4)));
+        assert_eq!(bytes(1), Ok(None));
+        assert_eq!(bytes(2), Ok(Some(7)));
+        assert_eq!(bytes(3), Err(UkiError::NoProfile(3)));
+        let plain = head(&image(&[(".linux", b"k")]));
+        assert_eq!(plain.profiles(), 1);
+        assert!(plain.uki(0).is_ok() && plain.uki(1).is_err());
+    }
+
+    #[test]
+    fn an_addon_has_no_kernel_and_something_to_add() {
+        for (sections, fine) in [
+            (&[(".cmdline", &b"x"[..])][..], true),
+            (&[(".ucode", b"x"), (".uname", b"6")], true),
+            (&[(".dtbauto", b"x")], true),
+            (&[(".cmdline", b"x"), (".linux", b"k")], false),
+            (&[(".cmdline", b""), (".sbat", b"x")], false),
+        ] {
+            let addon = head(&image(sections)).addon();
+            assert_eq!(addon.is_ok(), fine, "{addon:?}");
+        }
+    }
+
     #[test]
     fn every_mistake_is_named() {
         let good = image(&[(".linux", b"kernel")]);
@@ -388,16 +476,6 @@ pub(crate) mod tests {
         assert!(matches!(read(&other), Err(UkiError::Pe(_))));
         let many = vec![(".text", &b""[..]); MAX_SECTIONS + 1];
         assert_eq!(read(&image(&many)), Err(UkiError::TooManySections));
-    }
-
-    #[test]
-    fn os_release_has_names() {
-        let names =
-            names("NAME=Fedora\nID=fedora\nVERSION_ID=39\nPRETTY_NAME=\"Fedora \\\"39\\\"\"\nX\n");
-        assert_eq!(names.title.as_deref(), Some("Fedora \"39\""));
-        assert_eq!(names.version.as_deref(), Some("39"));
-        assert_eq!(names.sort_key.as_deref(), Some("fedora"));
-        assert_eq!(title(&Names::default(), "a.efi"), "a.efi");
     }
 
     proptest::proptest! {

@@ -12,7 +12,7 @@ use alloc::{
 
 use super::shell::{LOOK_STEPS, Shell};
 use crate::{
-    bls::{type1::MAX_INITRDS, uki},
+    bls::{image, type1::MAX_INITRDS, uki},
     entry::{Kind, Menu, Place, command_line},
 };
 
@@ -192,10 +192,16 @@ impl Shell<'_> {
         let Some(cmdline) = self.cmdline(line, options, menu) else {
             return false;
         };
-        self.loaded.kind = Some(Kind::Uki {
-            image,
-            cmdline: Some(cmdline).filter(|text| !text.is_empty()),
-        });
+        let cmdline = Some(cmdline).filter(|text| !text.is_empty());
+        let mut notes = Vec::new();
+        let kind = image::kind(self.volumes, "", &image, 0, cmdline, &mut notes);
+        for note in notes {
+            menu.note(note.source, note.text);
+        }
+        match kind {
+            Ok(kind) => self.loaded.kind = Some(kind),
+            Err(error) => return self.refuse(menu, line, file, error.to_string()),
+        }
         true
     }
 }
