@@ -15,7 +15,9 @@
 //!    it knows their variables and the default;
 //! 3. Boot Loader Specification entries without settings;
 //! 4. extlinux.conf and the like;
-//! 5. `pvboot-x86_64.elf`, the boot loader that a PV guest brings itself: what
+//! 5. `EFI/BOOT/BOOTX64.EFI`, if it is a unified kernel image: a PC's firmware
+//!    starts it where nobody told it what else to start;
+//! 6. `pvboot-x86_64.elf`, the boot loader that a PV guest brings itself: what
 //!    it would read, Kexen has read above.
 //!
 //! The first configuration that has an entry without a problem leads: its
@@ -80,6 +82,8 @@ pub enum ConfigKind {
     Bls,
     /// extlinux.conf and the like.
     Extlinux,
+    /// The image that a PC's firmware starts by itself.
+    Firmware,
     /// The guest's own boot loader.
     Chain,
 }
@@ -130,6 +134,7 @@ pub fn configs(volumes: &Volumes<'_>, platform: Platform) -> Vec<Config> {
     search.bls();
     for (volume, _) in volumes.iter() {
         search.extlinux(volume);
+        search.firmware(volume);
         search.chain(volume);
     }
     search.configs
@@ -262,9 +267,7 @@ impl Search<'_> {
                     .iter()
                     .any(|taken| taken.volume == place.volume && taken.path == folder)
             });
-            if !menu.entries.is_empty() {
-                self.add(kind, place, menu);
-            }
+            self.add(kind, place, menu);
         }
     }
 
@@ -272,6 +275,15 @@ impl Search<'_> {
         for place in self.present(volume, &EXTLINUX) {
             let menu = extlinux::read(self.volumes, &place);
             self.add(ConfigKind::Extlinux, place, menu);
+        }
+    }
+
+    fn firmware(&mut self, volume: usize) {
+        let found = BLS
+            .iter()
+            .find_map(|folder| bls::fallback(self.volumes, volume, folder));
+        if let Some((place, menu)) = found {
+            self.add(ConfigKind::Firmware, place, menu);
         }
     }
 
@@ -392,6 +404,7 @@ impl core::fmt::Display for Found {
                 ConfigKind::Grub => "GRUB",
                 ConfigKind::Bls => "boot loader entries",
                 ConfigKind::Extlinux => "extlinux",
+                ConfigKind::Firmware => "an image for firmware",
                 ConfigKind::Chain => "boot loader",
             };
             let plural: &str = if *entries == 1 { "entry" } else { "entries" };

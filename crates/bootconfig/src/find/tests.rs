@@ -65,6 +65,21 @@ fn every_place_is_looked_at() {
 }
 
 #[test]
+fn the_image_that_firmware_starts_is_the_last_resort() {
+    let image = bls::uki::tests::image(&[(".linux", b"k"), (".osrel", b"ID=x\n")]);
+    let esp = || TestFs::new("vfat", "", "").file("/EFI/BOOT/BOOTX64.EFI", &image);
+    let found = find(&gpt(vec![esp()]), Platform::Pvh);
+    assert_eq!(ids(&found), ["BOOTX64.EFI"]);
+    assert_eq!(found.menu.default, Some(0));
+    let root = TestFs::new("ext4", "", "")
+        .file("/boot/grub/grub.cfg", SIMPLE)
+        .files(&["/k"]);
+    let found = find(&gpt(vec![esp(), root]), Platform::Pvh);
+    assert_eq!(ids(&found), ["one", "two", "BOOTX64.EFI"]);
+    assert_eq!(default(&found), "two");
+}
+
+#[test]
 fn a_grub_cfg_that_takes_entries_in_leads() {
     let cfg = "set default=b\nset timeout=3\nblscfg\nmenuentry m --id m { linux /k m }\n";
     let fs = TestFs::new("ext4", "", "")
