@@ -240,13 +240,9 @@ mod tests {
         let default = &disk.entries[disk.default.unwrap()];
         assert_eq!(default.files, ["xvda1:/vmlinuz", "xvda1:/initrd"]);
         assert_eq!(default.cmdline.as_deref(), Some("a b"));
-        let broken: Vec<_> = disk
-            .entries
-            .iter()
-            .filter(|e| e.problem.is_some())
-            .collect();
-        assert_eq!(broken.len(), 1);
-        assert_eq!(broken[0].title, "Not this one");
+        // An entry without its kernel is none: it is told of.
+        assert_eq!(disk.entries.len(), 1);
+        assert!(disk.notes[0].contains("\"/missing\""), "{:?}", disk.notes);
         assert!(disk.to_string().contains(", the default: The lab's Linux"));
     }
 
