@@ -21,14 +21,19 @@ pub(crate) struct FileDisk {
 impl FileDisk {
     /// Opens an image, with the cache over it that the boot image has.
     pub(crate) fn cached(image: &Path, sector: u32) -> Result<Rc<dyn BlockSource>> {
+        let disk = Self::open(image, &image.display().to_string(), sector)?;
+        Ok(Rc::new(Cache::new(Rc::new(disk), CacheOptions::default())))
+    }
+
+    /// Opens an image as a disk of this name.
+    pub(crate) fn open(image: &Path, name: &str, sector: u32) -> Result<Self> {
         let file = File::open(image).with_context(|| format!("cannot open {}", image.display()))?;
-        let disk = Self {
-            name: image.display().to_string(),
+        Ok(Self {
+            name: name.to_owned(),
             bytes: file.metadata()?.len(),
             file,
             sector,
-        };
-        Ok(Rc::new(Cache::new(Rc::new(disk), CacheOptions::default())))
+        })
     }
 }
 
