@@ -41,6 +41,8 @@ enum Command {
     Bench(cmd::bench::BenchArgs),
     /// Read images of file systems, and compare with what Linux reads there
     Readers(cmd::readers::ReadersArgs),
+    /// Read boot menus, and compare with what GRUB itself makes of them
+    Menus(cmd::menus::MenusArgs),
     /// Start the lab with a shell in dom0
     Lab(cmd::lab::LabArgs),
 }
@@ -88,6 +90,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Fuzz(args) => cmd::fuzz::run(&args),
         Command::Bench(args) => cmd::bench::run(&args),
         Command::Readers(args) => cmd::readers::run(&args),
+        Command::Menus(args) => cmd::menus::run(&args),
         Command::Lab(args) => cmd::lab::run(&args),
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod image;
 pub(crate) mod inspect;
 mod inspect_disk;
 pub(crate) mod lab;
+pub(crate) mod menus;
 pub(crate) mod package;
 mod peers;
 pub(crate) mod readers;

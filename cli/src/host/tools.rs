@@ -99,6 +99,18 @@ pub(crate) const DEB: &[Need] = &[
     need("gzip", "gzip", "packs its changelog"),
 ];
 
+/// For GRUB's interpreter on the host.
+pub(crate) const EMULATOR: &[Need] = &[
+    need("apt-get", "apt", "fetches GRUB"),
+    need("dpkg-deb", "dpkg", "unpacks it without installing"),
+    need(
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+        "checks the signature of Debian's packages",
+    ),
+    need("objcopy", "binutils", "mends a module of GRUB"),
+];
+
 /// For the boot image.
 pub(crate) const STRIP: &[Need] = &[need("strip", "binutils", "strips the boot image")];
 

@@ -21,6 +21,8 @@ pub(crate) enum Suite {
     Bookworm,
     /// Debian 13.
     Trixie,
+    /// What becomes Debian 14.
+    Forky,
 }
 
 impl Suite {
@@ -29,6 +31,7 @@ impl Suite {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
+            Self::Forky => "forky",
         }
     }
 

@@ -20,6 +20,7 @@ mod initrd;
 mod judge;
 pub(crate) mod matrix;
 pub(crate) mod meanwhile;
+pub(crate) mod menus;
 pub(crate) mod modules;
 pub(crate) mod payload;
 mod plain;

@@ -1,0 +1,107 @@
+//! What Kexen makes of the same disks and the same configuration.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use kexen_bootconfig::disk;
+use kexen_bootconfig::entry::{Entry, Kind, Menu, MenuStyle, Place, Timeout};
+use kexen_bootconfig::grub::{self, Platform};
+use kexen_bootconfig::volumes::Volumes;
+use kexen_disk::BlockSource;
+use std::rc::Rc;
+
+use super::seen::{Boots, Seen, SeenEntry};
+use super::session::Start;
+use crate::lab::readers::FileDisk;
+
+/// The volumes of these images, as a guest's disks `xvda` and so on.
+pub(super) fn volumes(disks: &[PathBuf]) -> Result<Volumes<'static>> {
+    let mut all = Vec::new();
+    for (number, disk) in (b'a'..).zip(disks) {
+        let name = format!("xvd{}", char::from(number));
+        let source: Rc<dyn BlockSource> = Rc::new(FileDisk::open(disk, &name, 512)?);
+        let found = disk::volumes(source, None, disk::Memory::default());
+        anyhow::ensure!(found.problems.is_empty(), "{name}: {:?}", found.problems);
+        all.extend(found.volumes);
+    }
+    Ok(Volumes::new(all))
+}
+
+/// What Kexen reads where GRUB starts.
+pub(super) fn read(volumes: &Volumes<'_>, start: &Start) -> Result<Menu> {
+    let volume = volumes
+        .by_grub_name(&start.device)
+        .with_context(|| format!("Kexen finds no volume {}", start.device))?;
+    let place = Place {
+        volume,
+        path: start.file.clone(),
+    };
+    Ok(grub::read(volumes, &place, Platform::Pvh).menu)
+}
+
+/// The same, to be compared.
+pub(super) fn seen(volumes: &Volumes<'_>, menu: &Menu) -> Seen {
+    let titles = |entry: &Entry| -> Vec<String> {
+        let steps = entry.steps.iter().map(|step| step.title.clone());
+        steps.collect()
+    };
+    let by_index = |index: usize| menu.entries.get(index).map(titles);
+    Seen {
+        entries: menu
+            .entries
+            .iter()
+            .map(|entry| SeenEntry {
+                titles: titles(entry),
+                id: Some(if entry.id.is_empty() {
+                    entry.title.clone()
+                } else {
+                    entry.id.clone()
+                }),
+                boots: boots(volumes, entry),
+            })
+            .collect(),
+        default: menu.default.and_then(by_index),
+        timeout: match menu.timeout {
+            Some(Timeout::Seconds(seconds)) => Some(seconds.into()),
+            Some(Timeout::Forever) | None => None,
+        },
+        style: match (menu.style, menu.timeout) {
+            (_, Some(Timeout::Forever) | None) | (MenuStyle::Menu, _) => "menu",
+            (MenuStyle::Hidden, _) => "hidden",
+            (MenuStyle::Countdown, _) => "countdown",
+        },
+        fallback: menu.fallback.iter().copied().filter_map(by_index).collect(),
+    }
+}
+
+fn boots(volumes: &Volumes<'_>, entry: &Entry) -> Boots {
+    if let Some(problem) = &entry.problem {
+        return Boots::Nothing(problem.to_string());
+    }
+    let file = |place: &Place| {
+        let name = volumes.get(place.volume).map(|volume| volume.grub_name());
+        format!("{}:{}", hd(&name.unwrap_or_default()), place.path)
+    };
+    match &entry.kind {
+        Some(Kind::Linux {
+            kernel,
+            initrds,
+            cmdline,
+        }) => Boots::Linux {
+            kernel: file(kernel),
+            initrds: initrds.iter().map(file).collect(),
+            cmdline: hd(cmdline),
+        },
+        Some(other) => Boots::Nothing(format!("{other:?}")),
+        None => Boots::Nothing("it loads no kernel".into()),
+    }
+}
+
+/// Disks are `xen/xvda` to GRUB on Xen, and `hd0` to the emulator.
+fn hd(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (number, letter) in ('a'..='f').enumerate() {
+        text = text.replace(&format!("xen/xvd{letter}"), &format!("hd{number}"));
+    }
+    text
+}

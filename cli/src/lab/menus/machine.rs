@@ -1,0 +1,71 @@
+//! An emulator with disks, of which each run of a configuration finds the same.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::emulator::Emulator;
+use super::session::{Next, Session, Start};
+use crate::host::command;
+
+/// A machine: disks and an interpreter.
+#[derive(Debug)]
+pub(super) struct Machine {
+    emulator: Emulator,
+    /// As they were made.
+    disks: Vec<PathBuf>,
+    dir: PathBuf,
+    /// Whether what is run writes to the disks (`save_env`).
+    writes: bool,
+    pub(super) session: Session,
+    used: bool,
+}
+
+impl Machine {
+    /// Starts one, in a folder of its own.
+    pub(super) fn start(
+        emulator: &Emulator,
+        disks: &[PathBuf],
+        dir: &Path,
+        writes: bool,
+    ) -> Result<Self> {
+        Ok(Self {
+            emulator: emulator.clone(),
+            disks: disks.to_vec(),
+            dir: dir.to_owned(),
+            writes,
+            session: boot(emulator, disks, dir)?,
+            used: false,
+        })
+    }
+
+    /// As [`Session::run`], from disks that nothing was written to.
+    pub(super) fn run(&mut self, start: &Start, default: Option<&str>) -> Result<Next> {
+        if self.writes && self.used {
+            self.restart()?;
+        }
+        self.used = true;
+        self.session.run(start, default)
+    }
+
+    /// Starts anew.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.session = boot(&self.emulator, &self.disks, &self.dir)?;
+        self.used = false;
+        Ok(())
+    }
+}
+
+/// Copies of the disks, and an emulator over them.
+fn boot(emulator: &Emulator, disks: &[PathBuf], dir: &Path) -> Result<Session> {
+    let mut copies = Vec::new();
+    for (number, disk) in disks.iter().enumerate() {
+        let copy = dir.join(format!("hd{number}.img"));
+        let mut cp = Command::new("cp");
+        cp.args(["--sparse=always", "--reflink=auto"]);
+        command::run(cp.arg(disk).arg(&copy))?;
+        copies.push(copy);
+    }
+    Session::start(emulator, &copies, dir)
+}
