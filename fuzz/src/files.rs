@@ -160,6 +160,7 @@ pub fn volumes(data: &[u8], first: &str) -> Volumes<'static> {
         partuuid: format!("0a3f8a10-d66d-4a3c-a0bd-8d6d6b1d0a0{number}"),
         type_guid: if number == 2 { ESP } else { "" }.into(),
         fs: Box::new(fs),
+        raw: None,
     });
     Volumes::new(volumes.collect())
 }

@@ -69,6 +69,7 @@ pub fn volumes(disk: Rc<dyn BlockSource>, partition: Option<u32>, memory: Memory
             partuuid: volume.partuuid,
             type_guid: volume.type_guid,
             fs,
+            raw: Some(source),
         }),
         Ok(None) => {
             let known = foreign(&*source).map(|what| (volume.name, what));

@@ -3,11 +3,15 @@
 use alloc::{
     boxed::Box,
     collections::BTreeMap,
+    rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
 
-use kexen_disk::fs::{File, FileSystem, FileType, FsError, Metadata, Problem};
+use kexen_disk::{
+    BlockSource, MemoryDisk,
+    fs::{File, FileSystem, FileType, FsError, Metadata, Problem},
+};
 
 use crate::volumes::{TableKind, Volume, Volumes};
 
@@ -18,6 +22,7 @@ pub(crate) struct TestFs {
     label: String,
     uuid: String,
     note: Option<&'static str>,
+    raw: Option<Rc<dyn BlockSource>>,
     files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -56,6 +61,7 @@ impl TestFs {
             label: label.into(),
             uuid: uuid.into(),
             note: None,
+            raw: None,
             files: BTreeMap::new(),
         }
     }
@@ -67,6 +73,14 @@ impl TestFs {
 
     pub(crate) fn noted(mut self, note: &'static str) -> Self {
         self.note = Some(note);
+        self
+    }
+
+    /// The partition's bytes: these at an offset, zeroes elsewhere.
+    pub(crate) fn raw(mut self, at: usize, bytes: &[u8]) -> Self {
+        let mut disk = alloc::vec![0; 1 << 20];
+        disk[at..at + bytes.len()].copy_from_slice(bytes);
+        self.raw = Some(Rc::new(MemoryDisk::new("xvda1", disk)));
         self
     }
 
@@ -175,6 +189,7 @@ pub(crate) fn gpt(parts: Vec<TestFs>) -> Volumes<'static> {
                     "vfat" => crate::volumes::ESP.into(),
                     _ => String::new(),
                 },
+                raw: fs.raw.clone(),
                 fs: Box::new(fs),
             }
         })

@@ -10,6 +10,7 @@
 use alloc::{
     boxed::Box,
     format,
+    rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
@@ -17,7 +18,7 @@ use alloc::{
 use core::cell::OnceCell;
 
 use kexen_disk::{
-    FileSystem, FsError,
+    BlockSource, FileSystem, FsError,
     fs::{FileType, Problem},
 };
 
@@ -56,6 +57,8 @@ pub struct Volume<'d> {
     pub type_guid: String,
     /// What is on it.
     pub fs: Box<dyn FileSystem + 'd>,
+    /// Its bytes, for what is outside its file system.
+    pub raw: Option<Rc<dyn BlockSource>>,
 }
 
 impl Volume<'_> {
@@ -178,19 +181,13 @@ impl<'d> Volumes<'d> {
             Some((disk, part)) => (disk, Some(part)),
             None => (name, None),
         };
-        let disk = match disk.strip_prefix("xen/") {
-            Some(name) => name,
-            None => {
-                let number: usize = disk.strip_prefix("hd")?.parse().ok()?;
-                self.disks.get(number)?
-            }
-        };
+        let disk = self.disk_by_grub_name(disk)?;
         let part = match part {
             Some(text) => Some(partition(text)?),
             None => None,
         };
         self.having(|volume| {
-            volume.disk == disk
+            volume.disk == *disk
                 && match part {
                     Some((table, number)) => {
                         volume.partition == Some(number)
@@ -200,6 +197,18 @@ impl<'d> Volumes<'d> {
                 }
         })
         .next()
+    }
+
+    /// The disk that a GRUB device name without a partition means.
+    #[must_use]
+    pub fn disk_by_grub_name(&self, name: &str) -> Option<&String> {
+        match name.strip_prefix("xen/") {
+            Some(name) => self.disks.iter().find(|disk| *disk == name),
+            None => {
+                let number: usize = name.strip_prefix("hd")?.parse().ok()?;
+                self.disks.get(number)
+            }
+        }
     }
 
     /// What is at a place.
@@ -373,6 +382,7 @@ mod tests {
             partuuid: String::new(),
             type_guid: String::new(),
             fs: Box::new(fs),
+            raw: None,
         };
         let mut volumes = gpt(vec![
             TestFs::new("vfat", "EFI", "1234-ABCD"),

@@ -198,6 +198,7 @@ fn the_first_disk_leads() {
         partuuid: String::new(),
         type_guid: String::new(),
         fs: alloc::boxed::Box::new(fs),
+        raw: None,
     };
     let volumes = Volumes::new(vec![volume("xvda", first), volume("xvdb", second)]);
     let found = find(&volumes, Platform::Pvh);
