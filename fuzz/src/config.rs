@@ -2,7 +2,7 @@
 
 use kexen_bootconfig::{
     bls::{self, Base, loader_conf::LoaderConf, osrel, uki, version},
-    entry::{self, MAX_ENTRIES, MAX_NOTES, Menu, Place},
+    entry::{self, MAX_DOUBTS, MAX_ENTRIES, MAX_NOTES, Menu, Place},
     extlinux, find,
     grub::{self, Platform, envblock},
 };
@@ -30,7 +30,8 @@ fn check(menu: &Menu) {
         let named = entry::find(&menu.entries, &one.id);
         assert!(one.id.is_empty() || named.is_some());
     }
-    for note in &menu.notes {
+    assert!(menu.doubts.len() <= MAX_DOUBTS, "doubts");
+    for note in menu.notes.iter().chain(&menu.doubts) {
         assert!(!note.to_string().contains(char::is_control));
     }
     for path in ["0", "1>0", "a>b", ">", "4294967296"] {

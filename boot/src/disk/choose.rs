@@ -111,7 +111,12 @@ pub(super) fn choose<G: Ground>(
     };
     let items = entries.entries.iter().map(|entry| item(entry, volumes));
     let heading = format!("Kexen {}, {}", env!("CARGO_PKG_VERSION"), guest.kind());
-    let mut menu = Menu::new(&heading, items.collect(), chosen.unwrap_or(0), seconds);
+    let warning = match entries.doubts.first() {
+        Some(doubt) => format!("warning: {doubt}"),
+        None => String::new(),
+    };
+    let mut menu =
+        Menu::new(&heading, items.collect(), chosen.unwrap_or(0), seconds).with_warning(&warning);
     loop {
         match show(guest, report, disks, &mut menu) {
             Answer::Start(number, command_line) => {

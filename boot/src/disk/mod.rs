@@ -204,6 +204,10 @@ fn from<G: Ground>(
             report.line(m, format_args!("{note}"));
         }
     }
+    // Another kernel than the guest's own default may start: never in silence.
+    for doubt in &menu.doubts {
+        report.line(m, format_args!("warning: {doubt}"));
+    }
     let picked = choose::choose(guest, report, asked, tried, disks, &volumes, &menu)?;
     let mut loaded = load::load(guest, report, quiet, disks, &volumes, &picked.kind, keys)?;
     if !matches!(picked.kind, Kind::Chain { .. }) || !words.is_empty() {

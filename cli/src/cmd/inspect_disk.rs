@@ -124,6 +124,8 @@ pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>
     let configurations = found.configs.iter().map(|(kind, place, entries)| {
         format!("{kind:?}, {}: {entries} entries", spoken(&volumes, place))
     });
+    let doubts = found.menu.doubts.iter();
+    let doubts = doubts.map(|doubt| format!("warning: {doubt}"));
     let notes = found.menu.notes.iter().map(ToString::to_string);
     let foreign = foreign.into_iter();
     let foreign = foreign.map(|(name, what)| format!("{name}: {what} is not read here"));
@@ -139,6 +141,7 @@ pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>
             .into_iter()
             .chain(foreign)
             .chain(of_volumes)
+            .chain(doubts)
             .chain(notes)
             .collect(),
         volumes: volumes.iter().map(volume).collect(),

@@ -13,6 +13,8 @@ use crate::module::MAX_CMDLINE;
 pub const MAX_ENTRIES: usize = 256;
 /// Notes of one menu, at most.
 pub const MAX_NOTES: usize = 64;
+/// Doubts about one menu's default, at most.
+pub const MAX_DOUBTS: usize = 8;
 /// Bytes of a configuration file, at most.
 pub const MAX_FILE: u64 = 1 << 20;
 /// Bytes of all files that one configuration is made of, at most.
@@ -321,6 +323,9 @@ pub struct Menu {
     pub timeout: Option<Timeout>,
     /// What is shown meanwhile.
     pub style: MenuStyle,
+    /// Why the default may be another entry than the one that the
+    /// configuration means: to be told before anything starts by itself.
+    pub doubts: Vec<Note>,
     /// What else there is to tell.
     pub notes: Vec<Note>,
 }
@@ -355,6 +360,14 @@ impl Menu {
     pub(crate) fn said(&self) -> usize {
         let said = self.entries.iter().map(Entry::said);
         said.fold(0, usize::saturating_add)
+    }
+
+    /// Adds a doubt about the default, unless there are too many.
+    pub fn doubt(&mut self, source: Source, text: String) {
+        if self.doubts.len() < MAX_DOUBTS {
+            let text = shown(&text);
+            self.doubts.push(Note { source, text });
+        }
     }
 
     /// Adds a note, unless there are too many.

@@ -152,7 +152,8 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn add(&mut self, kind: ConfigKind, place: Place, mut menu: Menu) {
-        let says_something = !menu.entries.is_empty() || !menu.notes.is_empty();
+        let says_something =
+            !menu.entries.is_empty() || !menu.notes.is_empty() || !menu.doubts.is_empty();
         if !says_something || self.configs.len() >= MAX_CONFIGS {
             return;
         }
@@ -368,7 +369,8 @@ pub fn merge(volumes: &Volumes<'_>, mut configs: Vec<Config>) -> Found {
         retain(&mut menu, |entry| {
             entry.kind.is_none() || before.iter().all(|other| other.kind != entry.kind)
         });
-        for note in menu.notes {
+        let others = menu.doubts.iter().filter(|_| index > 0).cloned();
+        for note in menu.notes.into_iter().chain(others) {
             found.menu.note(note.source, note.text);
         }
         let room = MAX_ENTRIES.saturating_sub(found.menu.entries.len());
@@ -383,6 +385,7 @@ pub fn merge(volumes: &Volumes<'_>, mut configs: Vec<Config>) -> Found {
             .push((config.kind, config.place, menu.entries.len()));
         found.menu.entries.append(&mut menu.entries);
         if index == 0 {
+            found.menu.doubts = menu.doubts;
             found.menu.default = menu.default;
             found.menu.fallback = menu.fallback;
             found.menu.timeout = menu.timeout;

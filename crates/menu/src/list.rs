@@ -5,7 +5,7 @@ use core::fmt::Write;
 
 use crate::{COLUMNS, Key, ROWS, edit::Line, plain};
 
-/// Rows above the list: the heading, and an empty one.
+/// Rows above the list: the heading, and a warning or an empty one.
 const ABOVE: usize = 2;
 /// Rows below it: an empty one, three of the item's, an empty one, the help.
 const BELOW: usize = 6;
@@ -57,6 +57,8 @@ impl Step {
 #[derive(Clone, Debug)]
 pub struct Menu {
     heading: String,
+    /// What somebody should know before an item starts by itself.
+    warning: String,
     items: Vec<Item>,
     chosen: usize,
     /// Seconds until the chosen one starts by itself.
@@ -75,6 +77,7 @@ impl Menu {
     pub fn new(heading: &str, items: Vec<Item>, chosen: usize, timeout: Option<u32>) -> Self {
         Self {
             heading: heading.into(),
+            warning: String::new(),
             chosen: chosen.min(items.len().saturating_sub(1)),
             items,
             left: timeout,
@@ -82,6 +85,13 @@ impl Menu {
             edited: None,
             top: 0,
         }
+    }
+
+    /// The same, with a warning below the heading.
+    #[must_use]
+    pub fn with_warning(mut self, warning: &str) -> Self {
+        self.warning = warning.into();
+        self
     }
 
     /// The first screen.
@@ -196,7 +206,7 @@ impl Menu {
         }
         let mut screen = String::from("\x1b[?25l\x1b[H");
         line(&mut screen, &plain(&self.heading, COLUMNS));
-        line(&mut screen, "");
+        line(&mut screen, &plain(&self.warning, COLUMNS));
         for n in 0..WINDOW {
             let number = self.top.saturating_add(n);
             let Some(item) = self.items.get(number) else {
@@ -292,6 +302,15 @@ mod tests {
         assert_eq!(menu.tick().answer, None);
         assert_eq!(menu.tick().answer, Some(Answer::Start(1, None)));
         assert!(!menu.counts() && !menu.touched());
+    }
+
+    #[test]
+    fn a_warning_is_there_from_the_first_screen_on() {
+        let text = "warning: the default may be another\x1b[2J";
+        let mut menu = menu(3, Some(2)).with_warning(text);
+        let want = "Kexen\x1b[K\r\nwarning: the default may be another?[2J\x1b[K\r\n";
+        assert!(menu.open().contains(want));
+        assert!(menu.tick().screen.contains(want));
     }
 
     #[test]
