@@ -19,6 +19,7 @@ use crate::{
     volumes::{Volume, Volumes},
 };
 
+mod arguments;
 mod commands;
 mod condition;
 mod env;
@@ -72,8 +73,6 @@ pub fn read(volumes: &Volumes<'_>, place: &Place, platform: Platform) -> Grub {
     env.set("root", &device);
     env.set("prefix", &alloc::format!("({device}){folder}"));
     let mut shell = Shell::new(volumes, env, place.clone());
-    shell.configs.clear();
-    shell.configuration(place.clone());
     if let Err(error) = volumes.fs(place).and_then(|fs| fs.metadata(&place.path)) {
         let place = place.clone();
         menu.note(Source { place, line: 0 }, error.problem.to_string());

@@ -1,8 +1,11 @@
 //! `search` and `probe`: finding volumes.
 //!
-//! Semantics: GNU GRUB manual, "search", "probe". Hints come first, then all
-//! volumes in order: with two file systems of one UUID (snapshots, copies) it
-//! is the hinted one.
+//! Semantics: `grub-core/commands/search_wrap.c` and `search.c` of GRUB 2.14.
+//! Hints come first, then all volumes in order: with two file systems of one
+//! UUID (snapshots, copies) it is the hinted one. A hint that ends with a comma
+//! means the disk and all its partitions; those for other platforms say nothing.
+//! Fedora's GRUB knows `--root-dev-only` beside, CoreOS' and Flatcar's
+//! `--part-uuid`.
 
 use alloc::{
     format,
@@ -10,14 +13,36 @@ use alloc::{
     vec::Vec,
 };
 
-use super::shell::{Flow, LOOK_STEPS, Shell};
+use super::{
+    arguments::{Arguments, Known, Takes},
+    shell::{Flow, LOOK_STEPS, Shell},
+};
 use crate::{
-    entry::{Menu, Place},
-    volumes::{TableKind, Volume, clean},
+    entry::Menu,
+    volumes::{TableKind, Volume},
 };
 
 /// What looking at one volume's names costs.
 const VOLUME_STEPS: u32 = 5;
+
+const OPTIONS: [Known; 14] = [
+    Known::new("file", Some('f'), Takes::Nothing),
+    Known::new("label", Some('l'), Takes::Nothing),
+    Known::new("fs-uuid", Some('u'), Takes::Nothing),
+    Known::new("part-uuid", Some('p'), Takes::Nothing),
+    Known::new("set", Some('s'), Takes::Maybe),
+    Known::new("no-floppy", Some('n'), Takes::Nothing),
+    Known::new("efidisk-only", None, Takes::Nothing),
+    Known::new("cryptodisk-only", None, Takes::Nothing),
+    Known::new("root-dev-only", Some('r'), Takes::Nothing),
+    Known::new("hint", Some('h'), Takes::Value),
+    Known::new("hint-ieee1275", None, Takes::Value),
+    Known::new(BIOS, None, Takes::Value),
+    Known::new(BAREMETAL, None, Takes::Value),
+    Known::new("hint-efi", None, Takes::Value),
+];
+const BIOS: &str = "hint-bios";
+const BAREMETAL: &str = "hint-baremetal";
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,98 +53,142 @@ enum By {
     PartUuid,
 }
 
+/// What a `search` asks for.
+struct Asked<'a> {
+    by: By,
+    name: &'a str,
+    variable: Option<&'a str>,
+    hints: Vec<&'a str>,
+}
+
+/// `search [OPTION…] NAME`
+fn asked<'a>(arguments: &'a Arguments, pc: bool) -> Result<Asked<'a>, &'static str> {
+    let hints = arguments.values("hint");
+    let bios = arguments.values(BIOS).filter(|_| pc);
+    let hints = hints.chain(bios).chain(arguments.values(BAREMETAL));
+    // Hints of platforms that a GRUB does not know are words to it.
+    let mut words = arguments.words.iter().map(String::as_str);
+    let name = words.find(|word| !word.starts_with("--hint-"));
+    let set = arguments.has("set").then(|| arguments.value("set"));
+    let (name, variable) = match (name, set) {
+        (Some(name), Some(variable)) => (name, Some(variable.unwrap_or("root"))),
+        (Some(name), None) => (name, None),
+        // The only word is the name, although it is behind `--set`.
+        (None, Some(Some(name))) => (name, Some("root")),
+        (None, _) => return Err("what to look for must follow"),
+    };
+    let by = [
+        ("label", By::Label),
+        ("fs-uuid", By::Uuid),
+        ("file", By::File),
+        ("part-uuid", By::PartUuid),
+    ];
+    let by = by.iter().find(|(option, _)| arguments.has(option));
+    Ok(Asked {
+        by: by
+            .ok_or("it must say `--fs-uuid`, `--label` or `--file`")?
+            .1,
+        name,
+        variable,
+        hints: hints.collect(),
+    })
+}
+
 impl Shell<'_> {
     pub(super) fn search(
         &mut self,
         line: u32,
         command: &str,
-        arguments: &[String],
+        words: &[String],
         menu: &mut Menu,
     ) -> Result<bool, Flow> {
-        let mut by = match command {
+        let direct = match command {
             "search.fs_uuid" => Some(By::Uuid),
             "search.fs_label" => Some(By::Label),
             "search.file" => Some(By::File),
             "search.part_uuid" => Some(By::PartUuid),
             _ => None,
         };
-        // `search.fs_uuid UUID VARIABLE HINT…`
-        let direct = by.is_some();
-        let mut variable = None;
-        let mut hints = Vec::new();
-        let mut names: Vec<&str> = Vec::new();
-        let mut words = arguments.iter().map(String::as_str).peekable();
-        while let Some(word) = words.next() {
-            match word {
-                "--fs-uuid" | "-u" => by = Some(By::Uuid),
-                "--label" | "--fs-label" | "-l" => by = Some(By::Label),
-                "--file" | "-f" => by = Some(By::File),
-                "--part-uuid" | "-p" => by = Some(By::PartUuid),
-                "--set" => variable = Some("root"),
-                "-s" => {
-                    variable = words
-                        .next_if(|next| !next.starts_with('-'))
-                        .or(Some("root"));
+        let arguments;
+        let asked = match (direct, words) {
+            // `search.fs_uuid UUID VARIABLE HINT…`
+            (Some(by), [name, rest @ ..]) => Ok(Asked {
+                by,
+                name,
+                variable: rest.first().map(String::as_str),
+                hints: rest.iter().skip(1).map(String::as_str).collect(),
+            }),
+            (Some(_), []) => Err("what to look for must follow".to_string()),
+            (None, words) => match Arguments::parse(&OPTIONS, true, words) {
+                Ok(parsed) => {
+                    arguments = parsed;
+                    let pc = self.env.get("grub_platform") == "pc";
+                    asked(&arguments, pc).map_err(String::from)
                 }
-                "--hint" | "-h" => hints.extend(words.next()),
-                _ => match word.split_once('=') {
-                    Some(("--set", name)) => variable = Some(name),
-                    // Those for other platforms name the same volume.
-                    Some((option, hint)) if option.starts_with("--hint") => hints.push(hint),
-                    _ if word.starts_with("--") || word == "-n" => {}
-                    _ => names.push(word),
-                },
+                Err(what) => Err(what),
+            },
+        };
+        let asked = match asked {
+            Ok(asked) => asked,
+            // To GRUB, that is an error of this command alone.
+            Err(what) => {
+                self.hint = Some(format!("line {line}: {command}: {what}"));
+                return Ok(false);
             }
-        }
-        let mut names = names.into_iter();
-        let name = names.next().unwrap_or_default();
-        if direct {
-            variable = names.next();
-            hints.extend(names);
-        }
-        let volumes = self.volumes;
-        let steps = u32::try_from(volumes.len()).unwrap_or(u32::MAX);
-        let by = by.unwrap_or(By::File);
-        let each = if by == By::File {
+        };
+        let steps = u32::try_from(self.volumes.len()).unwrap_or(u32::MAX);
+        let each = if asked.by == By::File {
             LOOK_STEPS
         } else {
             VOLUME_STEPS
         };
         self.spend(menu, line, steps.saturating_mul(each))?;
-        let is = |index: usize, volume: &Volume<'_>| match by {
-            By::Uuid => volume.fs.uuid().eq_ignore_ascii_case(name),
-            By::Label => volume.fs.label() == name,
-            By::PartUuid => volume.partuuid.eq_ignore_ascii_case(name),
-            By::File => volumes
-                .kind_of(&Place {
-                    volume: index,
-                    path: clean(name),
-                })
-                .is_ok(),
-        };
-        let hinted = hints
-            .iter()
-            // A comma at the end: any partition of that disk.
-            .filter_map(|hint| volumes.by_grub_name(hint.trim_end_matches(',')))
-            .filter_map(|index| Some((index, volumes.get(index)?)));
-        let found = hinted
-            .chain(volumes.iter())
-            .find(|(index, volume)| !name.is_empty() && is(*index, volume));
-        let Some((_, volume)) = found else {
-            let what = match by {
+        let Some(found) = self.found(&asked) else {
+            let what = match asked.by {
                 By::Uuid => "file system with the UUID",
                 By::Label => "file system with the label",
                 By::File => "volume with the file",
                 By::PartUuid => "partition with the UUID",
             };
-            self.hint = Some(format!("line {line}: there is no {what} {name}"));
+            self.hint = Some(format!("line {line}: there is no {what} {}", asked.name));
             return Ok(false);
         };
-        if let Some(variable) = variable {
-            let name = volume.grub_name();
-            return Ok(self.assign(line, variable, &name, menu));
+        match asked.variable {
+            Some(variable) => Ok(self.assign(line, variable, &found, menu)),
+            None => Ok(true),
         }
-        Ok(true)
+    }
+
+    /// GRUB's name of the first volume that is looked for.
+    fn found(&self, asked: &Asked<'_>) -> Option<String> {
+        let volumes = self.volumes;
+        let is = |(index, volume): &(usize, &Volume<'_>)| match asked.by {
+            By::Uuid => !asked.name.is_empty() && volume.fs.uuid().eq_ignore_ascii_case(asked.name),
+            By::Label => volume.fs.label() == asked.name,
+            By::PartUuid => {
+                !asked.name.is_empty() && volume.partuuid.eq_ignore_ascii_case(asked.name)
+            }
+            By::File => {
+                asked.name.starts_with('/') && volumes.is_file(&volumes.locate(*index, asked.name))
+            }
+        };
+        let hinted = asked.hints.iter().flat_map(|hint| {
+            let (name, partitions) = match hint.strip_suffix(',') {
+                Some(name) => (name, true),
+                None => (*hint, false),
+            };
+            let own = volumes.by_grub_name(name);
+            let disk = partitions
+                .then(|| volumes.disk_by_grub_name(name))
+                .flatten();
+            let parts = volumes
+                .iter()
+                .filter(move |(_, volume)| disk == Some(&volume.disk));
+            let own = own.and_then(|index| Some((index, volumes.get(index)?)));
+            own.into_iter().chain(parts)
+        });
+        let mut all = hinted.chain(volumes.iter());
+        all.find(is).map(|(_, volume)| volume.grub_name())
     }
 
     pub(super) fn probe(
