@@ -13,6 +13,12 @@ pub const MAX_VARIABLES: usize = 256;
 /// What it begins with.
 const SIGNATURE: &str = "# GRUB Environment Block\n";
 
+/// Whether a text is a block.
+#[must_use]
+pub fn is_one(text: &str) -> bool {
+    text.starts_with(SIGNATURE)
+}
+
 /// The variables of a block; none without the signature.
 #[must_use]
 pub fn parse(text: &str) -> Vec<(String, String)> {
