@@ -10,7 +10,6 @@ use alloc::{
 };
 
 use super::{
-    envblock,
     parser::{Block, MAX_DEPTH},
     shell::{Flow, Shell},
 };
@@ -21,8 +20,6 @@ use crate::{
 
 /// Configurations that may lead to one another.
 const MAX_CONFIGS: usize = 8;
-/// What reading an environment block costs.
-const BLOCK_STEPS: u32 = 500;
 
 /// Commands that change nothing which matters here.
 const HARMLESS: &[&str] = &[
@@ -169,7 +166,7 @@ impl Shell<'_> {
             "menuentry" | "submenu" | "hiddenentry" => {
                 self.menuentry(line, name, arguments, block, menu)?
             }
-            "blscfg" => self.blscfg(line, first, menu)?,
+            "blscfg" | "bls_import" => self.blscfg(line, arguments, menu)?,
             "regexp" => {
                 let what = "regular expressions are not supported; write the condition with `[`";
                 self.refuse(menu, line, name, what.into())
@@ -217,65 +214,15 @@ impl Shell<'_> {
             self.refuse(menu, line, word, what);
             return Err(Flow::Exit);
         }
-        self.configuration(place.clone());
+        let outer = self.configuration(place.clone());
         self.source_file(line, place.clone(), menu)?;
+        if self.items.is_empty() {
+            // There is no menu to show: GRUB goes on behind it.
+            self.go_back(outer);
+            return Ok(true);
+        }
         // Nothing behind it is run: GRUB shows that menu, and stays there.
         self.file = place.into();
         Err(Flow::Exit)
-    }
-
-    /// `-f FILE` or `--file=FILE`, or `$prefix/grubenv`; and the other words.
-    fn block_file(&self, arguments: &[String]) -> (String, alloc::vec::Vec<String>) {
-        let mut file = format!("{}/grubenv", self.env.get("prefix"));
-        let mut names = alloc::vec::Vec::new();
-        let mut words = arguments.iter();
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "-f" | "--file" => file = words.next().cloned().unwrap_or_default(),
-                "-s" | "--skip-sig" => {}
-                word => match word.strip_prefix("--file=") {
-                    Some(path) => file = path.to_string(),
-                    None => names.push(word.to_string()),
-                },
-            }
-        }
-        (file, names)
-    }
-
-    fn load_env(&mut self, line: u32, arguments: &[String], menu: &mut Menu) -> Result<bool, Flow> {
-        self.spend(menu, line, BLOCK_STEPS)?;
-        let (file, names) = self.block_file(arguments);
-        let text = self.place(&file).map_err(|_| ()).and_then(|place| {
-            self.volumes
-                .text(&place, envblock::MAX_BYTES)
-                .map_err(|_| ())
-        });
-        let Ok(text) = text else {
-            return Ok(false);
-        };
-        for (name, value) in envblock::parse(&text) {
-            if names.is_empty() || names.contains(&name) {
-                self.assign(line, &name, &value, menu);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Disks are only read: what should have been written is told, where it
-    /// chooses the entry of the next time.
-    fn save_env(&mut self, line: u32, arguments: &[String], menu: &mut Menu) -> bool {
-        let (_, names) = self.block_file(arguments);
-        for name in names {
-            let what = match name.as_str() {
-                _ if self.in_entry => continue,
-                "next_entry" | "prev_saved_entry" => "the entry chosen for once stays chosen",
-                "boot_counter" => "boots are not counted",
-                _ => continue,
-            };
-            let source = self.source(line);
-            let text = format!("{name} is not written back, since disks are only read: {what}");
-            menu.note(source, text);
-        }
-        true
     }
 }

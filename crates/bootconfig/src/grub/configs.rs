@@ -177,7 +177,7 @@ if [ -n "${boot_counter}" -a "${boot_success}" = "0" ]; then
     fi
     save_env boot_counter
 fi
-search --no-floppy --fs-uuid --set=root b7f1a2c4-root
+search --no-floppy --fs-uuid --set=root 6e9d-boot
 search --no-floppy --fs-uuid --set=boot 6e9d-boot
 if [ -z "${kernelopts}" ]; then
     set kernelopts="root=UUID=b7f1a2c4-root ro rootflags=subvol=root rhgb quiet "

@@ -62,7 +62,7 @@ impl Environment {
             new.set(name, value);
             new.export(name);
         }
-        for name in ["root", "prefix", "config_file", "config_directory"] {
+        for name in ["root", "prefix"] {
             new.export(name);
         }
         new
@@ -70,9 +70,13 @@ impl Environment {
 
     /// A value; empty if there is none, as in GRUB.
     pub(super) fn get(&self, name: &str) -> &str {
-        self.variables
-            .get(name)
-            .map_or("", |variable| variable.value.as_str())
+        self.value(name).unwrap_or_default()
+    }
+
+    /// A value, if there is one.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        let variable = self.variables.get(name)?;
+        Some(variable.value.as_str())
     }
 
     /// Sets a variable; false if that is more than fits.

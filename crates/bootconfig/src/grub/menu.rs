@@ -8,34 +8,22 @@
 
 use alloc::{
     format,
-    rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
 
 use super::{
     parser::Block,
-    shell::{Flow, Item, LOOK_STEPS, Shell, What},
+    shell::{Flow, Item, Shell, What},
 };
-use crate::{
-    bls::{read_entries, type1::Variables, version},
-    entry::{
-        Entry, EntryProblem, MAX_ENTRIES, Menu, MenuStyle, Place, Source, Step, Timeout, by_steps,
-    },
+use crate::entry::{
+    Entry, EntryProblem, MAX_ENTRIES, Menu, MenuStyle, Source, Step, Timeout, by_steps,
 };
 
 /// How deep submenus may be in one another.
 const MAX_LEVELS: usize = 4;
-/// What reading a folder of entries costs.
-const FOLDER_STEPS: u32 = 5000;
 /// Default entries for when the first fails, at most.
 const MAX_FALLBACKS: usize = 16;
-
-impl Variables for Shell<'_> {
-    fn get(&self, name: &str) -> Option<String> {
-        Some(self.env.get(name).to_string())
-    }
-}
 
 impl Shell<'_> {
     /// `menuentry TITLE [ARGUMENT…] [OPTION…] { … }`
@@ -97,71 +85,6 @@ impl Shell<'_> {
         Ok(self.push_item(item, menu))
     }
 
-    /// Adds the entries in `loader/entries` of `$boot` or `$root`, newest
-    /// first by file name, as Fedora's `blscfg` sorts them.
-    pub(super) fn blscfg(&mut self, line: u32, which: &str, menu: &mut Menu) -> Result<bool, Flow> {
-        self.spend(menu, line, FOLDER_STEPS)?;
-        let device = match self.env.get("boot") {
-            "" => self.env.get("root"),
-            boot => boot,
-        };
-        let device = format!("({})", device.trim_matches(['(', ')']));
-        let mut folders = Vec::new();
-        if which.starts_with(['(', '/']) {
-            folders.push(which.to_string());
-        }
-        folders.push(self.env.get("blsdir").to_string());
-        folders.extend(["/loader/entries", "/boot/loader/entries"].map(String::from));
-        for folder in folders {
-            let word = if folder.starts_with('(') {
-                folder
-            } else {
-                format!("{device}{folder}")
-            };
-            let Ok(place) = self.place(&word) else {
-                continue;
-            };
-            let single = place.path.ends_with(".conf");
-            let (folder, only) = match place.path.rsplit_once('/') {
-                Some((folder, name)) if single => (folder.to_string(), Some(name.to_string())),
-                _ => (place.path.clone(), None),
-            };
-            let folder = Place {
-                volume: place.volume,
-                path: folder,
-            };
-            let mut found = read_entries(self.volumes, &folder, &mut self.bytes, menu);
-            if let Some(only) = only {
-                found.retain(|file| file.place.path.ends_with(&format!("/{only}")));
-            }
-            if found.is_empty() {
-                continue;
-            }
-            let files = u32::try_from(found.len()).unwrap_or(u32::MAX);
-            self.spend(menu, line, files.saturating_mul(LOOK_STEPS))?;
-            found.sort_by(|a, b| version::compare(&b.id, &a.id).then_with(|| b.id.cmp(&a.id)));
-            let base = folder.path.strip_suffix("/loader/entries");
-            let base = base.unwrap_or_default().to_string();
-            for file in found {
-                let item = Item {
-                    title: String::new(),
-                    id: file.id.clone(),
-                    source: Source {
-                        place: file.place.clone(),
-                        line: 0,
-                    },
-                    what: What::Bls(Rc::new(file), base.clone()),
-                };
-                self.push_item(item, menu);
-            }
-            self.blscfg.push(folder);
-            return Ok(true);
-        }
-        let source = self.source(line);
-        menu.note(source, format!("blscfg: no entries on {device}"));
-        Ok(false)
-    }
-
     /// Runs the bodies of all entries, with so many steps left for them, and
     /// adds what they come to.
     pub(super) fn collect(&self, steps: &[Step], left: &mut u32, menu: &mut Menu) {
@@ -181,19 +104,11 @@ impl Shell<'_> {
         }
     }
 
-    fn item(&self, item: &Item, mut path: Vec<Step>, left: &mut u32, menu: &mut Menu) {
-        let (body, arguments, submenu) = match &item.what {
-            What::Bls(file, base) => {
-                let mut entry = file.entry(self.volumes, base, self);
-                if let Some(step) = path.last_mut() {
-                    step.title.clone_from(&entry.title);
-                }
-                entry.steps = path;
-                menu.add(entry);
-                return;
-            }
-            What::Script(body, arguments) => (body, arguments, false),
-            What::Submenu(body, arguments) => (body, arguments, true),
+    fn item(&self, item: &Item, path: Vec<Step>, left: &mut u32, menu: &mut Menu) {
+        let (arguments, submenu) = match &item.what {
+            What::Bls(snippet) => (&snippet.arguments, false),
+            What::Script(_, arguments) => (arguments, false),
+            What::Submenu(_, arguments) => (arguments, true),
         };
         let mut inner = self.for_entry(arguments, &item.source.place);
         if submenu {
@@ -211,7 +126,7 @@ impl Shell<'_> {
         inner.steps = inner.steps.min(*left);
         let before = inner.steps;
         // However it ends, what it has loaded is what counts.
-        let _ended = inner.run(body, menu);
+        let _ended = inner.body(&item.what, menu);
         *left = left.saturating_sub(before.saturating_sub(inner.steps));
         if inner.loaded.kind.is_none() && !inner.items.is_empty() {
             if path.len() < MAX_LEVELS {
@@ -228,6 +143,9 @@ impl Shell<'_> {
         }
         let mut entry = Entry::new(&item.id, &item.title, item.source.clone());
         entry.steps = path;
+        if let What::Bls(snippet) = &item.what {
+            entry.version.clone_from(&snippet.version);
+        }
         entry.kind = inner.loaded.kind;
         entry.problem = inner.problem;
         if entry.kind.is_none() && entry.problem.is_none() {
@@ -240,6 +158,17 @@ impl Shell<'_> {
         menu.add(entry);
     }
 
+    /// Runs what an entry is made of.
+    fn body(&mut self, what: &What, menu: &mut Menu) -> Result<(), Flow> {
+        match what {
+            What::Script(body, _) | What::Submenu(body, _) => self.run(body, menu),
+            What::Bls(snippet) => snippet.commands.iter().try_for_each(|(line, command)| {
+                let command = self.parse(command, *line, menu)?;
+                self.run(&command, menu)
+            }),
+        }
+    }
+
     /// What the variables say about the menu.
     pub(super) fn settings(&self, menu: &mut Menu) {
         let file = || Source {
@@ -248,7 +177,6 @@ impl Shell<'_> {
         };
         let default = match self.env.get("default") {
             "" => "0",
-            "saved" => self.env.get("saved_entry"),
             default => default,
         };
         menu.default = chosen(&menu.entries, default);

@@ -20,6 +20,8 @@ use crate::{
 };
 
 mod arguments;
+mod blocks;
+mod blscfg;
 mod commands;
 mod condition;
 mod env;
@@ -28,6 +30,7 @@ mod lexer;
 mod loaders;
 mod menu;
 mod parser;
+mod rpm;
 mod search;
 mod shell;
 
@@ -93,5 +96,7 @@ pub fn read(volumes: &Volumes<'_>, place: &Place, platform: Platform) -> Grub {
 
 #[cfg(test)]
 mod configs;
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 mod tests;

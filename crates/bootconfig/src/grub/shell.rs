@@ -20,13 +20,14 @@ use alloc::{
 use kexen_disk::fs::FileType;
 
 use super::{
+    blscfg::Snippet,
     condition::{self, Files},
     env::{Environment, MAX_VALUE},
     lexer::{Piece, Word},
     parser::{Block, Node, parse},
 };
 use crate::{
-    bls::{bytes, type1::Type1},
+    bls::bytes,
     entry::{
         EntryProblem, MAX_ENTRIES, MAX_FILE, MAX_FILES_BYTES, MAX_SAID, Menu, Place, Source, shown,
     },
@@ -46,6 +47,8 @@ pub(super) const ALL_ENTRIES_STEPS: u32 = 500_000;
 pub(super) const LOOK_STEPS: u32 = 50;
 /// How deep blocks, functions and files may be in one another while running.
 const MAX_NEST: u32 = 48;
+/// What says which file is read.
+const CONFIG: [&str; 2] = ["config_file", "config_directory"];
 /// Functions, at most.
 const MAX_FUNCTIONS: usize = 256;
 /// What reading a file costs.
@@ -65,7 +68,7 @@ impl Item {
     fn said(&self) -> usize {
         let words = match &self.what {
             What::Script(_, words) | What::Submenu(_, words) => words.as_slice(),
-            What::Bls(..) => &[],
+            What::Bls(snippet) => snippet.arguments.as_slice(),
         };
         let words = words.iter().chain([&self.title, &self.id]);
         words.map(String::len).fold(0, usize::saturating_add)
@@ -79,8 +82,16 @@ pub(super) enum What {
     Script(Block, Vec<String>),
     /// `submenu`: the same, in a context of its own.
     Submenu(Block, Vec<String>),
-    /// A file that `blscfg` found, and the folder that `loader` is in.
-    Bls(Rc<Type1>, String),
+    /// A file that `blscfg` found.
+    Bls(Rc<Snippet>),
+}
+
+/// What a configuration leaves when it goes on in another.
+#[derive(Debug)]
+pub(super) struct Outer {
+    env: Environment,
+    items: Vec<Item>,
+    arguments: Vec<String>,
 }
 
 /// What an entry has loaded so far.
@@ -205,20 +216,47 @@ impl<'a> Shell<'a> {
     }
 
     /// Goes on in another configuration: with exported variables alone and
-    /// a menu of its own.
-    pub(super) fn configuration(&mut self, place: Place) {
-        self.env = self.env.exported();
-        self.items.clear();
-        self.arguments.clear();
-        self.configs.push(place.clone());
+    /// a menu of its own. What was there before is given back.
+    pub(super) fn configuration(&mut self, place: Place) -> Outer {
+        let exported = self.env.exported();
+        self.configs.push(place);
+        Outer {
+            env: core::mem::replace(&mut self.env, exported),
+            items: core::mem::take(&mut self.items),
+            arguments: core::mem::take(&mut self.arguments),
+        }
+    }
+
+    /// Comes back from a configuration without a menu.
+    pub(super) fn go_back(&mut self, outer: Outer) {
+        self.configs.pop();
+        (self.env, self.items, self.arguments) = (outer.env, outer.items, outer.arguments);
+    }
+
+    /// Has `config_file` and `config_directory` say which file is read; what
+    /// they were.
+    fn enter_file(&mut self, place: &Place) -> [Option<String>; 2] {
+        let outer = CONFIG.map(|name| self.env.value(name).map(String::from));
         let (volume, folder) = (
             self.volumes.get(place.volume).map(Volume::grub_name),
             place.path.rsplit_once('/').map_or("", |(folder, _)| folder),
         );
         let device = volume.unwrap_or_default();
-        for (name, path) in [("config_file", &*place.path), ("config_directory", folder)] {
+        for (name, path) in CONFIG.into_iter().zip([&*place.path, folder]) {
             self.env.set(name, &format!("({device}){path}"));
             self.env.export(name);
+        }
+        outer
+    }
+
+    fn leave_file(&mut self, outer: [Option<String>; 2]) {
+        for (name, value) in CONFIG.into_iter().zip(outer) {
+            match value {
+                Some(value) => {
+                    self.env.set(name, &value);
+                }
+                None => self.env.unset(name),
+            }
         }
     }
 
@@ -424,9 +462,11 @@ impl<'a> Shell<'a> {
             }
         };
         self.bytes = self.bytes.saturating_sub(bytes(&text));
+        let names = self.enter_file(&place);
         let outer = core::mem::replace(&mut self.file, Rc::new(place));
         let result = self.run_text(&text, 1, menu);
         self.file = outer;
+        self.leave_file(names);
         result
     }
 
