@@ -199,6 +199,25 @@ impl<'d> Volumes<'d> {
         .next()
     }
 
+    /// All of them in the order in which GRUB lists devices: of each disk the
+    /// whole, then its partitions from the last to the first.
+    #[must_use]
+    pub fn as_grub_lists(&self) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..self.volumes.len()).collect();
+        let disk = |index: &usize| {
+            let volume = self.volumes.get(*index)?;
+            Some((self.disk_number(&volume.disk), volume.partition.is_some()))
+        };
+        all.sort_by(|a, b| disk(a).cmp(&disk(b)).then(b.cmp(a)));
+        all
+    }
+
+    /// Which disk this is, as `hd0` counts.
+    #[must_use]
+    pub fn disk_number(&self, disk: &str) -> Option<usize> {
+        self.disks.iter().position(|known| known == disk)
+    }
+
     /// The disk that a GRUB device name without a partition means.
     #[must_use]
     pub fn disk_by_grub_name(&self, name: &str) -> Option<&String> {
@@ -429,6 +448,11 @@ mod tests {
         for (index, volume) in volumes.iter() {
             assert_eq!(volumes.by_grub_name(&volume.grub_name()), Some(index));
         }
+    }
+
+    #[test]
+    fn grub_lists_partitions_from_the_last_on() {
+        assert_eq!(volumes().as_grub_lists(), [1, 0, 2, 3]);
     }
 
     #[test]

@@ -167,10 +167,7 @@ impl Shell<'_> {
                 self.menuentry(line, name, arguments, block, menu)?
             }
             "blscfg" | "bls_import" => self.blscfg(line, arguments, menu)?,
-            "regexp" => {
-                let what = "regular expressions are not supported; write the condition with `[`";
-                self.refuse(menu, line, name, what.into())
-            }
+            "regexp" => self.regexp(line, arguments, menu)?,
             _ if HARMLESS.contains(&name) => true,
             _ => return Ok(self.load(line, name, arguments, menu)),
         };

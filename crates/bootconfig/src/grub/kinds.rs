@@ -57,29 +57,30 @@ fn options_of_search_take_the_next_word() {
     for (command, want) in [
         ("search --fs-uuid 1234-ABCD --set r", esp),
         ("search --fs-uuid 1234-abcd --set r --no-floppy", esp),
-        ("search --no-floppy --set r --fs-uuid AA", root),
+        // Of two with one name it is the last.
+        ("search --no-floppy --set r --fs-uuid AA", copy),
         ("search --label --set r ESP", esp),
         ("search --label ESP --set=r", esp),
         ("search -s r -l ESP", esp),
         ("search -ls r ESP", esp),
-        ("search -n -u --hint hd0,gpt3 aa --set r", copy),
-        ("search -u --hint hd0,gpt3 --set=r aa", copy),
-        ("search -u -h hd0,gpt3 --set=r aa", copy),
+        ("search -n -u --hint hd0,gpt2 aa --set r", root),
+        ("search -u --hint hd0,gpt2 --set=r aa", root),
+        ("search -u -h hd0,gpt2 --set=r aa", root),
         ("search --fs-uuid --set=r --hint=hd0, aa", root),
         (
-            "search --fs-uuid --set=r --hint-baremetal hd0,gpt3 aa",
-            copy,
+            "search --fs-uuid --set=r --hint-baremetal hd0,gpt2 aa",
+            root,
         ),
         // Hints for other platforms do not count.
-        ("search --fs-uuid --set=r --hint-efi hd0,gpt3 aa", root),
-        ("search --fs-uuid --set=r --hint-bios hd0,gpt3 aa", root),
-        ("search --fs-uuid --set=r --hint-other=hd0,gpt3 aa", root),
+        ("search --fs-uuid --set=r --hint-efi hd0,gpt2 aa", copy),
+        ("search --fs-uuid --set=r --hint-bios hd0,gpt2 aa", copy),
+        ("search --fs-uuid --set=r --hint-other=hd0,gpt2 aa", copy),
         // The first kind in GRUB's list counts, not the first or last here.
         ("search --fs-uuid --label --set=r ESP", esp),
-        ("search --file --fs-uuid --set=r aa", root),
+        ("search --file --fs-uuid --set=r aa", copy),
         ("search --file /dir/file --set r", root),
         ("search.fs_label ESP r", esp),
-        ("search.fs_uuid aa r hd0,gpt3", copy),
+        ("search.fs_uuid aa r hd0,gpt2", root),
         // Where there is no other word, the variable's name is what is sought.
         ("search --label --set ESP; r=$root", esp),
         ("search --label --set=ESP; r=$root", esp),
@@ -87,8 +88,8 @@ fn options_of_search_take_the_next_word() {
         let script = format!("home=$root\n{command}");
         assert_eq!(value(&script, Platform::Pvh), want, "{command}");
     }
-    let command = "home=$root\nsearch --fs-uuid --set=r --hint-bios hd0,gpt3 aa";
-    assert_eq!(value(command, Platform::Hvm), copy);
+    let command = "home=$root\nsearch --fs-uuid --set=r --hint-bios hd0,gpt2 aa";
+    assert_eq!(value(command, Platform::Hvm), root);
     for fails in [
         "search --set=r aa",
         "search --fs-uuid --set=r",
@@ -376,4 +377,76 @@ fn a_configuration_without_a_menu_comes_back() {
     };
     assert_eq!(fs("a=2; b=3"), "0:/k: 1");
     assert_eq!(fs("menuentry y { linux /k other }"), "0:/k: other");
+}
+
+/// As `grub-emu` 2.06 does, on an image with the same files.
+#[test]
+fn wildcards_are_names_of_files() {
+    let on = |script: &str| {
+        let files = [
+            "/boot/a.cfg",
+            "/boot/b.cfg",
+            "/boot/e[1].cfg",
+            "/boot/d/z.cfg",
+            "/k",
+        ];
+        let first = TestFs::new("ext4", "", "").files(&files).file(
+            "/grub.cfg",
+            format!("home=$root\n{script}\nmenuentry x {{ linux ($home)/k \"$r\" }}"),
+        );
+        let second = TestFs::new("vfat", "", "").files(&["/boot/d/z.cfg"]);
+        let volumes = gpt(vec![first, second]);
+        let menu = read_at(&volumes, 0, "/grub.cfg", Platform::Pv);
+        let all = boots(&menu.entries[0]);
+        String::from(all.split_once(": ").unwrap().1)
+    };
+    for (word, want) in [
+        ("/boot/*.cfg", "/boot/e[1].cfg /boot/b.cfg /boot/a.cfg"),
+        ("/boot/[ab].cfg", "/boot/[ab].cfg"),
+        ("/boot/?.cfg", "/boot/b.cfg /boot/a.cfg"),
+        (
+            "'/boot/?.cfg' \"/boot/*\" /boot/\\*",
+            "/boot/?.cfg /boot/* /boot/*",
+        ),
+        ("/b*/d/*.cfg", "/boot/d/z.cfg"),
+        ("/boot/*/z.cfg", "/boot/d/z.cfg"),
+        ("/boot/none* *.cfg", "/boot/none* *.cfg"),
+        ("boot/*", "boot/*"),
+        ("(*)/boot", "(xen/xvda,gpt2)/boot (xen/xvda,gpt1)/boot"),
+        (
+            "(hd0,gpt*)/boot/*.cfg",
+            "(hd0,gpt1)/boot/e[1].cfg (hd0,gpt1)/boot/b.cfg (hd0,gpt1)/boot/a.cfg",
+        ),
+        ("($root)/boot/d/*", "(xen/xvda,gpt1)/boot/d/z.cfg"),
+        ("$p \"$p\"", "/boot/b.cfg /boot/a.cfg /boot/?.cfg"),
+    ] {
+        let script = format!("p='/boot/?.cfg'\nfor x in {word}; do r=\"$r $x\"; done");
+        assert_eq!(on(&script).trim_matches(['"', ' ']), want, "{word}");
+    }
+    // VyOS': each version has a file of its own.
+    let script = "for x in /boot/*.cfg; do if regexp '/([a-z]).cfg$' $x --set 1:v; then \
+        r=\"$r$v\"; fi; done";
+    assert_eq!(on(script), "ba");
+}
+
+#[test]
+fn parts_that_fit_are_variables() {
+    for (command, want) in [
+        (
+            "regexp --set=1:a --set 2:r '^(.*)/([^/]*)$' /x/y/z; r=$a:$r",
+            "/x/y:z",
+        ),
+        ("regexp --set r 'a(.)c' xabcx", "b"),
+        ("regexp -s 0:r 'a(.)c' xabcx", "abc"),
+        ("r=old; regexp --set r '(x)|y' y; r=[$r]", "[]"),
+        ("r=old; regexp --set r '(x)' y; r=$?$r", "1old"),
+        ("regexp --set r x; r=$?", "1"),
+        ("regexp '[' x; r=$?", "1"),
+    ] {
+        assert_eq!(
+            value(&format!("home=$root\n{command}"), Platform::Pv),
+            want,
+            "{command}"
+        );
+    }
 }

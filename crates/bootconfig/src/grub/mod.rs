@@ -30,9 +30,11 @@ mod lexer;
 mod loaders;
 mod menu;
 mod parser;
+mod regexp;
 mod rpm;
 mod search;
 mod shell;
+mod wildcard;
 
 use env::Environment;
 use shell::{ALL_ENTRIES_STEPS, Shell};

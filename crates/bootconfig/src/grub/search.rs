@@ -1,8 +1,8 @@
 //! `search` and `probe`: finding volumes.
 //!
 //! Semantics: `grub-core/commands/search_wrap.c` and `search.c` of GRUB 2.14.
-//! Hints come first, then all volumes in order: with two file systems of one
-//! UUID (snapshots, copies) it is the hinted one. A hint that ends with a comma
+//! Hints come first, then all volumes, of a disk the last partition first: with
+//! two file systems of one UUID (snapshots, copies) it is the hinted one. A hint that ends with a comma
 //! means the disk and all its partitions; those for other platforms say nothing.
 //! Fedora's GRUB knows `--root-dev-only` beside, CoreOS' and Flatcar's
 //! `--part-uuid`.
@@ -187,7 +187,9 @@ impl Shell<'_> {
             let own = own.and_then(|index| Some((index, volumes.get(index)?)));
             own.into_iter().chain(parts)
         });
-        let mut all = hinted.chain(volumes.iter());
+        let all = volumes.as_grub_lists().into_iter();
+        let all = all.filter_map(|index| Some((index, volumes.get(index)?)));
+        let mut all = hinted.chain(all);
         all.find(is).map(|(_, volume)| volume.grub_name())
     }
 

@@ -25,6 +25,7 @@ use super::{
     env::{Environment, MAX_VALUE},
     lexer::{Piece, Word},
     parser::{Block, Node, parse},
+    wildcard,
 };
 use crate::{
     bls::bytes,
@@ -490,7 +491,8 @@ impl<'a> Shell<'a> {
         false
     }
 
-    /// Words with their variables replaced.
+    /// Words with their variables replaced, and names for wildcards. Until
+    /// the names are looked for, a word is a pattern (see [`wildcard`]).
     pub(super) fn expand(
         &mut self,
         words: &[Word],
@@ -503,15 +505,19 @@ impl<'a> Shell<'a> {
             let mut field: Option<String> = None;
             for piece in &word.0 {
                 let length = match piece {
-                    Piece::Text(text) | Piece::Quoted(text) => {
+                    Piece::Text(text) => {
                         field.get_or_insert_default().push_str(text);
+                        text.len()
+                    }
+                    Piece::Quoted(text) => {
+                        wildcard::escape(text, field.get_or_insert_default());
                         text.len()
                     }
                     Piece::Variable { name, quoted } => {
                         let value = self.value(name);
                         let length = value.len();
                         if *quoted {
-                            field.get_or_insert_default().push_str(&value);
+                            wildcard::escape(&value, field.get_or_insert_default());
                         } else {
                             part(&value, &mut field, &mut fields);
                         }
@@ -529,7 +535,22 @@ impl<'a> Shell<'a> {
         }
         let steps = (bytes / 64).saturating_add(fields.len());
         self.spend(menu, line, u32::try_from(steps).unwrap_or(u32::MAX))?;
-        Ok(fields)
+        let mut words = Vec::new();
+        let mut bytes = 0_usize;
+        for field in fields {
+            let names = self.names(&field, line, menu)?;
+            bytes = names
+                .iter()
+                .map(String::len)
+                .fold(bytes, usize::saturating_add);
+            if bytes > MAX_VALUE {
+                let what = format!("a command is longer than {MAX_VALUE} bytes");
+                self.refuse(menu, line, "words", what);
+                return Err(Flow::Exit);
+            }
+            words.extend(names);
+        }
+        Ok(words)
     }
 
     fn value(&self, name: &str) -> String {
@@ -572,11 +593,12 @@ impl Files for Shell<'_> {
 
 /// Parts a value at blanks: its first part goes on with the word so far.
 fn part(value: &str, field: &mut Option<String>, fields: &mut Vec<String>) {
-    for c in value.chars() {
-        if c.is_ascii_whitespace() {
+    for (at, part) in value.split(|c: char| c.is_ascii_whitespace()).enumerate() {
+        if at > 0 {
             fields.extend(field.take());
-        } else {
-            field.get_or_insert_default().push(c);
+        }
+        if !part.is_empty() {
+            wildcard::escape_value(part, field.get_or_insert_default());
         }
     }
 }

@@ -396,7 +396,6 @@ fn what_no_guest_can_do_is_the_entrys_problem() {
         "loopback loop /k",
         "initrd newc:x:/i",
         "legacy_configfile /menu.lst",
-        "regexp a b",
         "knetbsd /k",
     ] {
         let menu = run(&format!("menuentry x {{\n {command}\n}}"));
