@@ -35,16 +35,14 @@ impl Candidate {
 /// The specification's order: bad entries last; those with a sort key first,
 /// by key, machine and version (newest first); all else by file name, newest
 /// first, and by profile; then those with more tries left.
+///
+/// The specification takes the names' suffixes off first; systemd-boot and
+/// `bootctl` do not, which is where `arch.conf` is before `arch-lts.conf`
+/// instead of behind it. It is as they have it.
 #[must_use]
 pub fn order(a: &Candidate, b: &Candidate) -> Ordering {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let name = |one: &Candidate| {
-        let name = one.file.to_ascii_lowercase();
-        let stem = name
-            .strip_suffix(".conf")
-            .or_else(|| name.strip_suffix(".efi"));
-        stem.map_or_else(|| name.clone(), String::from)
-    };
+    let name = |one: &Candidate| one.file.to_ascii_lowercase();
     let left = |one: &Candidate| one.entry.tries.map(|tries| tries.left);
     let done = |one: &Candidate| one.entry.tries.map(|tries| tries.done);
     let (this, that) = (&a.entry, &b.entry);

@@ -51,15 +51,15 @@ fn arch() -> TestFs {
 fn arch_with_systemd_boot() {
     let volumes = gpt(vec![arch()]);
     let menu = menu(&volumes, &[base(0, "")]);
-    assert_eq!(ids(&menu), ["arch-fallback.conf", "arch.conf"]);
-    assert_eq!(menu.default, Some(1));
+    assert_eq!(ids(&menu), ["arch.conf", "arch-fallback.conf"]);
+    assert_eq!(menu.default, Some(0));
     assert_eq!(menu.timeout, Some(Timeout::Seconds(4)));
     assert!(menu.notes.is_empty(), "{:?}", menu.notes);
     let Ok(Kind::Linux {
         initrds, cmdline, ..
-    }) = menu.entries[1].bootable()
+    }) = menu.entries[0].bootable()
     else {
-        panic!("{:?}", menu.entries[1]);
+        panic!("{:?}", menu.entries[0]);
     };
     assert_eq!(cmdline, "root=UUID=c0ffee00-0000 rw");
     let paths: Vec<&str> = initrds.iter().map(|place| place.path.as_str()).collect();
