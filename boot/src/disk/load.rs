@@ -82,6 +82,12 @@ pub(super) fn failed(why: impl core::fmt::Display) -> Failure {
     Failure::Disk(why.to_string())
 }
 
+/// Whether a file is there and has no bytes.
+fn is_empty(volumes: &Volumes<'_>, place: &Place) -> bool {
+    let data = volumes.fs(place).and_then(|fs| fs.metadata(&place.path));
+    data.is_ok_and(|data| data.len == 0)
+}
+
 /// Opens a file on its volume; how it is called.
 pub(super) fn open<'a>(volumes: &'a Volumes<'_>, place: &Place) -> Result<Part<'a>, Failure> {
     let volume = volumes.get(place.volume);
@@ -113,7 +119,10 @@ pub(super) fn load<G: Ground>(
             initrds,
             cmdline,
         } => {
-            let initrds = initrds.iter().map(|place| open(volumes, place));
+            // An empty one is none, as other boot loaders have it.
+            let full = |place: &&Place| !is_empty(volumes, place);
+            let initrds = initrds.iter().filter(full);
+            let initrds = initrds.map(|place| open(volumes, place));
             let initrds = initrds.collect::<Result<Vec<_>, _>>()?;
             (open(volumes, kernel)?, initrds, cmdline.clone())
         }
