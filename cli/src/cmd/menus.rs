@@ -1,11 +1,14 @@
-//! `menus`: boot menus as GRUB itself makes them, beside Kexen's.
+//! `menus`: boot menus as GRUB itself makes them, and entries as systemd lists
+//! them, beside Kexen's.
 
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use super::menus_bootctl;
 use crate::host::tools;
+use crate::lab::menus::esp;
 use crate::lab::menus::known::{KNOWN, known};
 use crate::lab::menus::layouts::{self, Layout};
 use crate::lab::menus::seen::{Difference, differences};
@@ -23,7 +26,10 @@ pub(crate) struct MenusArgs {
     /// Only this release of GRUB
     #[arg(long, value_enum)]
     grub: Option<Release>,
-    /// Also print what GRUB makes of each layout
+    /// Only Boot Loader Specification entries, as systemd's bootctl lists them
+    #[arg(long, conflicts_with = "grub")]
+    bootctl: bool,
+    /// Also print what GRUB or bootctl makes of each layout
     #[arg(long)]
     show: bool,
     /// Print the results as JSON
@@ -151,14 +157,18 @@ pub(crate) fn table(
 pub(crate) fn run(args: &MenusArgs) -> Result<()> {
     let wanted = |name: &str| args.filter.as_ref().is_none_or(|text| name.contains(text));
     if args.list {
-        for layout in layouts::all()? {
-            if wanted(layout.name) {
-                println!("{}", layout.name);
-            }
+        let scripts = layouts::all()?;
+        let scripts = scripts.iter().map(|layout| layout.name);
+        let partitions = esp::all();
+        let partitions = partitions.iter().map(|esp| esp.name);
+        let scripts = scripts.filter(|_| !args.bootctl);
+        for name in scripts.chain(partitions).filter(|name| wanted(name)) {
+            println!("{name}");
         }
         return Ok(());
     }
     let releases = match args.grub {
+        _ if args.bootctl => Vec::new(),
         Some(release) => vec![release],
         None => Release::ALL.to_vec(),
     };
@@ -174,9 +184,25 @@ pub(crate) fn run(args: &MenusArgs) -> Result<()> {
         }
     };
     let outcomes = table(&releases, &wanted, &mut say)?;
+    let mut say = |outcome: &menus_bootctl::Outcome| {
+        if args.json {
+            return;
+        }
+        println!("{outcome}");
+        if args.show {
+            print!("{}", outcome.rows());
+        }
+    };
+    let listed = match args.grub {
+        Some(_) => Vec::new(),
+        None => menus_bootctl::table(&wanted, &mut say)?,
+    };
     let failed = outcomes.iter().filter(|one| one.result().is_err()).count();
+    let failed = failed + listed.iter().filter(|one| one.result().is_err()).count();
+    let count = outcomes.len() + listed.len();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+        let document = serde_json::json!({ "grub": outcomes, "bootctl": listed });
+        println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         for kind in KNOWN {
             let count = outcomes.iter().flat_map(|one| &one.meant);
@@ -185,13 +211,13 @@ pub(crate) fn run(args: &MenusArgs) -> Result<()> {
                 println!("meant: {} ({count} times): {}", kind.name, kind.why);
             }
         }
-        println!("{} passed, {failed} failed", outcomes.len() - failed);
+        println!("{} passed, {failed} failed", count - failed);
     }
-    if outcomes.is_empty() {
+    if count == 0 {
         bail!("no layout has this in its name");
     }
     if failed > 0 {
-        bail!("{failed} of {} differ", outcomes.len());
+        bail!("{failed} of {count} differ");
     }
     Ok(())
 }

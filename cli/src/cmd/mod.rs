@@ -14,6 +14,7 @@ pub(crate) mod inspect;
 mod inspect_disk;
 pub(crate) mod lab;
 pub(crate) mod menus;
+mod menus_bootctl;
 pub(crate) mod package;
 mod peers;
 pub(crate) mod readers;

@@ -111,6 +111,18 @@ pub(crate) const EMULATOR: &[Need] = &[
     need("objcopy", "binutils", "mends a module of GRUB"),
 ];
 
+/// For systemd's list of entries.
+pub(crate) const BOOTCTL: &[Need] = &[
+    need("apt-get", "apt", "fetches bootctl"),
+    need("dpkg-deb", "dpkg", "unpacks it without installing"),
+    need(
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+        "checks the signature of Debian's packages",
+    ),
+    need("unshare", "util-linux", "gives it a mount point of its own"),
+];
+
 /// For the boot image.
 pub(crate) const STRIP: &[Need] = &[need("strip", "binutils", "strips the boot image")];
 

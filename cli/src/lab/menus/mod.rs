@@ -6,13 +6,19 @@
 //! from a seed; GRUB runs each configuration ([`session`], [`screen`]) and each
 //! entry of its menu is started ([`walk`]); Kexen reads the same ([`kexen`]); what
 //! differs ([`seen`]) must be in the list of what is meant to ([`known`]).
+//!
+//! Boot Loader Specification entries are compared with what `bootctl` lists
+//! ([`bootctl`], [`esp`]).
 
+pub(crate) mod bootctl;
 mod emulator;
+pub(crate) mod esp;
 pub(crate) mod image;
 mod kexen;
 pub(crate) mod known;
 pub(crate) mod layouts;
 mod machine;
+mod pe;
 mod screen;
 pub(crate) mod seen;
 mod session;
