@@ -44,9 +44,13 @@ pub fn grub(data: &[u8]) {
     let path = "/boot/grub/grub.cfg";
     let volumes = volumes(data, path);
     for platform in [Platform::Pv, Platform::Hvm] {
-        let found = grub::read(&volumes, &place(path), platform);
-        check(&found.menu);
-        assert!(found.steps <= grub::MAX_STEPS);
+        for found in [
+            grub::read(&volumes, &place(path), platform),
+            grub::read_legacy(&volumes, &place(path), platform),
+        ] {
+            check(&found.menu);
+            assert!(found.steps <= grub::MAX_STEPS);
+        }
     }
 }
 

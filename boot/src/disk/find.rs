@@ -10,7 +10,7 @@ use alloc::{
 use kexen_bootconfig::{
     disk,
     find::{self, Found},
-    grub::Platform,
+    grub::{self, Platform, variables},
     volumes::{Volume, Volumes},
 };
 use kexen_disk::BlockSource;
@@ -68,7 +68,7 @@ fn tell(found: &disk::Found) -> String {
 }
 
 /// What can be started, by which configurations.
-pub(super) fn entries<G: Guest>(guest: &G, volumes: &Volumes<'_>) -> Found {
+pub(super) fn entries<G: Guest>(guest: &G, volumes: &Volumes<'_>, words: &str) -> Found {
     let platform = if guest.machine().is_pv() {
         Platform::Pv
     } else if guest.by_boot_params() {
@@ -76,5 +76,10 @@ pub(super) fn entries<G: Guest>(guest: &G, volumes: &Volumes<'_>) -> Found {
     } else {
         Platform::Pvh
     };
-    find::find(volumes, platform)
+    let variables = variables::of(words);
+    let guest = grub::Guest {
+        platform,
+        variables,
+    };
+    find::find(volumes, guest)
 }

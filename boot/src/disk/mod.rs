@@ -24,7 +24,7 @@ mod uki;
 
 use alloc::{string::String, vec::Vec};
 
-use kexen_bootconfig::{compose, entry::Kind, find::spoken, options::Options};
+use kexen_bootconfig::{compose, entry::Kind, find::spoken, grub::variables, options::Options};
 use kexen_guest::grants::Grants;
 use kexen_handoff::{HandoffError, Ledger};
 use kexen_platform::{
@@ -193,7 +193,7 @@ fn from<G: Ground>(
         report.line(m, format_args!("error: {problem}"));
     }
     let volumes = find::volumes(report, m, quiet, disks)?;
-    let found = find::entries(guest, &volumes);
+    let found = find::entries(guest, &volumes, words);
     let menu = found.menu;
     if !quiet {
         for (_, place, entries) in &found.configs {
@@ -210,10 +210,17 @@ fn from<G: Ground>(
     }
     let picked = choose::choose(guest, report, asked, tried, disks, &volumes, &menu)?;
     let mut loaded = load::load(guest, report, quiet, disks, &volumes, &picked.kind, keys)?;
-    if !matches!(picked.kind, Kind::Chain { .. }) || !words.is_empty() {
+    // Another boot loader takes GRUB's variables itself.
+    let chain = matches!(picked.kind, Kind::Chain { .. });
+    let kernels = if chain {
+        String::from(words)
+    } else {
+        variables::without(words)
+    };
+    if !chain || !words.is_empty() {
         loaded.command_line = match picked.command_line.or_else(|| choice.command_line.clone()) {
             Some(whole) => whole,
-            None => compose(&loaded.command_line, words, options.cmdline),
+            None => compose(&loaded.command_line, &kernels, options.cmdline),
         };
     }
     if !quiet {

@@ -14,10 +14,11 @@
 //! 2. grub.cfg. Entries that it takes in itself (`blscfg`) count as its own:
 //!    it knows their variables and the default;
 //! 3. Boot Loader Specification entries without settings;
-//! 4. extlinux.conf and the like;
-//! 5. `EFI/BOOT/BOOTX64.EFI`, if it is a unified kernel image: a PC's firmware
+//! 4. GRUB legacy's menu.lst or grub.conf;
+//! 5. extlinux.conf and the like;
+//! 6. `EFI/BOOT/BOOTX64.EFI`, if it is a unified kernel image: a PC's firmware
 //!    starts it where nobody told it what else to start;
-//! 6. `pvboot-x86_64.elf`, the boot loader that a PV guest brings itself: what
+//! 7. `pvboot-x86_64.elf`, the boot loader that a PV guest brings itself: what
 //!    it would read, Kexen has read above.
 //!
 //! The first configuration that has an entry without a problem leads: its
@@ -34,7 +35,7 @@ use crate::{
     bls::{self, Base},
     entry::{Entry, EntryProblem, Kind, MAX_ENTRIES, Menu, Place, Source, Step},
     extlinux,
-    grub::{self, Platform},
+    grub::{self, Guest, Platform},
     volumes::Volumes,
 };
 
@@ -44,6 +45,13 @@ pub const GRUB: [&str; 4] = [
     "/boot/grub2/grub.cfg",
     "/grub/grub.cfg",
     "/grub2/grub.cfg",
+];
+/// Where GRUB legacy's configuration is; the first counts.
+pub const GRUB_LEGACY: [&str; 4] = [
+    "/boot/grub/menu.lst",
+    "/boot/grub/grub.conf",
+    "/grub/menu.lst",
+    "/grub/grub.conf",
 ];
 /// Where the configurations of SYSLINUX are.
 pub const EXTLINUX: [&str; 10] = [
@@ -80,6 +88,8 @@ pub enum ConfigKind {
     Grub,
     /// Boot Loader Specification entries alone.
     Bls,
+    /// GRUB legacy's menu.lst or grub.conf.
+    GrubLegacy,
     /// extlinux.conf and the like.
     Extlinux,
     /// The image that a PC's firmware starts by itself.
@@ -111,16 +121,16 @@ pub struct Found {
 
 /// Finds what can be booted from these volumes.
 #[must_use]
-pub fn find(volumes: &Volumes<'_>, platform: Platform) -> Found {
-    merge(volumes, configs(volumes, platform))
+pub fn find(volumes: &Volumes<'_>, guest: impl Into<Guest>) -> Found {
+    merge(volumes, configs(volumes, guest))
 }
 
 /// The configurations on these volumes, in the order in which they are found.
 #[must_use]
-pub fn configs(volumes: &Volumes<'_>, platform: Platform) -> Vec<Config> {
+pub fn configs(volumes: &Volumes<'_>, guest: impl Into<Guest>) -> Vec<Config> {
     let mut search = Search {
         volumes,
-        platform,
+        guest: guest.into(),
         configs: Vec::new(),
         read: Vec::new(),
         taken: Vec::new(),
@@ -133,6 +143,7 @@ pub fn configs(volumes: &Volumes<'_>, platform: Platform) -> Vec<Config> {
     }
     search.bls();
     for (volume, _) in volumes.iter() {
+        search.legacy(volume);
         search.extlinux(volume);
         search.firmware(volume);
         search.chain(volume);
@@ -142,7 +153,7 @@ pub fn configs(volumes: &Volumes<'_>, platform: Platform) -> Vec<Config> {
 
 struct Search<'a> {
     volumes: &'a Volumes<'a>,
-    platform: Platform,
+    guest: Guest,
     configs: Vec<Config>,
     /// The grub.cfg files that were read, be it by way of others.
     read: Vec<Place>,
@@ -193,7 +204,7 @@ impl Search<'_> {
         if self.read.contains(&place) || self.read.len() >= MAX_CONFIGS {
             return;
         }
-        let grub = grub::read(self.volumes, &place, self.platform);
+        let grub = grub::read(self.volumes, &place, self.guest.clone());
         self.read.push(place.clone());
         // It leads to nothing new: a stub, or a copy of one.
         let last = grub.configs.last().filter(|last| **last != place);
@@ -205,6 +216,20 @@ impl Search<'_> {
         }
         self.taken.extend(grub.blscfg);
         self.add(ConfigKind::Grub, place, grub.menu);
+    }
+
+    /// An older configuration is left behind when a guest goes over to GRUB 2:
+    /// it comes after what is newer.
+    fn legacy(&mut self, volume: usize) {
+        let Some(place) = self.present(volume, &GRUB_LEGACY).into_iter().next() else {
+            return;
+        };
+        // A grub.cfg has led to it.
+        if self.read.contains(&place) {
+            return;
+        }
+        let grub = grub::read_legacy(self.volumes, &place, self.guest.clone());
+        self.add(ConfigKind::GrubLegacy, place, grub.menu);
     }
 
     fn stubs(&mut self, volume: usize) {
@@ -304,7 +329,7 @@ impl Search<'_> {
             id: entry.id.clone(),
             title,
         });
-        if self.platform == Platform::Pv {
+        if self.guest.platform == Platform::Pv {
             entry.kind = Some(Kind::Chain {
                 image: image.clone(),
             });
@@ -406,6 +431,7 @@ impl core::fmt::Display for Found {
                 ConfigKind::SystemdBoot => "systemd-boot",
                 ConfigKind::Grub => "GRUB",
                 ConfigKind::Bls => "boot loader entries",
+                ConfigKind::GrubLegacy => "GRUB legacy",
                 ConfigKind::Extlinux => "extlinux",
                 ConfigKind::Firmware => "an image for firmware",
                 ConfigKind::Chain => "boot loader",

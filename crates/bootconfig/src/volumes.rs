@@ -125,6 +125,12 @@ impl<'d> Volumes<'d> {
         }
     }
 
+    /// The volumes alone.
+    #[cfg(test)]
+    pub(crate) fn into_list(self) -> Vec<Volume<'d>> {
+        self.volumes
+    }
+
     /// A volume by its index.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&Volume<'d>> {

@@ -11,7 +11,7 @@ use alloc::{
 
 use super::{
     parser::{Block, MAX_DEPTH},
-    shell::{Flow, Shell},
+    shell::{Flow, Language, Shell},
 };
 use crate::{
     entry::{Menu, Place},
@@ -43,6 +43,7 @@ const HARMLESS: &[&str] = &[
     "hwmatch",
     "insmod",
     "keymap",
+    "kfreebsd_loadenv",
     "list_env",
     "loadfont",
     "ls",
@@ -143,15 +144,20 @@ impl Shell<'_> {
             }
             "eval" => self.eval(line, &arguments.join(" "), menu)?,
             "source" | "." => match self.place(first) {
-                Ok(place) => self.source_file(line, place, menu)?,
+                Ok(place) => self.source_file(line, place, Language::Script, menu)?,
                 Err(what) => self.refuse(menu, line, first, what),
             },
-            "configfile" => self.configfile(line, first, menu)?,
+            "legacy_source" => match self.place(first) {
+                Ok(place) => self.source_file(line, place, Language::Legacy, menu)?,
+                Err(what) => self.refuse(menu, line, first, what),
+            },
+            "configfile" => self.configfile(line, first, Language::Script, menu)?,
+            "legacy_configfile" => self.configfile(line, first, Language::Legacy, menu)?,
             "normal" if first.is_empty() => {
                 let path = format!("{}/grub.cfg", self.env.get("prefix"));
-                self.configfile(line, &path, menu)?
+                self.configfile(line, &path, Language::Script, menu)?
             }
-            "normal" => self.configfile(line, first, menu)?,
+            "normal" => self.configfile(line, first, Language::Script, menu)?,
             "load_env" => self.load_env(line, arguments, menu)?,
             "save_env" => self.save_env(line, arguments, menu),
             "increment" | "decrement" => {
@@ -198,7 +204,13 @@ impl Shell<'_> {
     }
 
     /// Another configuration in place of this one.
-    fn configfile(&mut self, line: u32, word: &str, menu: &mut Menu) -> Result<bool, Flow> {
+    fn configfile(
+        &mut self,
+        line: u32,
+        word: &str,
+        language: Language,
+        menu: &mut Menu,
+    ) -> Result<bool, Flow> {
         let place = match self.place(word) {
             Ok(place) => place,
             Err(what) => return Ok(self.refuse(menu, line, word, what)),
@@ -212,7 +224,7 @@ impl Shell<'_> {
             return Err(Flow::Exit);
         }
         let outer = self.configuration(place.clone());
-        self.source_file(line, place.clone(), menu)?;
+        self.source_file(line, place.clone(), language, menu)?;
         if self.items.is_empty() {
             // There is no menu to show: GRUB goes on behind it.
             self.go_back(outer);

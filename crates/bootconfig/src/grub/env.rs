@@ -96,6 +96,13 @@ impl Environment {
         true
     }
 
+    /// The variables whose names begin so, without that.
+    pub(super) fn below(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().filter_map(move |(name, variable)| {
+            Some((name.strip_prefix(prefix)?, variable.value.as_str()))
+        })
+    }
+
     /// Forgets a variable.
     pub(super) fn unset(&mut self, name: &str) {
         if let Some(old) = self.variables.remove(name) {

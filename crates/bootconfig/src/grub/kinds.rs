@@ -1,7 +1,7 @@
 //! Scripts as people have them: a test for each kind that was once read
 //! otherwise than GRUB reads it.
 
-use alloc::{format, string::String, vec};
+use alloc::{format, vec};
 
 use super::*;
 use crate::{
@@ -447,6 +447,79 @@ fn parts_that_fit_are_variables() {
             value(&format!("home=$root\n{command}"), Platform::Pv),
             want,
             "{command}"
+        );
+    }
+}
+
+#[test]
+fn variables_of_the_guest_are_variables_of_the_script() {
+    let cfg = "if [ \"$xen_grub_env_mode\" = rescue ]; then set default=two; fi\n\
+        submenu s { menuentry 1 --id one { linux /k $xen_grub_env_more } }\n\
+        menuentry 2 --id two { linux /k }\n";
+    let fs = TestFs::new("ext4", "", "")
+        .file("/grub.cfg", cfg)
+        .files(&["/k"]);
+    let place = Place {
+        volume: 0,
+        path: "/grub.cfg".into(),
+    };
+    let line = "ro xen_grub_env_mode=rescue xen_grub_env_more='a b' mode=x";
+    let guest = Guest {
+        platform: Platform::Pvh,
+        variables: variables::of(line),
+    };
+    let menu = read(&gpt(vec![fs]), &place, guest).menu;
+    assert_eq!(menu.default, Some(1));
+    assert_eq!(boots(&menu.entries[0]), "0:/k: a b");
+}
+
+#[test]
+fn kernels_of_other_systems_need_xens_notes() {
+    let elf = notes::tests::elf(true, b"Xen\0", 18);
+    let fs = || {
+        TestFs::new("ext4", "", "")
+            .file("/netbsd", &elf)
+            .file("/pc", notes::tests::elf(true, b"BSD\0", 18))
+            .files(&["/k", "/module"])
+    };
+    let entry = |body: &str| {
+        let cfg = format!("set kFreeBSD.a.b=c\nmenuentry x {{\n{body}\n}}");
+        let volumes = gpt(vec![fs().file("/grub.cfg", cfg)]);
+        read_at(&volumes, 0, "/grub.cfg", Platform::Pvh)
+            .entries
+            .remove(0)
+    };
+    for (body, want) in [
+        ("knetbsd /netbsd", "0:/netbsd: "),
+        ("knetbsd -s -r xbd0a /netbsd", "0:/netbsd: -s root=xbd0a"),
+        ("knetbsd --root=xbd0a -h /netbsd", "0:/netbsd: root=xbd0a"),
+        (
+            "kfreebsd /netbsd\nkfreebsd_loadenv /none",
+            "0:/netbsd: a.b=c",
+        ),
+        ("multiboot2 /netbsd a b", "0:/netbsd: a b"),
+        ("multiboot --quirk-bad-kludge /netbsd", "0:/netbsd: "),
+    ] {
+        assert_eq!(boots(&entry(body)), want, "{body}");
+    }
+    for (body, line, word) in [
+        ("knetbsd /pc", 3, "knetbsd"),
+        ("kfreebsd /k", 3, "kfreebsd"),
+        ("knetbsd -s", 3, "knetbsd"),
+        ("multiboot2 /none", 3, "/none"),
+        ("multiboot2 /netbsd\nmodule2 /module", 4, "module2"),
+        (
+            "kfreebsd /netbsd\nkfreebsd_module /module",
+            4,
+            "kfreebsd_module",
+        ),
+        ("kopenbsd /bsd", 3, "kopenbsd"),
+    ] {
+        let problem = entry(body).problem.unwrap();
+        assert_eq!(
+            (problem.source.line, &*problem.word),
+            (line, word),
+            "{body}"
         );
     }
 }

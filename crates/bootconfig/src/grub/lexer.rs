@@ -171,6 +171,10 @@ impl<'s> Lexer<'s> {
                 }
                 '$' => {
                     self.take();
+                    if self.peek() == Some('"') {
+                        // `$"…"`, to be translated: as it is without a catalogue.
+                        continue;
+                    }
                     if !self.variable(false, &mut word) {
                         self.skip_line();
                         return Token::Bad("${".into(), "the brace is not closed");
@@ -331,6 +335,7 @@ mod tests {
                 quoted("/boot"),
             ]
         );
+        assert_eq!(word("$\"a $b\""), [quoted("a "), variable("b", true)]);
         assert_eq!(word("a\\\nb"), [Piece::Text("ab".into())]);
         assert_eq!(word("\"a\\\nb\""), [quoted("ab")]);
     }

@@ -10,7 +10,10 @@ use alloc::{
     vec::Vec,
 };
 
-use super::shell::{LOOK_STEPS, Shell};
+use super::{
+    notes,
+    shell::{LOOK_STEPS, Shell},
+};
 use crate::{
     bls::{image, type1::MAX_INITRDS, uki},
     entry::{Kind, Menu, Place, command_line},
@@ -19,6 +22,10 @@ use crate::{
 /// The name of a PV guest's own boot loader (docs/misc/x86-xenpv-bootloader
 /// of Xen).
 const PVBOOT: &str = "pvboot-x86_64.elf";
+
+/// Why a hypervisor is no entry.
+const HYPERVISOR: &str = "a hypervisor or multiboot kernel cannot be started inside a guest; take \
+                          an entry with `linux`";
 
 impl Shell<'_> {
     /// Runs a command that loads something; `None` if it is not one.
@@ -43,27 +50,24 @@ impl Shell<'_> {
             "chainloader" | "efi" | "uki" => {
                 return Some(self.chainloader(line, name, arguments, menu));
             }
-            "multiboot" | "multiboot2" | "module" | "module2" | "xen_hypervisor" | "xen_module" => {
-                "a hypervisor or multiboot kernel cannot be started inside a guest; take an \
-                 entry with `linux`"
+            "multiboot" | "multiboot2" | "knetbsd" | "kfreebsd" => {
+                return Some(self.elf(line, name, arguments, menu));
+            }
+            "xen_hypervisor" | "xen_module" => HYPERVISOR,
+            "module" | "module2" => {
+                "modules of a multiboot kernel are not handed over; take an entry with `linux`"
+            }
+            "kfreebsd_module" | "kfreebsd_module_elf" | "knetbsd_module" => {
+                "modules cannot be handed to this kernel in a Xen guest; build them into the \
+                 kernel, and take this line out"
             }
             "appleloader" | "ntldr" | "freedos" | "plan9" | "truecrypt" | "drivemap" => {
                 "this needs a PC's firmware, which a Xen guest has not"
             }
-            "kfreebsd"
-            | "kfreebsd_loadenv"
-            | "kfreebsd_module"
-            | "kfreebsd_module_elf"
-            | "knetbsd"
-            | "knetbsd_module"
-            | "kopenbsd"
-            | "kopenbsd_ramdisk"
-            | "xnu"
-            | "xnu_kernel"
-            | "xnu_kernel64" => "kernels of this system cannot be started",
-            "legacy_configfile"
-            | "legacy_source"
-            | "legacy_kernel"
+            "kopenbsd" | "kopenbsd_ramdisk" | "xnu" | "xnu_kernel" | "xnu_kernel64" => {
+                "kernels of this system have no entry for Xen guests; take another entry"
+            }
+            "legacy_kernel"
             | "syslinux_configfile"
             | "syslinux_source"
             | "extract_entries_source"
@@ -100,6 +104,59 @@ impl Shell<'_> {
             return false;
         };
         let Some(cmdline) = self.cmdline(line, words, menu) else {
+            return false;
+        };
+        self.loaded.kind = Some(Kind::Linux {
+            kernel,
+            initrds: Vec::new(),
+            cmdline,
+        });
+        true
+    }
+
+    /// A kernel of another system: one with Xen's notes starts as Linux does,
+    /// with its options and settings as its command line.
+    fn elf(&mut self, line: u32, name: &str, arguments: &[String], menu: &mut Menu) -> bool {
+        let mut words = Vec::new();
+        let mut rest = arguments.iter();
+        let file = loop {
+            let Some(word) = rest.next() else {
+                return self.refuse(menu, line, name, "no file follows".into());
+            };
+            match word.as_str() {
+                "-r" if name == "knetbsd" => {
+                    words.extend(rest.next().map(|device| format!("root={device}")));
+                }
+                word if name == "knetbsd" && word.starts_with("--root=") => {
+                    words.extend(word.strip_prefix("--").map(String::from));
+                }
+                "-a" | "-s" | "-v" => words.push(word.clone()),
+                word if word.starts_with('-') => {}
+                _ => break word,
+            }
+        };
+        let Some(kernel) = self.file(line, file, menu) else {
+            return false;
+        };
+        let opened = self
+            .volumes
+            .fs(&kernel)
+            .and_then(|fs| fs.open(&kernel.path));
+        if !opened.is_ok_and(|mut file| notes::has_xens(&mut *file)) {
+            let what = if name.starts_with("multiboot") {
+                HYPERVISOR
+            } else {
+                "this is no ELF kernel with Xen's notes, so that no Xen guest can start it; \
+                 install one for Xen guests, or take another entry"
+            };
+            return self.refuse(menu, line, name, what.into());
+        }
+        if name == "kfreebsd" {
+            let settings = self.env.below("kFreeBSD.");
+            words.extend(settings.map(|(name, value)| format!("{name}={value}")));
+        }
+        words.extend(rest.cloned());
+        let Some(cmdline) = self.cmdline(line, &words, menu) else {
             return false;
         };
         self.loaded.kind = Some(Kind::Linux {

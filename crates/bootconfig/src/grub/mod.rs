@@ -12,7 +12,10 @@
 //! all of them, 24 blocks in one another, 256 entries, 1 MiB of variables, 8 configurations that lead to
 //! one another. What is beyond is left out, and that is noted.
 
-use alloc::{string::ToString, vec::Vec};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use crate::{
     entry::{Menu, Place, Source},
@@ -26,18 +29,21 @@ mod commands;
 mod condition;
 mod env;
 pub mod envblock;
+mod legacy;
 mod lexer;
 mod loaders;
 mod menu;
+mod notes;
 mod parser;
 mod regexp;
 mod rpm;
 mod search;
 mod shell;
+pub mod variables;
 mod wildcard;
 
 use env::Environment;
-use shell::{ALL_ENTRIES_STEPS, Shell};
+use shell::{ALL_ENTRIES_STEPS, Language, Shell};
 
 /// What kind of guest this is, as scripts ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +73,43 @@ pub struct Grub {
 /// Steps that a configuration can take, with all its entries.
 pub const MAX_STEPS: u32 = shell::MAX_STEPS.saturating_add(ALL_ENTRIES_STEPS);
 
+/// The guest, as scripts see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Its kind.
+    pub platform: Platform,
+    /// Variables that its own command line sets: see [`variables`].
+    pub variables: Vec<(String, String)>,
+}
+
+impl From<Platform> for Guest {
+    fn from(platform: Platform) -> Self {
+        Self {
+            platform,
+            variables: Vec::new(),
+        }
+    }
+}
+
 /// Reads the configuration at a place.
 #[must_use]
-pub fn read(volumes: &Volumes<'_>, place: &Place, platform: Platform) -> Grub {
+pub fn read(volumes: &Volumes<'_>, place: &Place, guest: impl Into<Guest>) -> Grub {
+    read_in(Language::Script, volumes, place, &guest.into())
+}
+
+/// Reads a configuration of GRUB legacy.
+#[must_use]
+pub fn read_legacy(volumes: &Volumes<'_>, place: &Place, guest: impl Into<Guest>) -> Grub {
+    read_in(Language::Legacy, volumes, place, &guest.into())
+}
+
+fn read_in(language: Language, volumes: &Volumes<'_>, place: &Place, guest: &Guest) -> Grub {
     let mut menu = Menu::default();
-    let mut env = Environment::new(platform);
+    let mut env = Environment::new(guest.platform);
+    for (name, value) in &guest.variables {
+        env.set(name, value);
+        env.export(name);
+    }
     let device = volumes.get(place.volume).map(Volume::grub_name);
     let device = device.unwrap_or_default();
     let folder = place.path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -83,7 +121,7 @@ pub fn read(volumes: &Volumes<'_>, place: &Place, platform: Platform) -> Grub {
         menu.note(Source { place, line: 0 }, error.problem.to_string());
     } else {
         // However it ends: what there is of the menu counts.
-        let _ended = shell.source_file(0, place.clone(), &mut menu);
+        let _ended = shell.source_file(0, place.clone(), language, &mut menu);
     }
     let mut left = ALL_ENTRIES_STEPS;
     shell.collect(&[], &mut left, &mut menu);

@@ -23,6 +23,7 @@ use super::{
     blscfg::Snippet,
     condition::{self, Files},
     env::{Environment, MAX_VALUE},
+    legacy,
     lexer::{Piece, Word},
     parser::{Block, Node, parse},
     wildcard,
@@ -85,6 +86,14 @@ pub(super) enum What {
     Submenu(Block, Vec<String>),
     /// A file that `blscfg` found.
     Bls(Rc<Snippet>),
+}
+
+/// What a file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    Script,
+    /// GRUB legacy's commands.
+    Legacy,
 }
 
 /// What a configuration leaves when it goes on in another.
@@ -211,7 +220,8 @@ impl<'a> Shell<'a> {
             self.problem
                 .get_or_insert(EntryProblem { source, word, what });
         } else {
-            menu.note(self.source(line), format!("{word:?}: {what}"));
+            // What is not done may choose the default.
+            menu.doubt(self.source(line), format!("{word:?}: {what}"));
         }
         false
     }
@@ -450,6 +460,7 @@ impl<'a> Shell<'a> {
         &mut self,
         line: u32,
         place: Place,
+        language: Language,
         menu: &mut Menu,
     ) -> Result<bool, Flow> {
         self.spend(menu, line, FILE_STEPS)?;
@@ -463,12 +474,36 @@ impl<'a> Shell<'a> {
             }
         };
         self.bytes = self.bytes.saturating_sub(bytes(&text));
+        let text = match language {
+            Language::Script => text,
+            Language::Legacy => self.translated(&place, &text, menu),
+        };
         let names = self.enter_file(&place);
         let outer = core::mem::replace(&mut self.file, Rc::new(place));
         let result = self.run_text(&text, 1, menu);
         self.file = outer;
         self.leave_file(names);
         result
+    }
+
+    /// GRUB legacy's file as a script.
+    fn translated(&self, place: &Place, text: &str, menu: &mut Menu) -> String {
+        let beside = Place {
+            volume: place.volume,
+            path: crate::volumes::beside(&place.path, "default"),
+        };
+        let saved = self.volumes.text(&beside, MAX_FILE.min(self.bytes)).ok();
+        let saved = saved.as_deref().and_then(legacy::saved);
+        if let (None, Some(line)) = (saved, legacy::asks_for_saved(text)) {
+            let place = place.clone();
+            let text = format!(
+                "default saved: the file {} with its number cannot be read; the first entry is \
+                 taken",
+                beside.path
+            );
+            menu.doubt(Source { place, line }, text);
+        }
+        legacy::script(self.volumes, text, saved.unwrap_or("0"))
     }
 
     pub(super) fn push_item(&mut self, item: Item, menu: &mut Menu) -> bool {

@@ -1,6 +1,6 @@
 //! Whole configurations, and the language.
 
-use alloc::{format, string::String, vec};
+use alloc::{format, vec};
 
 use super::{configs::*, *};
 use crate::{
@@ -402,9 +402,9 @@ fn what_no_guest_can_do_is_the_entrys_problem() {
         let problem = menu.entries[0].problem.as_ref().unwrap();
         assert_eq!(problem.source.line, 2, "{command}");
     }
-    // Outside entries it is a note, and what is behind it counts.
+    // Outside entries it is a doubt, and what is behind it counts.
     let menu = run("nonsense 1\nmenuentry x { linux /k }\nfi\nmenuentry y { linux /k }");
-    assert_eq!((menu.entries.len(), menu.notes.len()), (2, 2));
+    assert_eq!((menu.entries.len(), menu.doubts.len()), (2, 2));
 }
 
 #[test]
@@ -495,7 +495,7 @@ fn everything_ends() {
     ] {
         let menu = run(script);
         assert!(
-            !menu.notes.is_empty() || !menu.entries.is_empty(),
+            !menu.doubts.is_empty() || !menu.notes.is_empty() || !menu.entries.is_empty(),
             "{script}"
         );
         let within = format!("menuentry x {{ {script}\n }}\nmenuentry y {{ linux /k }}");
@@ -519,12 +519,12 @@ fn real_configurations_take_few_steps() {
         let long = long.repeat(1_000_000 / long.len());
         let menu = run(&format!("menuentry x {{ linux /k }}\n{long}"));
         assert!(
-            (menu.notes.iter()).any(|note| {
+            (menu.doubts.iter()).any(|note| {
                 let text = &note.text;
                 text.contains("more than 32768") || text.contains("more than 256 parts")
             }),
             "{:?}",
-            menu.notes
+            menu.doubts
         );
         assert!(menu.entries.first().unwrap().bootable().is_ok());
     }
