@@ -137,6 +137,19 @@ impl Extents {
         Some(taken)
     }
 
+    /// The first `count` pages of the set, or all of it.
+    #[must_use]
+    pub fn lowest(&self, count: u64) -> Self {
+        let mut left = count;
+        let mut lowest = Self::new();
+        for run in &self.0 {
+            let n = run.count.min(left);
+            lowest.insert(Extent::new(run.start, n));
+            left -= n;
+        }
+        lowest
+    }
+
     /// Adds all runs of another set.
     pub fn extend(&mut self, other: &Self) {
         for run in &other.0 {
@@ -208,6 +221,14 @@ mod tests {
     fn within_cuts_to_the_window() {
         let all = set(&[(0, 4), (10, 4)]);
         assert_eq!(all.within(Extent::new(3, 9)), set(&[(3, 1), (10, 2)]));
+    }
+
+    #[test]
+    fn the_lowest_pages_come_first() {
+        let all = set(&[(0, 4), (10, 4)]);
+        assert_eq!(all.lowest(0), Extents::new());
+        assert_eq!(all.lowest(5), set(&[(0, 4), (10, 1)]));
+        assert_eq!(all.lowest(100), all);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | [`placement`] | which page of the kernel file becomes which page of memory |
 //! | [`pv`] | layout, page exchange, page tables, M2P: a PV hand-off |
 //! | [`pvh`] | start structure, copy list: the hand-off of a PVH or HVM guest |
+//! | [`on_demand`] | which pages may be touched where Xen has not all of them |
 //! | [`crash`] | a hand-off that is prepared in advance, for a crash |
 //! | [`linux`] | Linux's own boot protocol, for HVM guests and capture kernels |
 //!
@@ -25,9 +26,11 @@ pub mod crash;
 pub mod error;
 pub mod ledger;
 pub mod linux;
+pub mod on_demand;
 pub mod placement;
 pub mod pv;
 pub mod pvh;
 
 pub use error::HandoffError;
 pub use ledger::{Claim, Ledger};
+pub use on_demand::OnDemand;
