@@ -2,10 +2,12 @@
 //!
 //! Rules: `p2m_add_page`, `p2m_remove_entry`, `guest_physmap_*` in Xen's
 //! `arch/x86/mm/p2m.c` and `arch/x86/mm/physmap.c`; `guest_remove_page` in
-//! `common/memory.c`. The hypercalls on it are in [`memory_op`].
+//! `common/memory.c`. The hypercalls on it are in [`memory_op`], pages
+//! without a frame in [`on_demand`].
 
 pub(crate) mod map;
 pub(crate) mod memory_op;
+pub(crate) mod on_demand;
 pub(crate) mod reservation;
 
 use std::collections::BTreeMap;
@@ -42,8 +44,8 @@ pub(crate) enum Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Physmap {
     pub(crate) entries: BTreeMap<u64, Entry>,
-    /// Frames that may still be put behind pages on demand.
-    pub(crate) on_demand: u64,
+    /// Frames that are put behind pages on demand; the last one first.
+    pub(crate) cache: Vec<u64>,
     /// The memory map that the toolstack set: (address, bytes, type).
     pub(crate) memory_map: Vec<(u64, u64, u32)>,
 }
@@ -153,48 +155,9 @@ impl State {
         self.say(format!("Domain {id} crashed"));
         self.domains[domain].life.crashed.get_or_insert(why);
     }
-
-    /// A page that was promised is touched: it gets a frame, as long as the
-    /// toolstack set some aside; beyond that the domain is ended
-    /// (`p2m_pod_demand_populate`).
-    fn populate_on_demand(&mut self, domain: usize, gfn: u64) -> Option<u64> {
-        let id = self.domains[domain].id;
-        if self.domains[domain].physmap.on_demand == 0 {
-            self.crash(
-                domain,
-                format!("d{id}: out of populate-on-demand memory, gfn {gfn:#x}"),
-            );
-            return None;
-        }
-        let mfn = self.allocate(id)?;
-        self.domains[domain].physmap.on_demand -= 1;
-        self.at(mfn).m2p = gfn;
-        self.bytes_mut(mfn).fill(0);
-        self.domains[domain]
-            .physmap
-            .entries
-            .insert(gfn, Entry::Ram(mfn));
-        Some(mfn)
-    }
 }
 
 impl crate::xen::Guest {
-    /// The toolstack built the guest with less memory than its map says:
-    /// these pages get frames when they are touched, `frames` of them.
-    pub fn on_demand(&self, pages: std::ops::Range<u64>, frames: u64) {
-        let mut state = self.xen().state();
-        let domain = self.index();
-        for gfn in pages {
-            // What was there is given back to the machine.
-            let _ = state.remove_guest_page(domain, gfn);
-            state.domains[domain]
-                .physmap
-                .entries
-                .insert(gfn, Entry::OnDemand);
-        }
-        state.domains[domain].physmap.on_demand = frames;
-    }
-
     /// A toolstack or device model maps another domain's page at a page
     /// number of this one (`XENMAPSPACE_gmfn_foreign`, `p2m_add_foreign`).
     ///
@@ -231,20 +194,6 @@ mod tests {
             ..Build::default()
         };
         xen.domain(Kind::Pvh, build)
-    }
-
-    #[test]
-    fn on_demand_pages_come_until_the_target_and_then_the_domain_ends() {
-        let guest = guest(&Xen::default(), 1);
-        guest.on_demand(16..32, 2);
-        let m = guest.vcpu(0);
-        for gfn in [20, 21] {
-            m.write64(gfn * PAGE_SIZE, gfn).unwrap();
-            assert_eq!(m.read64(gfn * PAGE_SIZE), Ok(gfn));
-        }
-        assert_eq!(guest.crashed(), None);
-        let _ = m.read64(22 * PAGE_SIZE);
-        assert!(guest.crashed().unwrap().contains("populate-on-demand"));
     }
 
     #[test]

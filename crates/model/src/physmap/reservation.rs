@@ -70,9 +70,10 @@ fn one_extent(
     let number = u64::from_le_bytes(number);
     if op == XENMEM_DECREASE_RESERVATION {
         for page in 0..pages {
-            state
-                .remove_guest_page(domain, number.checked_add(page)?)
-                .ok()?;
+            let number = number.checked_add(page)?;
+            if !state.decrease_on_demand(domain, number) {
+                state.remove_guest_page(domain, number).ok()?;
+            }
         }
         return Some(());
     }
