@@ -8,13 +8,16 @@ use alloc::vec::Vec;
 
 use kexen_abi::{
     PAGE_SHIFT, PAGE_SIZE,
-    mmu::{PAGE_FRAME_MASK, PAGE_PRESENT, PAGE_PSE, PAGE_RW},
+    mmu::{PAGE_DIRTY, PAGE_FRAME_MASK, PAGE_PRESENT, PAGE_PSE, PAGE_RW},
 };
 
-use crate::{Extents, Machine, machine::Fault, pv::space::index};
+use crate::{Extent, Extents, Machine, machine::Fault, pv::space::index};
 
 /// Pages that are mapped one to one: 4 GiB.
 pub const IDENTITY_PAGES: u64 = 1 << 20;
+
+/// Pages of a large page.
+const LARGE: u64 = 512;
 
 /// Why a mapping could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +134,38 @@ impl AddressSpace {
         Ok(table)
     }
 
+    /// The pages of a run below 4 GiB that may have been written at their own
+    /// address: those of the large pages that the processor has marked dirty.
+    pub fn written<M: Machine + ?Sized>(&self, m: &M, run: Extent) -> Result<Extents, Fault> {
+        let mut written = Extents::new();
+        let mut at = run.start;
+        while at < run.end().min(IDENTITY_PAGES) {
+            let end = (at / LARGE + 1) * LARGE;
+            let part = Extent::new(at, end.min(run.end()) - at);
+            if self.is_written(m, at << PAGE_SHIFT)? {
+                written.insert(part);
+            }
+            at = end;
+        }
+        Ok(written)
+    }
+
+    fn is_written<M: Machine + ?Sized>(&self, m: &M, va: u64) -> Result<bool, Fault> {
+        let mut table = self.root;
+        for level in (2..=4).rev() {
+            let entry = m.read64(table + index(va, level) * 8)?;
+            if entry & PAGE_PRESENT == 0 {
+                return Ok(false);
+            }
+            if entry & PAGE_PSE != 0 && level != 4 {
+                return Ok(entry & PAGE_DIRTY != 0);
+            }
+            table = entry & PAGE_FRAME_MASK;
+        }
+        // In small pages: some of them may have been.
+        Ok(true)
+    }
+
     /// Pages that are tables of mappings made here.
     #[must_use]
     pub fn tables(&self) -> &[u64] {
@@ -140,9 +175,9 @@ impl AddressSpace {
 
 /// Takes a page below 4 GiB.
 fn take_low(free: &mut Extents) -> Option<u64> {
-    let low = free.within(crate::Extent::new(0, IDENTITY_PAGES));
+    let low = free.within(Extent::new(0, IDENTITY_PAGES));
     let last = low.runs().last()?;
     let page = last.end() - 1;
-    free.remove(crate::Extent::new(page, 1));
+    free.remove(Extent::new(page, 1));
     Some(page)
 }
