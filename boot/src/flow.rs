@@ -8,13 +8,14 @@
 use alloc::{format, string::String};
 use core::{cell::Cell, convert::Infallible};
 
-use kexen_abi::sched;
+use kexen_abi::{PAGE_SIZE, sched};
 use kexen_bootconfig::{
     compose,
     module::KEYS,
     options::{BootFrom, OnError, Options},
 };
 use kexen_guest::hypercall;
+use kexen_handoff::{HandoffError, OnDemand};
 use kexen_trust::Keys;
 
 use kexen_platform::{
@@ -78,6 +79,7 @@ pub(crate) fn run<G: Ground>(guest: &mut G) -> ! {
         }
         if let Some(failure) = failed.take() {
             report.line(m, format_args!("error: {failure}"));
+            explain(guest, &report, &failure);
         }
         if let Some(Source::Disk { tried, .. }) = &mut source
             && let Some(next) = tried.next()
@@ -171,6 +173,58 @@ fn banner<G: Guest>(guest: &G, report: &Report) {
             size(guest.memory()),
         ),
     );
+    if let Some(OnDemand { own, .. }) = guest.on_demand() {
+        let own = size(own * PAGE_SIZE);
+        report.line(m, format_args!("populated on demand: Xen has {own} of it"));
+    }
+}
+
+/// How much of what Xen has for a guest that is populated on demand is touched,
+/// with the next kernel written. That little is left is told in any case.
+fn tell_on_demand<G: Guest>(guest: &mut G, report: &Report, quiet: bool) {
+    let Some(on_demand) = guest.on_demand() else {
+        return;
+    };
+    let left = guest.free().count();
+    let little = on_demand.is_little(left);
+    if quiet && !little {
+        return;
+    }
+    let bytes = |pages: u64| size(pages * PAGE_SIZE);
+    report.line(
+        guest.machine(),
+        format_args!(
+            "{}populated on demand: {} of {} are touched, {} are left to the next kernel{}",
+            if little { "warning: " } else { "" },
+            bytes(on_demand.touched(left)),
+            bytes(on_demand.own),
+            bytes(left),
+            if little {
+                ": where it needs more Xen ends the guest; give it more memory, maxmem does not help"
+            } else {
+                ""
+            },
+        ),
+    );
+}
+
+/// What the memory that an error speaks of is, in a guest that is populated on
+/// demand.
+fn explain<G: Guest>(guest: &G, report: &Report, failure: &Failure) {
+    let Failure::Handoff(HandoffError::Memory { .. }) = failure else {
+        return;
+    };
+    if let Some(OnDemand { own, ram }) = guest.on_demand() {
+        report.line(
+            guest.machine(),
+            format_args!(
+                "populated on demand: of {} Xen has {} for this guest, and free is what is \
+                 left of that; more maxmem does not help",
+                size(ram * PAGE_SIZE),
+                size(own * PAGE_SIZE),
+            ),
+        );
+    }
 }
 
 /// Carries out `kexen.on-error`, unless it asks for the prompt.
@@ -338,6 +392,7 @@ fn go<G: Ground>(
         &mut |guest, outcome| {
             moved.set(outcome.moved);
             mapped.set(guest.mapped());
+            tell_on_demand(guest, report, options.quiet);
             if let Some(disks) = &mut disks {
                 disk::stop(guest, disks)?;
             }

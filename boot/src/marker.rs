@@ -132,6 +132,10 @@ pub(crate) fn leave<G: Guest>(
     // A few pages stay in hand for what is still to be mapped.
     let spare = guest.free().runs().last().copied().unwrap_or_default();
     let mut set = guest.free().clone();
+    if let Some(on_demand) = guest.on_demand() {
+        // Marked pages are touched, and the next kernel is to have some.
+        set = set.lowest(on_demand.own / ON_DEMAND);
+    }
     set.remove(Extent::new(spare.end().saturating_sub(SPARE), SPARE));
     let free: Vec<u64> = set.pages().collect();
     let mut total = 0_u64;
@@ -149,6 +153,10 @@ pub(crate) fn leave<G: Guest>(
     let at = command_line_at + u64::try_from(offset).unwrap_or(0);
     Ok(guest.machine().write(at, text.as_bytes())?)
 }
+
+/// One part in so many of its memory is marked in a guest that is populated on
+/// demand.
+const ON_DEMAND: u64 = 4;
 
 /// Pages that are not marked.
 const SPARE: u64 = 64;

@@ -85,6 +85,8 @@ pub enum Omit {
     Late,
     /// What backends keep of disks that are given up is forgotten.
     Kept,
+    /// All of the memory map's RAM is taken for the guest's own.
+    OnDemand,
 }
 
 /// A question to Xen, instead of starting anything.
@@ -372,6 +374,7 @@ impl Options {
                     Some("room") => Omit::Room,
                     Some("late") => Omit::Late,
                     Some("kept") => Omit::Kept,
+                    Some("on-demand") => Omit::OnDemand,
                     _ => {
                         return bad("writable-tables, pinned-tables, m2p, writable-pool, \
                              read-only-tail, flush, room, late or kept");

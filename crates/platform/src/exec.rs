@@ -62,7 +62,8 @@ pub trait Swing {
 
     /// Whether pages whose grants stay mapped are abandoned to the backend, and
     /// given other memory (`kexen_guest::abandon`). Grants of the first frame
-    /// of the table are not: the next kernel would use their references.
+    /// of the table are not: the next kernel would use their references. Nor is
+    /// anything in a guest that is populated on demand.
     fn abandon(&self) -> bool {
         false
     }
@@ -109,15 +110,14 @@ pub struct Times {
 /// before loading a kernel: nothing is changed by it.
 pub fn check<G: Guest>(guest: &mut G, swing: &dyn Swing) -> Result<(), HandoffError> {
     let m = guest.machine();
-    if let Some((ram, own)) = guest.on_demand() {
-        return Err(HandoffError::Blocked(Vec::from([format!(
-            "Xen populates this guest on demand: {own} of {ram} pages were its own at the \
-             start (balloon down first, or start it with maxmem = memory)"
-        )])));
-    }
+    let hopes = Hopes {
+        soft_reset: swing.soft_reset(),
+        wait: swing.patience() > 0,
+        abandon: may_abandon(guest, swing),
+    };
     let found = guest
         .ledger()
-        .blockers_now(m, swing.grants(), hopes(swing), &|kind| swing.omit(kind))?;
+        .blockers_now(m, swing.grants(), hopes, &|kind| swing.omit(kind))?;
     if found.is_empty() {
         Ok(())
     } else {
@@ -125,12 +125,12 @@ pub fn check<G: Guest>(guest: &mut G, swing: &dyn Swing) -> Result<(), HandoffEr
     }
 }
 
-fn hopes(swing: &dyn Swing) -> Hopes {
-    Hopes {
-        soft_reset: swing.soft_reset(),
-        wait: swing.patience() > 0,
-        abandon: swing.abandon(),
-    }
+/// Whether pages are abandoned to backends. Not where Xen populates on demand:
+/// what such a guest gives back goes to its cache as it is
+/// (`decrease_reservation` in `arch/x86/mm/p2m-pod.c`), and comes back as another
+/// page, with the backend still writing to it.
+fn may_abandon<G: Guest>(guest: &G, swing: &dyn Swing) -> bool {
+    swing.abandon() && guest.on_demand().is_none()
 }
 
 /// Hands over; comes back only with the reason why not, and with everything
@@ -296,7 +296,7 @@ fn grants<G: Guest>(
         let Kind::Grant { reference, page } = kind else {
             continue;
         };
-        if !swing.abandon() || reference < Grants::PER_FRAME {
+        if !may_abandon(guest, swing) || reference < Grants::PER_FRAME {
             continue;
         }
         let page = Page {

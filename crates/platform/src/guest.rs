@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use kexen_guest::{Extent, Extents, console::Console};
 use kexen_handoff::{
-    HandoffError, Ledger,
+    HandoffError, Ledger, OnDemand,
     ledger::Kind,
     placement::{Chosen, Placement},
 };
@@ -177,9 +177,9 @@ pub trait Guest: Sized {
         let _ = page;
         false
     }
-    /// Pages of RAM by the memory map, and those that are the guest's, if that
-    /// was fewer at the start: a guest that is populated on demand.
-    fn on_demand(&self) -> Option<(u64, u64)> {
+    /// What it has of its memory map's RAM, if it is populated on demand: then
+    /// no more pages are free than may be touched.
+    fn on_demand(&self) -> Option<OnDemand> {
         None
     }
     /// The claims on it.

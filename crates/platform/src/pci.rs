@@ -20,6 +20,10 @@ const BUSES: u8 = 4;
 pub const PLATFORM: (u16, u16) = (0x5853, 0x0001);
 
 const COMMAND: u8 = 0x04;
+/// Class and revision.
+const CLASS: u8 = 0x08;
+/// The class of graphics cards.
+const DISPLAY: u32 = 3;
 const CAPABILITIES: u8 = 0x34;
 const INTERRUPT: u8 = 0x3c;
 /// `COMMAND`: I/O, memory, bus master; no interrupt by line.
@@ -81,6 +85,12 @@ impl Function {
             0
         };
         (u64::from(high) << 32) | u64::from(low & !15)
+    }
+
+    /// Whether it is a graphics card.
+    #[must_use]
+    pub fn is_display(self) -> bool {
+        self.read(CLASS) >> 24 == DISPLAY
     }
 
     /// Bytes of a memory BAR below 4 GiB. The device does not decode it

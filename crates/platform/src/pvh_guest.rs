@@ -5,7 +5,7 @@ use core::convert::Infallible;
 
 use kexen_abi::{
     PAGE_SIZE,
-    hvm::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HvmModlistEntry},
+    hvm::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HvmModlistEntry, MEMMAP_TYPE_RAM},
 };
 use kexen_bootconfig::options::Options;
 use kexen_guest::{
@@ -16,7 +16,7 @@ use kexen_guest::{
     hypercall,
 };
 use kexen_handoff::{
-    HandoffError, Ledger,
+    HandoffError, Ledger, OnDemand,
     ledger::{Claim, Holder, Kind},
     placement::{Chosen, Placement},
     pvh,
@@ -25,8 +25,10 @@ use kexen_image::XenNotes;
 
 use crate::{
     arch::{Xen, jump, machine},
-    guest::{Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged, lists_for},
-    vcpus,
+    guest::{
+        GLANCE, Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged, lists_for,
+    },
+    pci, vcpus,
 };
 
 /// The guest, as the boot image sees it.
@@ -41,8 +43,13 @@ pub struct PvhGuest {
     ledger: Ledger,
     /// Whether it is a full HVM guest, with firmware and emulated devices.
     hvm: bool,
-    /// Pages of RAM, and those that are the guest's, if that is fewer.
-    on_demand: Option<(u64, u64)>,
+    /// What it has of its memory, if it is populated on demand.
+    on_demand: Option<OnDemand>,
+    /// Pages that are in no use, of which Xen would have to make memory.
+    beyond: Extents,
+    /// If it is populated on demand: pages that were mapped so far, but to be
+    /// looked at.
+    touched: Extents,
 }
 
 /// The boot module: where it is, and its bytes.
@@ -86,9 +93,13 @@ impl PvhGuest {
             });
         }
         let ram = start.ram().count();
-        let own = hypercall::current_reservation(m)?;
         // A dom0's memory map is the machine's.
-        let on_demand = (own < ram && !start.is_dom0()).then_some((ram, own));
+        let on_demand = if start.is_dom0() {
+            None
+        } else {
+            let reservation = hypercall::current_reservation(m)?;
+            OnDemand::of(ram, reservation, || elsewhere(m, &start, hvm))
+        };
         let mut free = start.ram();
         // The firmware's, in an HVM guest.
         free.remove(Extent::new(0, if hvm { 256 } else { 1 }));
@@ -112,6 +123,14 @@ impl PvhGuest {
                 port: u32::try_from(port).unwrap_or(0),
             }
         };
+        let all = free.clone();
+        if let Some(on_demand) = &on_demand {
+            free = on_demand.limit(&all);
+        }
+        let mut beyond = all;
+        for run in free.runs() {
+            beyond.remove(*run);
+        }
         let module = start
             .modules
             .first()
@@ -129,6 +148,8 @@ impl PvhGuest {
             ledger: Ledger::new(),
             hvm,
             on_demand,
+            beyond,
+            touched: Extents::new(),
         };
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
@@ -226,6 +247,15 @@ impl Guest for PvhGuest {
         for page in chosen.all() {
             self.stock.free.remove(Extent::new(page, 1));
         }
+        // What is copied there last is touched too.
+        let far = |(to, _): &&(u64, u64)| self.beyond.contains(*to);
+        let want = chosen.content(placement).iter().filter(far).count();
+        let (want, have) = (u64::try_from(want).unwrap_or(0), self.stock.free.count());
+        self.stock.free.take(want).ok_or(HandoffError::Memory {
+            what: "the kernel's place",
+            want,
+            have,
+        })?;
         Ok(chosen)
     }
 
@@ -245,6 +275,11 @@ impl Guest for PvhGuest {
         let result = self.space.map(self.m, &mut self.stock.free, at, pages);
         self.keep_tables();
         self.stock.mapped(at, pages.len());
+        if self.on_demand.is_some() && at != GLANCE {
+            for page in pages {
+                self.touched.insert(Extent::new(*page, 1));
+            }
+        }
         Ok(result?)
     }
 
@@ -275,7 +310,7 @@ impl Guest for PvhGuest {
         self.start.leave_out(page)
     }
 
-    fn on_demand(&self) -> Option<(u64, u64)> {
+    fn on_demand(&self) -> Option<OnDemand> {
         self.on_demand
     }
 
@@ -356,9 +391,11 @@ impl Guest for PvhGuest {
             None => None,
             Some((offset, len)) => Some(self.initrd(offset, len)?),
         };
+        let give_up = self.give_up()?;
         let input = pvh::Input {
             protocol,
             entry,
+            give_up: &give_up,
             placement: kernel.placement,
             chosen: kernel.chosen,
             initrd,
@@ -383,8 +420,12 @@ impl Guest for PvhGuest {
     }
 
     #[cfg(feature = "omission")]
-    fn omit(&mut self, _: Option<kexen_bootconfig::options::Omit>) {
-        // What can be left out so far are rules for PV.
+    fn omit(&mut self, omit: Option<kexen_bootconfig::options::Omit>) {
+        if omit == Some(kexen_bootconfig::options::Omit::OnDemand) {
+            let beyond = core::mem::take(&mut self.beyond);
+            self.stock.free.extend(&beyond);
+            self.on_demand = None;
+        }
     }
 
     fn grant_table(&mut self) -> Result<u64, String> {
@@ -434,6 +475,35 @@ impl Guest for PvhGuest {
 }
 
 impl PvhGuest {
+    /// Where Xen populates on demand: pages that this kernel has written and the
+    /// next one need not have. Full of zeroes they are Xen's to take back when it
+    /// runs short, so that the next kernel has what it would have had without
+    /// this one. Free ones are zeroed at once, the others by the trampoline.
+    fn give_up(&mut self) -> Result<Extents, HandoffError> {
+        if self.on_demand.is_none() {
+            return Ok(Extents::new());
+        }
+        let mut pages = self.touched.clone();
+        if let Some(Module::InPlace(at, len)) = self.module {
+            pages.insert(Extent::covering(at, len));
+        }
+        let (image, end) = machine::physical_image();
+        pages.insert(Extent::covering(image, end - image));
+        // Not all that the heap has was used: what is as it was stays so.
+        for run in self.stock.kept.runs() {
+            pages.extend(&self.space.written(self.m, *run)?);
+        }
+        let low = self.stock.free.within(Extent::new(0, IDENTITY_PAGES));
+        for run in low.runs() {
+            for part in pages.within(*run).runs() {
+                let (at, bytes) = (part.start * PAGE_SIZE, part.count * PAGE_SIZE);
+                self.m.fill(at, bytes, 0)?;
+                pages.remove(*part);
+            }
+        }
+        Ok(pages)
+    }
+
     /// Address and bytes of the initrd: in the boot module where it lies
     /// there on whole pages in order, a copy of it otherwise (Linux gives
     /// the pages of an initrd back whole, and warns where they are not).
@@ -453,6 +523,25 @@ impl PvhGuest {
         Ok((run.start * PAGE_SIZE, len))
     }
 }
+
+/// Pages of the reservation that may be outside of the memory map's RAM. In a
+/// PVH guest the map names them: Xen's special pages, ACPI's tables. In an HVM
+/// guest they are the graphics card's memory and what the firmware has made.
+fn elsewhere(m: &Xen, start: &Start, hvm: bool) -> u64 {
+    if !hvm {
+        let others = start.memmap.iter().filter(|e| e.kind != MEMMAP_TYPE_RAM);
+        return others.map(|e| e.size.div_ceil(PAGE_SIZE)).sum();
+    }
+    let cards = pci::functions(m).filter(|function| function.is_display());
+    let bars = cards.map(|card| card.bar_bytes(0).min(MOST_VIDEO) / PAGE_SIZE);
+    bars.sum::<u64>() + FIRMWARE
+}
+
+/// Pages that an HVM guest's firmware and device model make for themselves:
+/// libxl allows 256 beside `memory` (`LIBXL_MAXMEM_CONSTANT`).
+const FIRMWARE: u64 = 256;
+/// Bytes of a graphics card's memory that are believed.
+const MOST_VIDEO: u64 = 128 << 20;
 
 /// Physical address of bytes that are in these pages, if the pages are in
 /// order.

@@ -13,8 +13,8 @@
 //!    up here; the step keeps the order of a hand-off.
 //! 5. [`Released::jump`]: the trampoline leaves long mode (but for Linux's
 //!    64-bit entry), copies the pages that could not be in their place while
-//!    this kernel ran, and jumps with `ebx` at the start structure (`rsi` at
-//!    `boot_params`).
+//!    this kernel ran, zeroes those that are to be given up, and jumps with
+//!    `ebx` at the start structure (`rsi` at `boot_params`).
 //!
 //! Memory shared with others: none but the console and xenstore rings,
 //! which go to the next kernel as they are.
@@ -58,7 +58,8 @@ pub enum Protocol<'a> {
     },
 }
 
-/// One entry of the copy list.
+/// One entry of the copy list. Where `from` is 0, which nothing is copied from,
+/// the words are zeroed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, zerocopy::IntoBytes, zerocopy::Immutable)]
 #[repr(C)]
 pub struct CopyEntry {
@@ -85,6 +86,9 @@ pub struct Input<'a> {
     pub initrd: Option<(u64, u64)>,
     /// The command line.
     pub command_line: &'a str,
+    /// Pages that this kernel has used, and the next one is to find empty: those
+    /// that are in neither one's way are zeroed last.
+    pub give_up: &'a Extents,
 }
 
 /// A hand-off of which everything is decided.
@@ -107,6 +111,10 @@ struct Initrd {
     to: u64,
     len: u64,
 }
+
+/// Runs that the pages given up may fall into once more: one for each run that
+/// is kept.
+const MORE_RUNS: usize = 4;
 
 /// Offsets in the block of pages that hold the start structure.
 const MODLIST_AT: u64 = 64;
@@ -132,7 +140,7 @@ impl Loaded {
             Protocol::Linux { .. } => "e_entry",
         };
         check_target(start, kernel, entry_field, input.entry)?;
-        let copies = copy_list(&input.chosen.content(input.placement))?;
+        let mut copies = copy_list(&input.chosen.content(input.placement))?;
         let memmap = 24 * u64::try_from(start.memmap.len()).unwrap_or(u64::MAX);
         let linux = match input.protocol {
             Protocol::Pvh => None,
@@ -150,7 +158,10 @@ impl Loaded {
             info_len.div_ceil(PAGE_SIZE),
             "the start structure",
         )?;
-        let list = 12 * u64::try_from(copies.len()).unwrap_or(u64::MAX);
+        // What is taken from now on may make more runs of the pages given up.
+        let give_up = input.give_up.within(Extent::new(1, IDENTITY_PAGES - 1));
+        let runs = copies.len() + give_up.runs().len() + MORE_RUNS;
+        let list = 12 * u64::try_from(runs).unwrap_or(u64::MAX);
         let data = size_of::<TrampolineData>().max(size_of::<LinuxTrampolineData>());
         let bytes = TRAMPOLINE_DATA + u64::try_from(data).unwrap_or(0) + list;
         let tables = if linux.is_some() { IDENTITY_TABLES } else { 0 };
@@ -178,6 +189,14 @@ impl Loaded {
                 Some(Initrd { from, to, len })
             }
         };
+        let mut kept = Extents::new();
+        for run in [kernel, info_pages, trampoline] {
+            kept.insert(run);
+        }
+        if let Some(initrd) = initrd {
+            kept.insert(Extent::covering(initrd.to, initrd.len));
+        }
+        zero_list(give_up, &kept, &mut copies)?;
         let mut command_line = input.command_line.as_bytes().to_vec();
         command_line.push(0);
         Ok(Self {
@@ -195,7 +214,15 @@ impl Loaded {
     /// Pages that are copied by the trampoline.
     #[must_use]
     pub fn copied_late(&self) -> u64 {
-        self.copies.iter().map(|c| u64::from(c.words) / 1024).sum()
+        let copied = self.copies.iter().filter(|c| c.from != 0);
+        copied.map(|c| u64::from(c.words) / 1024).sum()
+    }
+
+    /// Pages that are zeroed by the trampoline.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        let zeroed = self.copies.iter().filter(|c| c.from == 0);
+        zeroed.map(|c| u64::from(c.words) / 1024).sum()
     }
 
     /// Writes everything into its place. `code` is the trampoline's.
@@ -338,6 +365,29 @@ fn copy_list(content: &[(u64, u64)]) -> Result<Vec<CopyEntry>, HandoffError> {
         .collect()
 }
 
+/// Enters the pages that are given up, without those that are kept.
+fn zero_list(
+    mut pages: Extents,
+    kept: &Extents,
+    list: &mut Vec<CopyEntry>,
+) -> Result<(), HandoffError> {
+    for run in kept.runs() {
+        pages.remove(*run);
+    }
+    for run in pages.runs() {
+        let (to, words) = (run.start * PAGE_SIZE, run.count * 1024);
+        let (Ok(to), Ok(words)) = (u32::try_from(to), u32::try_from(words)) else {
+            return Err(HandoffError::Memory {
+                what: "the pages that are given up",
+                want: run.end(),
+                have: IDENTITY_PAGES,
+            });
+        };
+        list.push(CopyEntry { to, from: 0, words });
+    }
+    Ok(())
+}
+
 /// Takes a run of pages below 4 GiB.
 fn take_low(free: &mut Extents, pages: u64, what: &'static str) -> Result<Extent, HandoffError> {
     take_below(free, IDENTITY_PAGES, pages, what)
@@ -428,5 +478,33 @@ mod tests {
         };
         assert_eq!(list, [entry(0x2000, 0x9000, 2), entry(0x5000, 0x1e000, 1)]);
         assert!(copy_list(&[(1, 1 << 20)]).is_err());
+    }
+
+    #[test]
+    fn what_is_given_up_is_zeroed_but_for_what_is_kept() {
+        let set = |runs: &[(u64, u64)]| {
+            let mut all = Extents::new();
+            for (start, count) in runs {
+                all.insert(Extent::new(*start, *count));
+            }
+            all
+        };
+        let mut list = Vec::new();
+        zero_list(
+            set(&[(1, 10), (20, 2)]),
+            &set(&[(4, 2), (21, 5)]),
+            &mut list,
+        )
+        .unwrap();
+        let entry = |to, pages: u32| CopyEntry {
+            to,
+            from: 0,
+            words: pages * 1024,
+        };
+        assert_eq!(
+            list,
+            [entry(0x1000, 3), entry(0x6000, 5), entry(0x14000, 1)]
+        );
+        assert!(zero_list(set(&[(1 << 20, 1)]), &set(&[]), &mut list).is_err());
     }
 }

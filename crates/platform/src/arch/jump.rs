@@ -95,8 +95,13 @@ kexen_pvh_trampoline:                   /* rdi = address of this page */
     mov (%ebx), %edi
     mov 4(%ebx), %esi
     mov 8(%ebx), %ecx
+    test %esi, %esi
+    jz 8f
     rep movsl
-    add $12, %ebx
+    jmp 9f
+8:  xor %eax, %eax                      /* given up: zeroed */
+    rep stosl
+9:  add $12, %ebx
     dec %edx
     jmp 3b
 4:  mov DATA + 44(%ebp), %ebx           /* start_info */
@@ -135,8 +140,13 @@ kexen_linux_trampoline:                 /* rdi = address of this page */
     mov (%r8), %edi
     mov 4(%r8), %esi
     mov 8(%r8), %ecx
+    test %esi, %esi
+    jz 8f
     rep movsl
-    add $12, %r8
+    jmp 9f
+8:  xor %eax, %eax                      /* given up: zeroed */
+    rep stosl
+9:  add $12, %r8
     dec %rdx
     jmp 6b
 7:  mov DATA + 56(%rbx), %rsi           /* boot_params */
