@@ -18,17 +18,6 @@ pub(super) fn cases() -> Vec<Case> {
     };
     const INFO: &str = "busy.hold=all,vcpu-info busy.stop=crash";
     const INFO_BLOCKS: &[&str] = &[BLOCKED, "Xen writes vcpu_info of vCPU 0", "soft reset"];
-    let on_demand = case(
-        V4_17,
-        Pvh,
-        "on-demand",
-        "busy.hold=ports busy.stop=crash",
-        &[
-            BLOCKED,
-            "Xen populates this guest on demand",
-            "maxmem = memory",
-        ],
-    );
     let vcpus = case(
         V4_17,
         Pv,
@@ -41,7 +30,6 @@ pub(super) fn cases() -> Vec<Case> {
         ],
     );
     vec![
-        on_demand.config("maxmem = 512"),
         vcpus,
         case(V4_17, Pvh, "vcpu-info", INFO, INFO_BLOCKS),
         case(

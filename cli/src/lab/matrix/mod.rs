@@ -7,6 +7,7 @@
 //! | `busy` | a guest in full swing hands over |
 //! | `blocked` | what a hand-off refuses |
 //! | `forgotten` | what comes of a claim that a hand-off forgets |
+//! | `memory` | guests with other memory than most |
 //! | `peers` | the same without Kexen, and the lab itself |
 
 mod blocked;
@@ -14,6 +15,7 @@ mod boot;
 pub(crate) mod busy;
 mod disk;
 mod forgotten;
+mod memory;
 mod peers;
 
 use std::borrow::Cow;
@@ -297,6 +299,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(busy::cases());
     cases.extend(blocked::cases());
     cases.extend(forgotten::cases());
+    cases.extend(memory::cases());
     cases.extend(peers::cases());
     // One dom0 for each Xen; small guests first, so that trouble shows early.
     cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
