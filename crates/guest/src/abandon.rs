@@ -27,7 +27,9 @@
 //! - The page must not be mapped anywhere else by the guest itself, must not
 //!   be a page table, and nobody else may use it meanwhile (one vCPU).
 //! - A vcpu_info that was registered in the page stays in the orphan.
-//! - Not for a guest that was built populate-on-demand.
+//! - Not for a guest that is populated on demand: what it gives back goes to its
+//!   cache as it is (`p2m_pod_decrease_reservation` in `arch/x86/mm/p2m-pod.c`),
+//!   and comes back as another page, with the mapping still there.
 
 use kexen_abi::PAGE_SIZE;
 
