@@ -45,7 +45,10 @@ impl Bench {
     /// Gets ready for these cases.
     pub(crate) fn new(cases: &[Case], control: bool) -> Result<Self> {
         let mut most = HashMap::new();
-        for case in cases.iter().filter(|case| !case.mode.is_dom0()) {
+        // A large guest gets a machine of its own, and does not make all others
+        // as large.
+        let usual = |case: &&Case| !case.mode.is_dom0() && !case.is_large();
+        for case in cases.iter().filter(usual) {
             let entry = most.entry(case.xen).or_insert(0);
             *entry = case.memory.max(*entry);
         }
@@ -314,6 +317,12 @@ impl Bench {
             Expect::System | Expect::Captured | Expect::Vmcore | Expect::Steady => 300,
             Expect::Chain(_) | Expect::Hops(_) => 900,
             Expect::Prompt(_) | Expect::Ends(..) | Expect::Lost(_) | Expect::Probe(_) => 120,
+        };
+        // Its memory is tested.
+        let timeout = if case.is_large() {
+            3 * timeout
+        } else {
+            timeout
         };
         // Emulated devices in an emulated processor.
         let timeout = match case.mode {

@@ -3,8 +3,9 @@
 //!
 //! Every word gets a pattern of its own, so that two addresses of one word
 //! are noticed, then that pattern's complement. Each is read back twice with
-//! a pause between: somebody else's writes have time to land. The lines are
-//! those of the test userspace, `kexen-lab: KEY=VALUE`.
+//! a pause between: somebody else's writes have time to land. Of much memory one
+//! word of each cache line is taken. The lines are those of the test userspace,
+//! `kexen-lab: KEY=VALUE`.
 
 use std::error::Error;
 use std::fs;
@@ -18,16 +19,23 @@ const MARGIN: u64 = 24 << 10;
 /// Between the two times of reading.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// More KiB than these are much.
+const MUCH: u64 = 4 << 20;
+
+/// Words of a cache line.
+const LINE: usize = 8;
+
 /// A word's pattern: no two words have the same.
 fn pattern(index: usize, flip: u64) -> u64 {
     (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ flip
 }
 
-/// How many words are not as they should be.
-fn errors(words: &[u64], flip: u64) -> usize {
+/// How many of every `step`th word are not as they should be.
+fn errors(words: &[u64], step: usize, flip: u64) -> usize {
     words
         .iter()
         .enumerate()
+        .step_by(step)
         .filter(|&(index, &word)| word != pattern(index, flip))
         .count()
 }
@@ -43,19 +51,20 @@ fn available(meminfo: &str) -> Option<u64> {
 fn test() -> Result<(), Box<dyn Error>> {
     let free = available(&fs::read_to_string("/proc/meminfo")?).ok_or("no MemAvailable")?;
     let length = usize::try_from(free.saturating_sub(MARGIN) << 10)? / size_of::<u64>();
+    let step = if free > MUCH { LINE } else { 1 };
     let mut words: Vec<u64> = Vec::new();
     words.try_reserve_exact(length)?;
     words.resize(length, 0);
     let mut wrong = 0;
     for flip in [0, u64::MAX] {
-        for (index, word) in words.iter_mut().enumerate() {
+        for (index, word) in words.iter_mut().enumerate().step_by(step) {
             *word = pattern(index, flip);
         }
         // The compiler may not know that nothing happens in between.
         let words = std::hint::black_box(&words);
-        wrong += errors(words, flip);
+        wrong += errors(words, step, flip);
         thread::sleep(PAUSE);
-        wrong += errors(std::hint::black_box(words), flip);
+        wrong += errors(std::hint::black_box(words), step, flip);
     }
     println!("kexen-lab: memory-tested={}", length * size_of::<u64>());
     println!("kexen-lab: memory-errors={wrong}");
@@ -79,10 +88,12 @@ mod tests {
     #[test]
     fn a_changed_word_is_an_error() {
         let mut words: Vec<u64> = (0..100).map(|index| pattern(index, 0)).collect();
-        assert_eq!(errors(&words, 0), 0);
+        assert_eq!(errors(&words, 1, 0), 0);
         words[50] ^= 1 << 40;
         words.swap(3, 4);
-        assert_eq!(errors(&words, 0), 3);
+        words[LINE] ^= 1;
+        assert_eq!(errors(&words, 1, 0), 4);
+        assert_eq!(errors(&words, LINE, 0), 1);
     }
 
     #[test]

@@ -74,15 +74,12 @@ fn on_demand_limits() -> Vec<Case> {
 
 /// Memory above 4 GiB, and several processors.
 fn large() -> Vec<Case> {
-    [
-        (Xen::V4_17, Mode::Pvh),
-        (Xen::V4_20, Mode::Pv),
-        (Xen::V4_17, Mode::Hvm),
-    ]
-    .into_iter()
-    .map(|(xen, mode)| {
-        let case = Case::new(xen, mode, "eight-gib").memory(8192).vcpus(4);
-        case.asked("lab.memory lab.cpus")
-    })
-    .collect()
+    let mut cases = Vec::new();
+    for xen in Xen::ALL {
+        for mode in [Mode::Pv, Mode::Pvh, Mode::Hvm] {
+            let case = Case::new(xen, mode, "eight-gib").memory(8192).vcpus(4);
+            cases.push(case.asked("lab.memory lab.cpus"));
+        }
+    }
+    cases
 }

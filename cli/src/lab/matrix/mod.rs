@@ -273,6 +273,9 @@ impl Case {
     }
 }
 
+/// MiB that a dom0's machine has for guests, if one wants as much.
+const LARGE: u64 = 4096;
+
 /// One run of each kind: PV, PVH, HVM and dom0, a boot module and a disk, an
 /// omission. `test` makes them each time.
 const SHORT: &[&str] = &[
@@ -286,6 +289,11 @@ const SHORT: &[&str] = &[
 ];
 
 impl Case {
+    /// Whether it wants more memory than most machines of the lab have.
+    pub(crate) const fn is_large(&self) -> bool {
+        self.memory > LARGE
+    }
+
     /// Whether `test` makes it each time.
     pub(crate) fn is_short(&self) -> bool {
         SHORT.contains(&self.to_string().as_str())
@@ -301,8 +309,9 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(forgotten::cases());
     cases.extend(memory::cases());
     cases.extend(peers::cases());
-    // One dom0 for each Xen; small guests first, so that trouble shows early.
-    cases.sort_by_key(|case| (case.xen, case.mode.is_dom0()));
+    // One dom0 for each Xen, and one for large guests; small ones first, so that
+    // trouble shows early.
+    cases.sort_by_key(|case| (case.xen, case.mode.is_dom0(), case.is_large()));
     cases
 }
 
