@@ -67,7 +67,7 @@ fn on_demand_limits() -> Vec<Case> {
     short.linux = Linux::Debian(Flavour::Generic);
     vec![
         counted.expect(Expect::Chain(3)),
-        omitted.expect(Expect::Lost(&["kexen: "])),
+        omitted.expect(Expect::Lost(&["kexen: starting"])),
         short.expect(Expect::Prompt(&["kexen: error: not enough memory"])),
     ]
 }
