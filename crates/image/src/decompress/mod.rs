@@ -11,8 +11,12 @@ mod crc32;
 mod gzip;
 mod lz4;
 mod lzma;
+mod lzma2;
 mod lzo;
+mod range;
+mod x86;
 mod xz;
+mod xz_other;
 mod zstd;
 
 /// How far a decoder came.
@@ -120,8 +124,9 @@ pub(crate) fn first(kind: Compression, bytes: &[u8], out: &mut [u8], size: u64) 
     match kind {
         Compression::Lz4 => lz4::first(bytes, out),
         Compression::Zstd => zstd::first(bytes, out),
+        Compression::Xz => xz::first(bytes, out, size),
         // The dictionary need not be larger than what is wanted.
-        Compression::Xz | Compression::Lzma => {
+        Compression::Lzma => {
             let len = u64::try_from(out.len()).unwrap_or(u64::MAX);
             all(kind, bytes, out, len.min(size))
         }

@@ -1,7 +1,8 @@
-//! xz: the library's reader, with a dictionary no larger than the output.
+//! xz in a form that Linux's build does not make, by the library's reader, with
+//! a dictionary no larger than the output.
 //!
-//! Linux's build asks for a dictionary of up to 128 MiB, whatever the size
-//! of the kernel. The decoder lets it grow to what the block header says; so
+//! Programs ask for a dictionary of up to 1.5 GiB, whatever the size of what they
+//! pack. The decoder lets it grow to what the block header says; so
 //! the header it is given says just what can be referred to.
 
 use alloc::vec::Vec;
@@ -23,7 +24,7 @@ const STREAM_HEADER: usize = 12;
 const LZMA2: u8 = 0x21;
 
 /// Bytes of dictionary that a code of the block header means.
-fn dictionary(code: u8) -> u64 {
+pub(super) fn dictionary(code: u8) -> u64 {
     match code {
         40.. => u64::from(u32::MAX),
         _ => (2 | u64::from(code & 1)) << (code / 2).saturating_add(11),
