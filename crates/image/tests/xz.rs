@@ -71,7 +71,7 @@ fn all_that_xz_packs_is_unpacked() {
             assert!(len == data.len() && out == data, "{args:?}");
             if n < 10 {
                 let size = u64::try_from(data.len()).unwrap();
-                assert_eq!(unpack_scratch(&packed, size), Ok(64 << 10), "{args:?}");
+                assert_eq!(unpack_scratch(&packed, size), Ok(128 << 10), "{args:?}");
             }
         }
     }

@@ -3,8 +3,8 @@
 
 use super::{Done, Input, Outcome, Problem, crc32, lzma2, x86, xz_other};
 
-/// Heap of our own decoder: what it learns.
-const STATE: usize = 64 << 10;
+/// Heap of our own decoder: what it learns, and what is unpacked to be looked at.
+const STATE: usize = 128 << 10;
 const MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 const FOOTER: [u8; 2] = *b"YZ";
 /// Numbers of filters.
