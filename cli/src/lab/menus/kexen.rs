@@ -42,7 +42,8 @@ pub(super) fn read(volumes: &Volumes<'_>, start: &Start) -> Result<Menu> {
 /// The same, to be compared.
 pub(super) fn seen(volumes: &Volumes<'_>, menu: &Menu) -> Seen {
     let titles = |entry: &Entry| -> Vec<String> {
-        let steps = entry.steps.iter().map(|step| step.title.clone());
+        let steps = entry.steps.iter();
+        let steps = steps.map(|step| hd(step.title.trim_end()));
         steps.collect()
     };
     let by_index = |index: usize| menu.entries.get(index).map(titles);
@@ -52,11 +53,7 @@ pub(super) fn seen(volumes: &Volumes<'_>, menu: &Menu) -> Seen {
             .iter()
             .map(|entry| SeenEntry {
                 titles: titles(entry),
-                id: Some(if entry.id.is_empty() {
-                    entry.title.clone()
-                } else {
-                    entry.id.clone()
-                }),
+                id: Some(id(entry)),
                 boots: boots(volumes, entry),
             })
             .collect(),
@@ -72,6 +69,13 @@ pub(super) fn seen(volumes: &Volumes<'_>, menu: &Menu) -> Seen {
         },
         fallback: menu.fallback.iter().copied().filter_map(by_index).collect(),
     }
+}
+
+/// As GRUB has it: the title where there is no other. Of a file that `blscfg` took
+/// in, Kexen keeps the name whole and finds it by either.
+fn id(entry: &Entry) -> String {
+    let id = entry.id.strip_suffix(".conf").unwrap_or(&entry.id);
+    hd(if id.is_empty() { &entry.title } else { id })
 }
 
 fn boots(volumes: &Volumes<'_>, entry: &Entry) -> Boots {
@@ -91,6 +95,7 @@ fn boots(volumes: &Volumes<'_>, entry: &Entry) -> Boots {
             kernel: file(kernel),
             initrds: initrds.iter().map(file).collect(),
             cmdline: hd(cmdline),
+            unquoted: None,
         },
         Some(other) => Boots::Nothing(format!("{other:?}")),
         None => Boots::Nothing("it loads no kernel".into()),

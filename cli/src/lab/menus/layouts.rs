@@ -76,28 +76,35 @@ impl Layout {
         self.only.is_none_or(|only| only == release)
     }
 
-    /// Whether its configuration writes to the disk.
-    pub(crate) fn writes(&self) -> bool {
+    /// Whether a file of it has this word.
+    pub(crate) fn says(&self, word: &str) -> bool {
         let parts = self.disks.iter().flat_map(|disk| &disk.parts);
         let mut files = parts.flat_map(|part| &part.files);
-        files.any(|file| String::from_utf8_lossy(&file.bytes).contains("save_env"))
+        files.any(|file| String::from_utf8_lossy(&file.bytes).contains(word))
     }
 
     /// The disks for the emulator, where they must be others: its `blscfg` reads
     /// the host's `/boot` unless it is told a folder
-    /// (`grub-core/commands/blsuki.c`, `GRUB_MACHINE_EMU`).
+    /// (`grub-core/commands/blsuki.c`, `GRUB_MACHINE_EMU`), and `--root-dev-only`
+    /// is an option of Fedora's `search` alone.
     pub(crate) fn emulated(&self) -> Option<Vec<Disk>> {
-        const TOLD: &str = "\nblscfg --path (${root})/loader/entries\n";
+        const OTHERS: [(&str, &str); 2] = [
+            ("\nblscfg\n", "\nblscfg --path (${root})/loader/entries\n"),
+            (" --root-dev-only ", " "),
+        ];
         let mut disks = self.disks.clone();
         let mut changed = false;
         let parts = disks.iter_mut().flat_map(|disk| &mut disk.parts);
         for file in parts.flat_map(|part| &mut part.files) {
-            if let Ok(text) = std::str::from_utf8(&file.bytes)
-                && text.contains("\nblscfg\n")
-            {
-                file.bytes = text.replace("\nblscfg\n", TOLD).into_bytes();
-                changed = true;
+            let Ok(text) = std::str::from_utf8(&file.bytes) else {
+                continue;
+            };
+            let mut text = text.to_owned();
+            for (ours, theirs) in OTHERS {
+                changed |= text.contains(ours);
+                text = text.replace(ours, theirs);
             }
+            file.bytes = text.into_bytes();
         }
         changed.then_some(disks)
     }

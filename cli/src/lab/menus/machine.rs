@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::emulator::Emulator;
+use super::screen::Size;
 use super::session::{Next, Session, Start};
 use crate::host::command;
 
@@ -18,6 +19,7 @@ pub(super) struct Machine {
     dir: PathBuf,
     /// Whether what is run writes to the disks (`save_env`).
     writes: bool,
+    pub(super) size: Size,
     pub(super) session: Session,
     used: bool,
 }
@@ -29,13 +31,15 @@ impl Machine {
         disks: &[PathBuf],
         dir: &Path,
         writes: bool,
+        size: Size,
     ) -> Result<Self> {
         Ok(Self {
             emulator: emulator.clone(),
             disks: disks.to_vec(),
             dir: dir.to_owned(),
             writes,
-            session: boot(emulator, disks, dir)?,
+            size,
+            session: boot(emulator, disks, size, dir)?,
             used: false,
         })
     }
@@ -51,14 +55,14 @@ impl Machine {
 
     /// Starts anew.
     pub(super) fn restart(&mut self) -> Result<()> {
-        self.session = boot(&self.emulator, &self.disks, &self.dir)?;
+        self.session = boot(&self.emulator, &self.disks, self.size, &self.dir)?;
         self.used = false;
         Ok(())
     }
 }
 
 /// Copies of the disks, and an emulator over them.
-fn boot(emulator: &Emulator, disks: &[PathBuf], dir: &Path) -> Result<Session> {
+fn boot(emulator: &Emulator, disks: &[PathBuf], size: Size, dir: &Path) -> Result<Session> {
     let mut copies = Vec::new();
     for (number, disk) in disks.iter().enumerate() {
         let copy = dir.join(format!("hd{number}.img"));
@@ -67,5 +71,5 @@ fn boot(emulator: &Emulator, disks: &[PathBuf], dir: &Path) -> Result<Session> {
         command::run(cp.arg(disk).arg(&copy))?;
         copies.push(copy);
     }
-    Session::start(emulator, &copies, dir)
+    Session::start(emulator, &copies, size, dir)
 }

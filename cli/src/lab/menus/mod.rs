@@ -13,6 +13,7 @@
 pub(crate) mod bootctl;
 mod emulator;
 pub(crate) mod esp;
+mod generate;
 pub(crate) mod image;
 mod kexen;
 pub(crate) mod known;
@@ -20,9 +21,13 @@ pub(crate) mod layouts;
 mod machine;
 mod pe;
 mod screen;
+pub(crate) mod script;
+pub(crate) mod scripts;
 pub(crate) mod seen;
 mod session;
 mod walk;
+mod words;
+mod world;
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +38,7 @@ pub(crate) use emulator::{Emulator, Release};
 use image::Disk;
 use layouts::Layout;
 use machine::Machine;
+use screen::Size;
 use seen::Seen;
 
 /// What GRUB and Kexen make of a configuration.
@@ -64,7 +70,13 @@ pub(crate) fn both(emulator: &Emulator, layout: &Layout) -> Result<Both> {
         Some(disks) => make_disks(&disks, dir.path())?,
         None => images,
     };
-    let mut machine = Machine::start(emulator, &images, dir.path(), layout.writes())?;
+    let mut machine = Machine::start(
+        emulator,
+        &images,
+        dir.path(),
+        layout.says("save_env"),
+        Size::LARGE,
+    )?;
     let grub = walk::seen(&mut machine, &layout.start)?;
     Ok(Both { grub, kexen })
 }

@@ -5,9 +5,38 @@
 //! a `*` before it; below it what keys do, and the seconds left. It is drawn from
 //! top to bottom: it is whole when the cursor goes back up behind that line.
 
-/// A screen of this size.
+/// How large a screen is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// A longer menu is scrolled.
+    pub(crate) rows: usize,
+    /// A longer title is cut.
+    pub(crate) columns: usize,
+}
+
+impl Size {
+    /// For menus as people have them.
+    pub(crate) const LARGE: Self = Self {
+        rows: 44,
+        columns: 200,
+    };
+    /// For short ones: each character is a system call of the emulator's.
+    pub(crate) const SMALL: Self = Self {
+        rows: 26,
+        columns: 100,
+    };
+
+    /// Entries that are shown at once: GRUB's geometry, and lines that say what
+    /// keys do.
+    pub(super) const fn entries(self) -> usize {
+        self.rows.saturating_sub(13)
+    }
+}
+
+/// A screen.
 #[derive(Debug)]
 pub(super) struct Screen {
+    size: Size,
     cells: Vec<Vec<char>>,
     row: usize,
     column: usize,
@@ -16,6 +45,9 @@ pub(super) struct Screen {
     /// Text that was written, without what moves the cursor, since it was last
     /// taken.
     pub(super) text: String,
+    /// Whether all was cleared since keys were pressed. What is drawn before that
+    /// is the menu in which they were.
+    cleared: bool,
     /// Whether the line of the seconds was gone to.
     below: bool,
     /// Whether a menu was drawn to its end since that was last asked.
@@ -32,26 +64,28 @@ pub(super) struct Shown {
     pub(super) seconds: Option<u32>,
 }
 
-/// Columns: titles are cut to the screen.
-pub(super) const COLUMNS: usize = 200;
-/// Rows: menus that are longer are scrolled.
-pub(super) const ROWS: usize = 44;
-
-impl Default for Screen {
-    fn default() -> Self {
+impl Screen {
+    pub(super) fn new(size: Size) -> Self {
         Self {
-            cells: vec![vec![' '; COLUMNS]; ROWS],
+            size,
+            cells: vec![vec![' '; size.columns]; size.rows],
             row: 0,
             column: 0,
             pending: Vec::new(),
             text: String::new(),
+            cleared: false,
             below: false,
             drawn: false,
         }
     }
-}
 
-impl Screen {
+    /// Forgets what was written: keys are pressed.
+    pub(super) fn start(&mut self) {
+        self.text.clear();
+        self.cleared = false;
+        self.drawn = false;
+    }
+
     /// Takes in what was written.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         for byte in bytes {
@@ -106,7 +140,7 @@ impl Screen {
 
     fn put(&mut self, c: char) {
         self.text.push(c);
-        if self.column == COLUMNS {
+        if self.column == self.size.columns {
             self.column = 0;
             self.down();
         }
@@ -121,11 +155,11 @@ impl Screen {
     }
 
     fn down(&mut self) {
-        if self.row + 1 < ROWS {
+        if self.row + 1 < self.size.rows {
             self.row += 1;
         } else {
             self.cells.remove(0);
-            self.cells.push(vec![' '; COLUMNS]);
+            self.cells.push(vec![' '; self.size.columns]);
         }
     }
 
@@ -134,18 +168,23 @@ impl Screen {
             b'H' => {
                 let mut numbers = parameters.split(';').map(|text| text.parse().unwrap_or(1));
                 let mut next = || numbers.next().unwrap_or(1_usize).saturating_sub(1);
-                (self.row, self.column) = (next().min(ROWS - 1), next().min(COLUMNS - 1));
+                (self.row, self.column) = (
+                    next().min(self.size.rows - 1),
+                    next().min(self.size.columns - 1),
+                );
                 // GRUB's `timeout_y`: two lines for it, and an empty one.
-                if (self.row, self.column) == (ROWS - 3, 0) {
+                if (self.row, self.column) == (self.size.rows - 3, 0) {
                     self.below = true;
-                } else if self.below && self.row < ROWS - 3 {
+                } else if self.below && self.row < self.size.rows - 3 {
                     self.below = false;
-                    self.drawn = true;
+                    self.drawn = self.cleared;
                 }
             }
             b'J' => {
-                self.cells = vec![vec![' '; COLUMNS]; ROWS];
+                self.cells = vec![vec![' '; self.size.columns]; self.size.rows];
                 self.below = false;
+                self.drawn = false;
+                self.cleared = true;
             }
             _ => {}
         }
@@ -157,9 +196,10 @@ impl Screen {
 
     /// The menu that is shown.
     pub(super) fn menu(&self) -> Option<Shown> {
-        let first = (0..ROWS).find(|row| self.line(*row).trim_start().starts_with('┏'))?;
+        let first =
+            (0..self.size.rows).find(|row| self.line(*row).trim_start().starts_with('┏'))?;
         let mut shown = Shown::default();
-        for row in first + 1..ROWS {
+        for row in first + 1..self.size.rows {
             let line = self.line(row);
             let Some(inside) = line.trim_start().strip_prefix('┃') else {
                 break;
@@ -175,7 +215,7 @@ impl Screen {
             }
             shown.titles.push(title.to_owned());
         }
-        shown.seconds = (first..ROWS).find_map(|row| {
+        shown.seconds = (first..self.size.rows).find_map(|row| {
             let line = self.line(row);
             let (_, rest) = line.split_once("executed automatically in ")?;
             rest.split_once('s')?.0.parse().ok()
@@ -190,13 +230,13 @@ mod tests {
 
     #[test]
     fn a_menu_is_read_when_it_is_whole() {
-        let mut screen = Screen::default();
+        let mut screen = Screen::new(Size::LARGE);
         let bar = "━".repeat(20);
         screen.feed(format!("\x1b[H\x1b[J\x1b[4;2H┏{bar}┓\x1b[5;2H┃\x1b[5;23H┃").as_bytes());
         screen.feed(format!("\x1b[6;2H┃\x1b[6;23H┃\x1b[7;2H┗{bar}┛").as_bytes());
         screen.feed("\x1b[5;3H A  ü \x1b[6;3H\x1b[30m*B\x1b[37m".as_bytes());
         assert!(!screen.was_drawn());
-        let below = ROWS - 2;
+        let below = Size::LARGE.rows - 2;
         screen.feed(
             format!(
                 "\x1b[{below};1H   The highlighted entry will be executed automatically in 7s."

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::known::{self, Known};
+
 /// A menu, flattened, with what each entry boots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Seen {
@@ -36,6 +38,9 @@ pub(crate) enum Boots {
         kernel: String,
         initrds: Vec<String>,
         cmdline: String,
+        /// Of GRUB's side: the command line without what [`known::QUOTES`] says.
+        #[serde(skip)]
+        unquoted: Option<String>,
     },
     /// Nothing, or nothing that works; why, for people.
     Nothing(String),
@@ -52,6 +57,7 @@ impl fmt::Display for SeenEntry {
                 kernel,
                 initrds,
                 cmdline,
+                ..
             } => write!(
                 f,
                 "\n  linux {kernel} [{cmdline}]\n  initrd {}",
@@ -91,82 +97,140 @@ pub(crate) struct Difference {
     pub(crate) what: String,
     pub(crate) grub: String,
     pub(crate) kexen: String,
+    /// The kind of difference, if it is meant.
+    pub(crate) meant: Option<Known>,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, grub, kexen } = self;
+        let Self {
+            what, grub, kexen, ..
+        } = self;
+        if let Some(known) = self.meant {
+            write!(f, "meant ({}): ", known.name)?;
+        }
         write!(f, "{what}\n    GRUB:  {grub}\n    Kexen: {kexen}")
     }
 }
 
-/// Holds what Kexen makes of a configuration against what GRUB does.
-pub(crate) fn differences(grub: &Seen, kexen: &Seen) -> Vec<Difference> {
+/// Holds what Kexen makes of a configuration against what GRUB does. Entries that
+/// `blscfg` takes in may come in another order.
+pub(crate) fn differences(grub: &Seen, kexen: &Seen, blscfg: bool) -> Vec<Difference> {
     let mut found = Vec::new();
-    let mut hold = |what: &str, grub: String, kexen: String| {
-        if grub != kexen {
-            let what = what.to_owned();
-            found.push(Difference { what, grub, kexen });
-        }
-    };
     let titles = |seen: &Seen| -> Vec<String> {
         let titles = seen.entries.iter().map(|entry| entry.titles.join(" > "));
         titles.collect()
     };
+    let sorted = |seen: &Seen| {
+        let mut titles = titles(seen);
+        titles.sort();
+        titles
+    };
+    let same = blscfg && sorted(grub) == sorted(kexen);
     hold(
+        &mut found,
         "entries",
         format!("{:?}", titles(grub)),
         format!("{:?}", titles(kexen)),
+        same.then_some(known::ORDER),
     );
-    for (ours, theirs) in kexen.entries.iter().zip(&grub.entries) {
-        let name = theirs.titles.join(" > ");
-        if ours.titles != theirs.titles {
-            break;
+    let mut taken = vec![false; kexen.entries.len()];
+    for (index, theirs) in grub.entries.iter().enumerate() {
+        // The one in the same place; else the next of the same titles.
+        let places = std::iter::once(index).chain(0..kexen.entries.len());
+        let ours = places.into_iter().find(|place| {
+            let ours = kexen.entries.get(*place);
+            ours.is_some_and(|ours| ours.titles == theirs.titles) && !taken[*place]
+        });
+        if let Some(ours) = ours {
+            taken[ours] = true;
+            entry(&mut found, theirs, &kexen.entries[ours]);
         }
-        if let (Some(ours), Some(theirs)) = (&ours.id, &theirs.id) {
-            hold(&format!("id of {name:?}"), theirs.clone(), ours.clone());
-        }
-        let text = |boots: &Boots| match boots {
+    }
+    let by_name: [(&str, [String; 2]); 4] = [
+        (
+            "default",
+            [&grub.default, &kexen.default].map(|one| format!("{one:?}")),
+        ),
+        (
+            "timeout",
+            [grub.timeout, kexen.timeout].map(|one| format!("{one:?}")),
+        ),
+        (
+            "timeout_style",
+            [grub.style, kexen.style].map(str::to_owned),
+        ),
+        (
+            "fallback",
+            [&grub.fallback, &kexen.fallback].map(|one| format!("{one:?}")),
+        ),
+    ];
+    for (what, [theirs, ours]) in by_name {
+        hold(&mut found, what, theirs, ours, None);
+    }
+    found
+}
+
+fn hold(
+    found: &mut Vec<Difference>,
+    what: &str,
+    grub: String,
+    kexen: String,
+    meant: Option<Known>,
+) {
+    if grub != kexen {
+        let what = what.to_owned();
+        found.push(Difference {
+            what,
+            grub,
+            kexen,
+            meant,
+        });
+    }
+}
+
+fn entry(found: &mut Vec<Difference>, theirs: &SeenEntry, ours: &SeenEntry) {
+    let name = theirs.titles.join(" > ");
+    if let (Some(ours), Some(theirs)) = (&ours.id, &theirs.id) {
+        let what = format!("id of {name:?}");
+        hold(found, &what, theirs.clone(), ours.clone(), None);
+    }
+    let text = |boots: &Boots| match boots {
+        Boots::Linux { kernel, .. } => kernel.clone(),
+        Boots::Nothing(why) => format!("nothing ({why})"),
+    };
+    match (&theirs.boots, &ours.boots) {
+        (Boots::Nothing(_), Boots::Nothing(_)) => {}
+        (
             Boots::Linux {
                 kernel,
                 initrds,
                 cmdline,
-            } => [kernel.clone(), initrds.join(" "), cmdline.clone()],
-            Boots::Nothing(_) => ["nothing", "", ""].map(str::to_owned),
-        };
-        let (theirs_text, ours_text) = (text(&theirs.boots), text(&ours.boots));
-        let because = |boots: &Boots, text: &str| match boots {
-            Boots::Nothing(why) => format!("nothing ({why})"),
-            Boots::Linux { .. } => text.to_owned(),
-        };
-        if theirs_text[0] != ours_text[0] {
-            hold(
-                &format!("kernel of {name:?}"),
-                because(&theirs.boots, &theirs_text[0]),
-                because(&ours.boots, &ours_text[0]),
+                unquoted,
+            },
+            Boots::Linux {
+                kernel: our_kernel,
+                initrds: our_initrds,
+                cmdline: our_cmdline,
+                ..
+            },
+        ) => {
+            let mut part = |part: &str, theirs: String, ours: String, meant| {
+                hold(found, &format!("{part} of {name:?}"), theirs, ours, meant);
+            };
+            part("kernel", kernel.clone(), our_kernel.clone(), None);
+            part("initrds", initrds.join(" "), our_initrds.join(" "), None);
+            let quotes = unquoted.as_ref() == Some(our_cmdline);
+            part(
+                "command line",
+                cmdline.clone(),
+                our_cmdline.clone(),
+                quotes.then_some(known::QUOTES),
             );
-            continue;
         }
-        for (part, index) in [("initrds", 1), ("command line", 2)] {
-            let what = format!("{part} of {name:?}");
-            hold(&what, theirs_text[index].clone(), ours_text[index].clone());
+        (theirs, ours) => {
+            let what = format!("kernel of {name:?}");
+            hold(found, &what, text(theirs), text(ours), None);
         }
     }
-    hold(
-        "default",
-        format!("{:?}", grub.default),
-        format!("{:?}", kexen.default),
-    );
-    hold(
-        "timeout",
-        format!("{:?}", grub.timeout),
-        format!("{:?}", kexen.timeout),
-    );
-    hold("timeout_style", grub.style.into(), kexen.style.into());
-    hold(
-        "fallback",
-        format!("{:?}", grub.fallback),
-        format!("{:?}", kexen.fallback),
-    );
-    found
 }

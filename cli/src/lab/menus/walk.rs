@@ -7,16 +7,14 @@
 use anyhow::{Result, bail, ensure};
 
 use super::machine::Machine;
-use super::screen::{ROWS, Shown};
+use super::screen::Shown;
 use super::seen::{Boots, Seen, SeenEntry};
-use super::session::{Call, Next, Settings, Start};
+use super::session::{Call, ESCAPE, Next, Settings, Start};
 
 /// Entries of one configuration that are gone through, at most.
 const MAX_ENTRIES: usize = 64;
 /// How deep menus are gone into.
 const MAX_DEPTH: usize = 5;
-/// The text menu has room for so many on this screen.
-const MAX_SHOWN: usize = ROWS - 11;
 
 /// What GRUB makes of a configuration.
 pub(super) fn seen(machine: &mut Machine, start: &Start) -> Result<Seen> {
@@ -32,9 +30,10 @@ pub(super) fn seen(machine: &mut Machine, start: &Start) -> Result<Seen> {
     let settings = machine.session.told()?.settings.unwrap_or_default();
     seen.style = style(&settings, seen.timeout);
     machine.session.leave()?;
+    let most = machine.size.entries();
     ensure!(
-        shown.titles.len() <= MAX_SHOWN,
-        "more than {MAX_SHOWN} entries do not fit on the screen"
+        shown.titles.len() <= most,
+        "more than {most} entries do not fit on the screen"
     );
     let mut walk = Walk {
         machine,
@@ -67,7 +66,7 @@ fn default(machine: &mut Machine, start: &Start, other: &str) -> Result<Option<S
     if machine.session.booting.is_empty() {
         // It waits: now its time is over.
         seconds = shown.seconds.map(u64::from);
-        machine.session.press("ctimeout=0\r\x1b")?;
+        machine.session.press(&format!("ctimeout=0\r{ESCAPE}"))?;
         while machine.session.booting.is_empty() {
             match machine.session.next()? {
                 Next::Menu(again) => shown = again,
@@ -169,6 +168,7 @@ fn boots(calls: &[Call]) -> Boots {
                     kernel: file(&call.root, first),
                     initrds: Vec::new(),
                     cmdline: cmdline(rest),
+                    unquoted: Some(unquoted(rest)),
                 };
             }
             ("initrd", Boots::Linux { initrds, .. }) => {
@@ -223,4 +223,16 @@ fn cmdline(words: &[String]) -> String {
         });
     }
     line.join(" ")
+}
+
+/// The same as [`super::known::QUOTES`] says.
+fn unquoted(words: &[String]) -> String {
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| match word.contains(' ') && !word.contains('"') {
+            true => format!("\"{word}\""),
+            false => word.clone(),
+        })
+        .collect();
+    words.join(" ").trim_matches(' ').to_owned()
 }
