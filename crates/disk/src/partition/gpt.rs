@@ -3,6 +3,13 @@
 //! The header is in the second sector; if that or its entries are damaged (both
 //! have a CRC-32), the backup is used: where the primary's header says it is
 //! if that much of it is good, else in the last sector of the disk.
+//!
+//! A table counts in the sectors of the disk that it was made for. If there is
+//! none for this disk's sectors, one for others is looked for, as GRUB does
+//! (`grub-core/partmap/gpt.c`): an image moves to a disk with other sectors.
+//!
+//! An entry counts wherever on the disk it is: neither Linux
+//! (`block/partitions/efi.c`) nor GRUB asks for the usable range of the header.
 
 use alloc::{format, string::String, vec, vec::Vec};
 
@@ -15,6 +22,8 @@ pub const MOST_ENTRIES: u32 = 1024;
 const MOST_ENTRY_BYTES: u32 = 1024;
 /// Bytes of a header at least.
 const HEADER: usize = 92;
+/// Bytes of a sector.
+const SECTORS: [u32; 4] = [512, 1024, 2048, 4096];
 
 /// CRC-32 as in IEEE 802.3.
 const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
@@ -55,18 +64,23 @@ fn guid(bytes: &[u8]) -> String {
 
 /// What a header says, and its entries.
 struct Header {
-    first: u64,
-    last: u64,
+    /// Bytes of the sectors that it counts in.
+    sector: u32,
     entry: usize,
     entries: Vec<u8>,
 }
 
-/// Reads the header in a sector and its entries, or says what is wrong.
+/// Reads the header in a sector of `size` bytes and its entries, or says what is
+/// wrong.
 ///
 /// `alternate` gets where the other header should be, if this one is good
 /// enough to say.
-fn header(disk: &dyn BlockSource, lba: u64, alternate: &mut Option<u64>) -> Result<Header, String> {
-    let size = disk.sector();
+fn header(
+    disk: &dyn BlockSource,
+    size: u32,
+    lba: u64,
+    alternate: &mut Option<u64>,
+) -> Result<Header, String> {
     let offset = lba
         .checked_mul(size.into())
         .ok_or_else(|| format!("sector {lba} is beyond the end"))?;
@@ -120,71 +134,121 @@ fn header(disk: &dyn BlockSource, lba: u64, alternate: &mut Option<u64>) -> Resu
         ));
     }
     Ok(Header {
-        first: u64_at(&bytes, 40),
-        last: u64_at(&bytes, 48),
+        sector: size,
         entry,
         entries,
     })
 }
 
-/// Reads the partitions of a disk.
-pub(super) fn read(disk: &dyn BlockSource, table: &mut Table) -> Result<(), PartitionError> {
+/// Reads a backup: where the primary says that it is, or in the last sector.
+fn at_the_end(disk: &dyn BlockSource, size: u32, said: Option<u64>) -> Result<Header, String> {
+    let sectors = disk.bytes().checked_div(size.into());
+    let last = sectors.unwrap_or(0).saturating_sub(1);
+    let mut ignored = None;
+    said.filter(|lba| *lba != 1 && *lba != last)
+        .and_then(|lba| header(disk, size, lba, &mut ignored).ok())
+        .map_or_else(|| header(disk, size, last, &mut ignored), Ok)
+}
+
+/// Finds the best header of a disk.
+fn find(disk: &dyn BlockSource, notes: &mut Vec<String>) -> Result<Header, PartitionError> {
     let mut alternate = None;
-    let header = match header(disk, 1, &mut alternate) {
-        Ok(header) => header,
-        Err(primary) => {
-            let sectors = disk.bytes().checked_div(disk.sector().into());
-            let last = sectors.unwrap_or(0).saturating_sub(1);
-            let mut ignored = None;
-            let said = alternate.filter(|lba| *lba != 1 && *lba != last);
-            let backup = said
-                .and_then(|lba| header(disk, lba, &mut ignored).ok())
-                .map_or_else(|| header(disk, last, &mut ignored), Ok);
-            let backup = backup.map_err(|backup| PartitionError::Gpt {
-                disk: disk.name().into(),
-                primary: primary.clone(),
-                backup,
-            })?;
-            table.notes.push(format!(
+    let own = disk.sector();
+    let primary = match header(disk, own, 1, &mut alternate) {
+        Ok(header) => return Ok(header),
+        Err(primary) => primary,
+    };
+    let others = || SECTORS.into_iter().filter(|size| *size != own);
+    let other = others().find_map(|size| header(disk, size, 1, &mut None).ok());
+    let backup = match other {
+        Some(other) => Ok(other),
+        None => at_the_end(disk, own, alternate).inspect(|_| {
+            notes.push(format!(
                 "the primary GPT is damaged ({primary}), its backup is used"
             ));
-            backup
-        }
+        }),
     };
+    let found = match backup {
+        Ok(found) => found,
+        Err(backup) => others()
+            .find_map(|size| at_the_end(disk, size, None).ok())
+            .ok_or_else(|| PartitionError::Gpt {
+                disk: disk.name().into(),
+                primary,
+                backup,
+            })?,
+    };
+    if found.sector != own {
+        notes.push(format!(
+            "the GPT counts sectors of {} bytes, and those of the disk have {own}: \
+             Linux does not read it here",
+            found.sector
+        ));
+    }
+    Ok(found)
+}
+
+/// Reads the partitions of a disk.
+pub(super) fn read(disk: &dyn BlockSource, table: &mut Table) -> Result<(), PartitionError> {
+    let header = find(disk, &mut table.notes)?;
+    let (mut cut, mut missing) = (Vec::new(), Vec::new());
     for (number, bytes) in (1_u32..).zip(header.entries.chunks(header.entry)) {
-        let partition = entry(disk, &header, number, bytes);
-        table.partitions.extend(partition);
+        let Some(kind) = bytes.get(..16).filter(|kind| **kind != [0; 16]) else {
+            continue;
+        };
+        match entry(disk, header.sector, number, kind, bytes) {
+            Some((partition, is_cut)) => {
+                cut.extend(is_cut.then_some(number));
+                table.partitions.push(partition);
+            }
+            None => missing.push(number),
+        }
+    }
+    let what = [
+        (cut, "ends beyond the end of the disk and is cut"),
+        (missing, "is not on the disk"),
+    ];
+    for (numbers, what) in what {
+        // One line, however many there are.
+        if let Some((first, more)) = numbers.split_first() {
+            let more = match more.len() {
+                0 => String::new(),
+                more => format!(", and so with {more} more"),
+            };
+            table.notes.push(format!("partition {first} {what}{more}"));
+        }
     }
     Ok(())
 }
 
-/// A partition, unless the entry is unused or not on the disk.
-fn entry(disk: &dyn BlockSource, header: &Header, number: u32, bytes: &[u8]) -> Option<Entry> {
-    let kind = bytes.get(..16).filter(|kind| **kind != [0; 16])?;
+/// A partition, and whether it ends beyond the disk; nothing if it begins there.
+fn entry(
+    disk: &dyn BlockSource,
+    sector: u32,
+    number: u32,
+    kind: &[u8],
+    bytes: &[u8],
+) -> Option<(Entry, bool)> {
     let (first, last) = (u64_at(bytes, 32), u64_at(bytes, 40));
-    if first < header.first || last > header.last || last < first {
-        return None;
-    }
-    let sector = u64::from(disk.sector());
-    let start = first.checked_mul(sector)?;
-    let end = last.checked_add(1)?.checked_mul(sector)?;
-    if end > disk.bytes() {
-        return None;
-    }
+    let start = first.checked_mul(sector.into())?;
+    let left = disk.bytes().checked_sub(start).filter(|left| *left > 0)?;
+    let sectors = last.checked_sub(first)?.saturating_add(1);
+    let length = sectors.saturating_mul(sector.into());
     let units = bytes.get(56..128)?.chunks_exact(2);
     let units = units.filter_map(|unit| unit.first_chunk().copied().map(u16::from_le_bytes));
     let units = units.take_while(|unit| *unit != 0);
     let label = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
-    Some(Entry {
+    let entry = Entry {
         name: name(disk.name(), number),
         number,
         start,
-        bytes: end.checked_sub(start)?,
+        bytes: length.min(left),
         kind: PartitionType::Guid(guid(kind)),
         part_uuid: guid(bytes.get(16..32)?),
         label: label.collect(),
         flags: u64_at(bytes, 48),
-    })
+    };
+    Some((entry, length > left))
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! Master boot records and the chain of extended ones.
 //!
-//! Four entries at 446, a signature at 510. A logical partition is the first
-//! entry of an extended record, relative to that record; the second entry,
-//! relative to the extended partition, is where the next record is.
+//! Four entries at 446, a signature at 510. In an extended record an entry of
+//! data is relative to that record; the first entry of an extended type, relative
+//! to the extended partition, is where the next record is. Most tools put the data
+//! first and the link second; DR-DOS puts the link first where there is no data,
+//! and OS/2 uses all four, as Linux (`block/partitions/msdos.c`) and GRUB
+//! (`grub-core/partmap/msdos.c`) have it. Of the third and fourth entries, which
+//! may be garbage, Linux takes those that lie within the extended partition.
 
 use alloc::{collections::BTreeSet, format, string::String};
+use core::ops::Range;
 
 use super::{Entry, PartitionType, Table, name};
 use crate::{BlockSource, ReadError};
@@ -39,6 +44,21 @@ impl Slot {
 
     const fn is_extended(self) -> bool {
         matches!(self.kind, 0x05 | 0x0f | 0x85)
+    }
+
+    /// Whether it leads to another record of a chain.
+    const fn is_link(self) -> bool {
+        self.is_extended() && self.sectors != 0
+    }
+
+    /// Whether it lies in its record at `at`, which has room for so many sectors,
+    /// and in the extended partition.
+    fn is_in(self, at: u64, room: u32, extended: &Range<u64>) -> bool {
+        let (offset, length) = (u64::from(self.start), u64::from(self.sectors));
+        let start = at.saturating_add(offset);
+        offset.saturating_add(length) <= u64::from(room)
+            && start >= extended.start
+            && start.saturating_add(length) <= extended.end
     }
 }
 
@@ -111,66 +131,91 @@ pub(super) fn read(
             table.partitions.extend(entry);
         }
     }
-    let extended = record
-        .slots
-        .iter()
-        .find(|slot| slot.is_used() && slot.is_extended());
-    if let Some(extended) = extended {
-        logical(disk, record.id, extended.start.into(), table)?;
+    // There may be several, which Linux numbers on.
+    let mut chain = Chain {
+        disk,
+        id: record.id,
+        seen: BTreeSet::new(),
+        number: 5,
+    };
+    for extended in record.slots {
+        if extended.is_used() && extended.is_extended() {
+            chain.follow(extended, table)?;
+        }
     }
     Ok(())
 }
 
-/// Follows the chain of extended records from the sector `base`.
-fn logical(disk: &dyn BlockSource, id: u32, base: u64, table: &mut Table) -> Result<(), ReadError> {
-    let sector = u64::from(disk.sector());
-    let mut seen = BTreeSet::new();
-    let mut number = 5_u32;
-    let mut at = base;
-    loop {
-        let offset = at.saturating_mul(sector);
-        let note = if !seen.insert(at) {
-            Some("the extended partitions form a loop")
-        } else if offset.saturating_add(sector) > disk.bytes() {
-            Some("an extended partition lies beyond the end")
-        } else {
-            None
-        };
-        if let Some(note) = note {
-            table.notes.push(format!("at sector {at}: {note}"));
-            return Ok(());
-        }
-        let mut bytes = [0; 512];
-        disk.read_at(offset, &mut bytes)?;
-        if bytes.get(510..) != Some(&[0x55, 0xaa]) {
-            table
-                .notes
-                .push(format!("at sector {at}: no extended boot record"));
-            return Ok(());
-        }
-        let slot = |n: usize| Slot::parse(bytes.get(n..).unwrap_or_default()).unwrap_or_default();
-        let (data, next) = (slot(446), slot(462));
-        if data.is_used() && !data.is_extended() {
-            if number >= MOST_LOGICAL.saturating_add(5) {
-                table
-                    .notes
-                    .push(format!("more than {MOST_LOGICAL} logical partitions"));
+/// The chains of extended records.
+struct Chain<'a> {
+    disk: &'a dyn BlockSource,
+    id: u32,
+    seen: BTreeSet<u64>,
+    /// Of the next logical partition.
+    number: u32,
+}
+
+impl Chain<'_> {
+    /// Follows the chain of an extended partition.
+    fn follow(&mut self, extended: Slot, table: &mut Table) -> Result<(), ReadError> {
+        let (disk, id) = (self.disk, self.id);
+        let sector = u64::from(disk.sector());
+        let base = u64::from(extended.start);
+        let all = base..base.saturating_add(extended.sectors.into());
+        let mut at = base;
+        let mut room = extended.sectors;
+        loop {
+            let offset = at.saturating_mul(sector);
+            let note = if !self.seen.insert(at) {
+                Some("the extended partitions form a loop")
+            } else if offset.saturating_add(sector) > disk.bytes() {
+                Some("an extended partition lies beyond the end")
+            } else {
+                None
+            };
+            if let Some(note) = note {
+                table.notes.push(format!("at sector {at}: {note}"));
                 return Ok(());
             }
-            table.partitions.extend(entry(disk, id, number, data, at));
-            number = number.saturating_add(1);
+            let mut bytes = [0; 512];
+            disk.read_at(offset, &mut bytes)?;
+            if bytes.get(510..) != Some(&[0x55, 0xaa]) {
+                let note = format!("at sector {at}: no extended boot record");
+                table.notes.push(note);
+                return Ok(());
+            }
+            let mut slots = [Slot::default(); 4];
+            let entries = bytes.get(446..510).unwrap_or_default();
+            for (slot, bytes) in slots.iter_mut().zip(entries.chunks(16)) {
+                *slot = Slot::parse(bytes).unwrap_or_default();
+            }
+            for (n, data) in slots.into_iter().enumerate() {
+                if !data.is_used() || data.is_extended() || (n >= 2 && !data.is_in(at, room, &all))
+                {
+                    continue;
+                }
+                if self.number >= MOST_LOGICAL.saturating_add(5) {
+                    let note = format!("more than {MOST_LOGICAL} logical partitions");
+                    table.notes.push(note);
+                    return Ok(());
+                }
+                let entry = entry(disk, id, self.number, data, at);
+                table.partitions.extend(entry);
+                self.number = self.number.saturating_add(1);
+            }
+            let next = slots.iter().find(|slot| slot.is_link());
+            // The next record's start may be 0 only if there is none.
+            let Some(next) = next.filter(|next| next.start != 0) else {
+                return Ok(());
+            };
+            if self.seen.len() > usize::try_from(MOST_LOGICAL).unwrap_or(0) {
+                let note = format!("more than {MOST_LOGICAL} extended boot records");
+                table.notes.push(note);
+                return Ok(());
+            }
+            at = base.saturating_add(next.start.into());
+            room = next.sectors;
         }
-        // The next record's start may be 0 only if there is none.
-        if !next.is_extended() || next.sectors == 0 || next.start == 0 {
-            return Ok(());
-        }
-        if seen.len() > usize::try_from(MOST_LOGICAL).unwrap_or(0) {
-            table
-                .notes
-                .push(format!("more than {MOST_LOGICAL} extended boot records"));
-            return Ok(());
-        }
-        at = base.saturating_add(next.start.into());
     }
 }
 
