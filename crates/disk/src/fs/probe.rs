@@ -19,6 +19,11 @@ struct Magic {
     open: Open,
 }
 
+#[cfg(feature = "fat")]
+fn fat(source: Rc<dyn BlockSource>) -> Result<Box<dyn FileSystem>, FsError> {
+    Ok(Box::new(super::fat::Fat::open(source)?))
+}
+
 const MAGICS: &[Magic] = &[
     #[cfg(feature = "xfs")]
     Magic {
@@ -49,7 +54,26 @@ const MAGICS: &[Magic] = &[
     Magic {
         at: 0x1fe,
         magic: &[0x55, 0xaa],
-        open: |source| Ok(Box::new(super::fat::Fat::open(source)?)),
+        open: fat,
+    },
+    // Linux does not ask for that.
+    #[cfg(feature = "fat")]
+    Magic {
+        at: 0x52,
+        magic: b"FAT32   ",
+        open: fat,
+    },
+    #[cfg(feature = "fat")]
+    Magic {
+        at: 0x36,
+        magic: b"FAT16   ",
+        open: fat,
+    },
+    #[cfg(feature = "fat")]
+    Magic {
+        at: 0x36,
+        magic: b"FAT12   ",
+        open: fat,
     },
 ];
 

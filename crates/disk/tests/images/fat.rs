@@ -100,6 +100,47 @@ fn short_names_lead_to_the_same_files() {
     }
 }
 
+/// Linux and GRUB read what is there of one that says it is longer than its
+/// partition.
+#[test]
+fn one_that_was_cut_off_is_read() {
+    for (mib, options) in [(24, ["-F", "16"]), (60, ["-F", "32"])] {
+        let (image, things) = image(mib, &options);
+        let whole = FileDisk::new(&image);
+        assert_eq!(probe(whole.shared()).unwrap().unwrap().note(), None);
+        let cut = FileDisk::new(&image).with_bytes((mib - 4) << 20);
+        let fs = probe(cut.cached()).unwrap().unwrap();
+        check(&*fs, &things, &[]);
+        assert!(fs.note().unwrap().ends_with("it was cut off"));
+        // Where something is missing, that is said.
+        let cut = FileDisk::new(&image).with_bytes(1 << 20);
+        if let Ok(Some(fs)) = probe(cut.cached()) {
+            let error = fs.read("/boot/initrd.img", 8 << 20).unwrap_err();
+            assert!(matches!(error.problem, Problem::Read(_)), "{error}");
+        }
+    }
+}
+
+/// Linux does not ask for the signature of a boot sector.
+#[test]
+fn no_signature_is_needed() {
+    for options in [["-F", "12"], ["-F", "16"], ["-F", "32"]] {
+        let image = Temporary::file(40 << 20);
+        let size = match options[1] {
+            "12" => "-s32",
+            "16" => "-s4",
+            _ => "-s1",
+        };
+        run(
+            "mkfs.vfat",
+            &[&options[..], &[size, "-f", "4", image.as_str()]].concat(),
+        );
+        let changes = [(510, 0), (511, 0)].into();
+        let disk = FileDisk::new(&image).with_changes(changes).shared();
+        assert_eq!(probe(disk).unwrap().unwrap().kind(), "vfat");
+    }
+}
+
 #[test]
 fn a_fragmented_and_full_one_is_read() {
     for (mib, options) in [

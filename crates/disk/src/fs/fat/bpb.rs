@@ -29,6 +29,8 @@ pub(super) struct Layout {
     /// The root directory of FAT32.
     pub(super) root_cluster: u32,
     pub(super) serial: u32,
+    /// What is wrong, though it can be read.
+    pub(super) note: Option<String>,
 }
 
 /// A number of a boot sector.
@@ -54,7 +56,7 @@ impl Layout {
             && bytes_per_sector.is_power_of_two()
             && per_cluster.is_power_of_two()
             && reserved != 0
-            && (1..=4).contains(&tables)
+            && tables != 0
             && (media == 0xf0 || media >= 0xf8);
         if !looks_right {
             return Err(Problem::Missing);
@@ -76,10 +78,11 @@ impl Layout {
             return Err(Problem::Missing);
         }
         let wide = |value: u32| u64::from(value).saturating_mul(bytes_per_sector.into());
-        if wide(total) > bytes {
-            let text: String = format!("{total} sectors do not fit on a disk of {bytes} bytes");
-            return Err(Problem::Corrupt(text));
-        }
+        // Neither Linux (`fs/fat/inode.c`) nor GRUB refuses it: what is there can
+        // be read.
+        let note = (wide(total) > bytes).then(|| {
+            format!("its {total} sectors do not fit on a disk of {bytes} bytes: it was cut off")
+        });
         let root_bytes = entries.saturating_mul(32);
         let root_sectors = root_bytes.div_ceil(bytes_per_sector);
         let root_sector = table_sectors
@@ -126,6 +129,7 @@ impl Layout {
             root_bytes: if is_32 { 0 } else { root_bytes },
             root_cluster: if is_32 { field::<4>(sector, 44) } else { 0 },
             serial: field::<4>(sector, if is_32 { 67 } else { 39 }),
+            note,
         })
     }
 }

@@ -158,6 +158,10 @@ impl FileSystem for Fat {
         &self.uuid
     }
 
+    fn note(&self) -> Option<&str> {
+        self.layout.note.as_deref()
+    }
+
     fn metadata(&self, path: &str) -> Result<Metadata, FsError> {
         let node = walk(self, path).map_err(walk::at(path))?;
         let len = match &node {
