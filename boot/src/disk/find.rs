@@ -42,6 +42,9 @@ pub(super) fn volumes(
                 m,
                 format_args!("{}: {}: {}", disk.name(), size(disk.bytes()), tell(&found)),
             );
+            for note in &found.notes {
+                report.line(m, format_args!("note: {note}"));
+            }
             for note in found.volumes.iter().filter_map(Volume::note) {
                 report.line(m, format_args!("{note}"));
             }

@@ -50,6 +50,8 @@ pub struct Found {
     pub foreign: Vec<(String, &'static str)>,
     /// What cannot be read, and why.
     pub problems: Vec<String>,
+    /// What is wrong with the partition table, though it can be read.
+    pub notes: Vec<String>,
 }
 
 /// What is on a disk. With a number, the source is that partition by itself, and
@@ -93,6 +95,8 @@ pub fn volumes(disk: Rc<dyn BlockSource>, partition: Option<u32>, memory: Memory
             return found;
         }
     };
+    let notes = table.notes.iter().map(|note| format!("{name}: {note}"));
+    let notes: Vec<String> = notes.collect();
     if table.whole {
         add(Rc::clone(&cached), whole);
     }
@@ -117,6 +121,7 @@ pub fn volumes(disk: Rc<dyn BlockSource>, partition: Option<u32>, memory: Memory
         };
         add(Rc::new(source), volume);
     }
+    found.notes = notes;
     found
 }
 
