@@ -64,6 +64,7 @@ struct EntryReport {
 struct Image {
     file: File,
     bytes: u64,
+    sector: u32,
 }
 
 impl BlockSource for Image {
@@ -76,7 +77,7 @@ impl BlockSource for Image {
     }
 
     fn sector(&self) -> u32 {
-        512
+        self.sector
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
@@ -87,6 +88,22 @@ impl BlockSource for Image {
             why: error.to_string(),
         })
     }
+}
+
+/// A file that is no disk: not so long, or not of whole sectors.
+const SHORTEST: u64 = 32 << 10;
+
+/// Bytes of a sector of the disk that an image is of: a file does not say it, but
+/// a GPT lies in the second one.
+fn sector(file: &File) -> u32 {
+    let has_gpt = |size: &u32| {
+        let mut magic = [0; 8];
+        file.read_exact_at(&mut magic, u64::from(*size)).is_ok() && &magic == b"EFI PART"
+    };
+    [512, 1024, 2048, 4096]
+        .into_iter()
+        .find(has_gpt)
+        .unwrap_or(512)
 }
 
 /// What is on a disk; none if the file is something else.
@@ -102,11 +119,24 @@ pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>
     }
     // Of a device, metadata does not say it.
     let bytes = file.seek(SeekFrom::End(0))?;
-    let image = Rc::new(Image { file, bytes });
+    let sector = sector(&file);
+    let image = Rc::new(Image {
+        file,
+        bytes,
+        sector,
+    });
     let on_it = disk::volumes(image, None, disk::Memory::default());
     let (problems, foreign) = (on_it.problems, on_it.foreign);
+    let mut of_disk = on_it.notes;
     if on_it.volumes.is_empty() && problems.is_empty() && foreign.is_empty() {
-        return Ok(None);
+        let is_disk = bytes >= SHORTEST && bytes % 512 == 0;
+        if !is_disk && of_disk.is_empty() {
+            return Ok(None);
+        }
+        of_disk.push("no file system that is known here is on it".into());
+    }
+    if sector != 512 {
+        of_disk.push(format!("it is a disk with sectors of {sector} bytes"));
     }
     let volumes = Volumes::new(on_it.volumes);
     let platform = match guest {
@@ -139,6 +169,7 @@ pub(super) fn report(path: &Path, guest: GuestKind) -> Result<Option<DiskReport>
         default: found.menu.default,
         notes: problems
             .into_iter()
+            .chain(of_disk)
             .chain(foreign)
             .chain(of_volumes)
             .chain(doubts)
@@ -198,6 +229,9 @@ impl std::fmt::Display for DiskReport {
         }
         for configuration in &self.configurations {
             writeln!(f, "configuration {configuration}")?;
+        }
+        if self.entries.is_empty() {
+            writeln!(f, "boots nothing: no configuration that is read is on it")?;
         }
         for (number, entry) in self.entries.iter().enumerate() {
             let default = if self.default == Some(number) {
@@ -277,6 +311,28 @@ mod tests {
                 .contains("note: xvda1: its log is not replayed"),
             "{crashed}"
         );
+    }
+
+    #[test]
+    fn a_disk_with_nothing_known_says_so() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("disk");
+        let mut bytes = vec![0; 1 << 20];
+        for signature in [[0, 0], [0x55, 0xaa]] {
+            bytes[510..512].copy_from_slice(&signature);
+            fs::write(&file, &bytes).unwrap();
+            let text = report(&file, GuestKind::Pvh).unwrap().unwrap().to_string();
+            assert!(text.contains("boots nothing"), "{text}");
+            assert!(text.contains("no file system that is known"), "{text}");
+        }
+        // A partition with something that is known by name.
+        bytes[446 + 4] = 0xa5;
+        bytes[446 + 8] = 64;
+        bytes[446 + 13] = 4;
+        bytes[64 * 512..64 * 512 + 8].copy_from_slice(b"LUKS\xba\xbe\0\x02");
+        fs::write(&file, &bytes).unwrap();
+        let text = report(&file, GuestKind::Pvh).unwrap().unwrap().to_string();
+        assert!(text.contains("xvda1: LUKS is not read here"), "{text}");
     }
 
     #[test]
