@@ -59,6 +59,39 @@ fn every_kind_of_ext_is_read() {
         &["-t", "ext4", "-b", "2048", "-O", "^64bit,^metadata_csum"],
         &["-t", "ext4", "-O", "64bit,metadata_csum,metadata_csum_seed"],
         &["-t", "ext4", "-O", "bigalloc"],
+        &["-t", "ext4", "-O", "large_dir,mmp,ea_inode"],
+        &["-t", "ext4", "-O", "meta_bg,^resize_inode"],
+        // 96 groups, whose descriptors are in six places.
+        &[
+            "-t",
+            "ext4",
+            "-b",
+            "1024",
+            "-g",
+            "256",
+            "-O",
+            "meta_bg,^resize_inode,^has_journal",
+        ],
+        &[
+            "-t",
+            "ext4",
+            "-b",
+            "1024",
+            "-g",
+            "256",
+            "-O",
+            "meta_bg,^resize_inode,^64bit,^flex_bg,sparse_super2",
+        ],
+        &[
+            "-t",
+            "ext2",
+            "-b",
+            "1024",
+            "-g",
+            "256",
+            "-O",
+            "meta_bg,^resize_inode,^sparse_super",
+        ],
         &[
             "-t",
             "ext4",
@@ -80,6 +113,29 @@ fn every_kind_of_ext_is_read() {
         let fs = open(&image);
         check(&*fs, &things, &["lost+found"]);
     }
+}
+
+/// One that Linux goes on with, when it has no more room for descriptors in a row
+/// and grows: those that there are stay.
+#[test]
+fn descriptors_may_be_spread_from_one_on() {
+    let (root, things) = fill(With::Unix);
+    let options = [
+        "-t",
+        "ext4",
+        "-b",
+        "1024",
+        "-g",
+        "256",
+        "-O",
+        "^resize_inode",
+    ];
+    let image = image(&root, 24, &options);
+    let blocks = 24_576_u32 / 256 * 64 / 1024;
+    let script = format!("set_super_value first_meta_bg {blocks}\nfeature meta_bg\n");
+    run_with("debugfs", &["-w", "-f", "-", image.as_str()], &script);
+    run("e2fsck", &["-f", "-n", image.as_str()]);
+    check(&*open(&image), &things, &["lost+found"]);
 }
 
 /// Writes and deletes by `debugfs`: there is no need to mount.

@@ -18,6 +18,7 @@ use alloc::{format, rc::Rc, vec, vec::Vec};
 use super::{
     super::{Problem, walk},
     field,
+    shown::Descriptors,
 };
 use crate::BlockSource;
 
@@ -56,9 +57,10 @@ pub(super) struct Tables {
     inode_bytes: u64,
     inodes_per_group: u32,
     inodes: u32,
-    descriptors: u64,
+    descriptors: Descriptors,
     descriptor_bytes: u64,
     has_sums: bool,
+    has_large: bool,
 }
 
 /// What is read of an inode.
@@ -148,9 +150,6 @@ impl Tables {
             return None;
         }
         let block = 1024_u64.checked_shl(field(superblock, 0x18))?;
-        // Behind the superblock; `s_first_data_block` says something else for
-        // bigalloc.
-        let first = if block == 1024 { 2_u64 } else { 1 };
         Some(Self {
             source,
             block,
@@ -158,11 +157,18 @@ impl Tables {
             inode_bytes: u16_at(superblock, 0x58).into(),
             inodes_per_group: field(superblock, 0x28),
             inodes: field(superblock, 0x0),
-            descriptors: first.checked_mul(block)?,
+            descriptors: Descriptors::new(superblock, block, descriptor_bytes)?,
             descriptor_bytes,
             // metadata_csum
             has_sums: field(superblock, 0x64) & 0x400 != 0,
+            // large_dir
+            has_large: incompat & 0x4000 != 0,
         })
+    }
+
+    /// Where the descriptors are.
+    pub(super) fn descriptors(&self) -> Descriptors {
+        self.descriptors.clone()
     }
 
     /// Bytes of a block.
@@ -178,9 +184,7 @@ impl Tables {
         let within = index.checked_rem(self.inodes_per_group).ok_or_else(bad)?;
         let mut descriptor = [0; 64];
         let len = usize::try_from(self.descriptor_bytes.min(64)).unwrap_or(32);
-        let at = u64::from(group)
-            .saturating_mul(self.descriptor_bytes)
-            .saturating_add(self.descriptors);
+        let at = self.descriptors.at(group);
         let part = descriptor.get_mut(..len).unwrap_or_default();
         self.source.read_at(at, part)?;
         let (low, high) = (field(&descriptor, 0x8), field(&descriptor, 0x28));
@@ -192,8 +196,13 @@ impl Tables {
         self.source.read_at(at, &mut inode)?;
         let map = inode.get(40..).and_then(<[u8]>::first_chunk);
         let is_directory = u16_at(&inode, 0) & 0o170_000 == 0o040_000;
-        // The upper half of a directory's means something else.
-        let high = if is_directory { 0 } else { field(&inode, 0x6c) };
+        // The upper half of a directory's means something else, but with
+        // `large_dir`.
+        let high = if is_directory && !self.has_large {
+            0
+        } else {
+            field(&inode, 0x6c)
+        };
         Ok(Inode {
             len: (u64::from(high) << 32) | u64::from(field(&inode, 0x4)),
             flags: field(&inode, 0x20),

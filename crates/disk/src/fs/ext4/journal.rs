@@ -31,7 +31,7 @@ const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 const MAGIC: u32 = 0xc03b_3998;
 
 /// ext4's sum goes on from a seed, and its last step is left out.
-fn sum(seed: u32, parts: &[&[u8]]) -> u32 {
+pub(super) fn sum(seed: u32, parts: &[&[u8]]) -> u32 {
     let mut digest = CRC.digest_with_initial(seed.reverse_bits());
     for part in parts {
         digest.update(part);

@@ -28,9 +28,11 @@
 //! over a block of pointers that is a hole, and replays the newest kind of
 //! journal alone.
 //!
-//! Not read: `meta_bg`, `large_dir`, `inline_data`, `ea_inode`, `mmp`, a journal
-//! on another disk, fast commits, and encrypted files; each is an error that
-//! says so.
+//! What it refuses and need not know is kept from it (`shown`): `meta_bg`,
+//! `large_dir`, `mmp` and `ea_inode`.
+//!
+//! Not read: `inline_data`, a journal on another disk, fast commits, and
+//! encrypted files; each is an error that says so.
 
 use alloc::{
     boxed::Box,
@@ -39,12 +41,12 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use core::error::Error;
 
-use ext4_view::{Ext4Error, Ext4Read};
+use ext4_view::Ext4Error;
 
 mod extents;
 mod journal;
+mod shown;
 
 pub use extents::{MOST_EXTENTS, MOST_NODES, MOST_POINTERS};
 pub use journal::{MOST_JOURNAL, MOST_REPLAYED};
@@ -73,16 +75,6 @@ pub struct Ext4 {
     uuid: String,
     budget: Rc<Budget>,
     tables: extents::Tables,
-}
-
-struct Reader(Rc<Budget>);
-
-impl Ext4Read for Reader {
-    fn read(&mut self, at: u64, into: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        // Why not waits in the budget: the library wants errors to be `Send`.
-        let read = self.0.read(at, into);
-        read.map_err(|_| "not read".into())
-    }
 }
 
 /// What a path, its links resolved, stands for.
@@ -199,8 +191,11 @@ impl Ext4 {
         let budget = Budget::new(source);
         // All groups' descriptors are read.
         budget.begin(MOST_GROUPS.saturating_mul(512));
-        let fs = ext4_view::Ext4::load(Box::new(Reader(budget.clone())))
+        let descriptors = tables.descriptors();
+        let (reader, is_loading) = shown::Reader::new(budget.clone(), &superblock, descriptors);
+        let fs = ext4_view::Ext4::load(Box::new(reader))
             .map_err(|why| walk::at("")(problem(&why, &budget)))?;
+        is_loading.set(false);
         Ok(Self {
             kind: kind(&superblock),
             label: fs.label().display().to_string(),
