@@ -35,12 +35,65 @@ fn every_kind_of_btrfs_is_read() {
         &["-M", "-n", "4096"],
         &["-n", "65536"],
         &["-O", "^no-holes,^skinny-metadata"],
+        &["--csum", "xxhash"],
+        &["--csum", "sha256", "-n", "4096", "-M"],
+        &["--csum", "blake2"],
     ];
     for options in kinds {
         println!("{options:?}");
         let (image, things) = image(options);
         check(&*open(&image), &things, &[]);
     }
+}
+
+/// A table is believed if its sum is right, whichever it is.
+#[test]
+fn every_kind_of_sum_is_checked() {
+    for sum in ["crc32c", "xxhash", "sha256", "blake2"] {
+        let (image, _) = image(&["--csum", sum, "-m", "single"]);
+        let bytes = std::fs::read(image.as_path()).unwrap();
+        let id = &bytes[0x1_0020..0x1_0030];
+        let tables = bytes.chunks(4096).enumerate();
+        let tables = tables.filter(|(at, page)| *at != 16 && page[0x20..0x30] == *id);
+        // In the middle of each table, of which some are out of use.
+        let changes = tables.map(|(at, page)| (at as u64 * 4096 + 3000, !page[3000]));
+        let disk = FileDisk::new(&image).with_changes(changes.collect());
+        let error = probe(disk.shared()).unwrap_err();
+        assert!(error.to_string().contains("damaged: "), "{sum}: {error}");
+        // The superblock: the only copy on so small a disk.
+        let changes = [(0x1_0800, 1)].into();
+        let disk = FileDisk::new(&image).with_changes(changes);
+        let error = probe(disk.with_bytes(60 << 20).shared()).unwrap_err();
+        assert!(error.to_string().contains("damaged: "), "{sum}: {error}");
+    }
+}
+
+/// A file may hold a table of its own file system, byte for byte.
+#[test]
+fn a_copy_of_a_table_in_a_file_stays_as_it_is() {
+    let (image, _) = image(&["--csum", "xxhash", "-m", "single"]);
+    let mut bytes = std::fs::read(image.as_path()).unwrap();
+    let id = bytes[0x1_0020..0x1_0030].to_vec();
+    let pages: Vec<usize> = (17..bytes.len() / 4096).map(|page| page * 4096).collect();
+    let table = pages
+        .iter()
+        .find(|at| bytes[**at + 0x20..**at + 0x30] == id)
+        .unwrap();
+    let table = bytes[*table..*table + 16_384].to_vec();
+    // In the place of what is on the disk of a large file.
+    let fs = open(&image);
+    let before = fs.read("/boot/initrd.img", 16 << 20).unwrap();
+    let page = &before[1 << 16..(1 << 16) + 4096];
+    let mut places = pages.iter().filter(|at| &bytes[**at..**at + 4096] == page);
+    let place = *places.next().unwrap();
+    assert!(places.next().is_none());
+    bytes[place..place + table.len()].copy_from_slice(&table);
+    std::fs::write(image.as_path(), &bytes).unwrap();
+    let fs = open(&image);
+    let mut file = fs.open("/boot/initrd.img").unwrap();
+    let mut read = vec![0; table.len()];
+    file.read_at(1 << 16, &mut read).unwrap();
+    assert!(read == table);
 }
 
 /// A file system that has a log tree, as after a crash: it is read as it was at

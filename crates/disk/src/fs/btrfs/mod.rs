@@ -1,8 +1,9 @@
 //! btrfs, read by `lambutter`.
 //!
 //! Specification: Linux's `include/uapi/linux/btrfs_tree.h` and the btrfs
-//! documentation. The library checks the sums of tables, reads files compressed
-//! with zlib, LZO or zstd, and copies on one disk (single, DUP, RAID1 with a
+//! documentation. The library checks the sums of tables if they are CRC-32C; the
+//! other three kinds are checked here (`sums`). It reads files compressed with
+//! zlib, LZO or zstd, and copies on one disk (single, DUP, RAID1 with a
 //! copy here); other profiles are refused. It does not check the sums of data
 //! and does not replay the log tree, which holds what was synced (`fsync`)
 //! after the last commit and before a crash: where there is one, the file system
@@ -22,6 +23,9 @@ use core::cell::RefCell;
 
 use lambutter::{BlockRead, Error, Path};
 
+mod sums;
+
+use self::sums::Sums;
 use super::{
     File, FileSystem, FsError, Metadata, Problem,
     budget::{Budget, Refused},
@@ -53,7 +57,11 @@ pub struct Btrfs {
 struct Subvolume {
     fs: RefCell<lambutter::Btrfs<Reader>>,
     budget: Rc<Budget>,
+    sums: SharedSums,
 }
+
+/// Nothing if the library knows them.
+type SharedSums = Rc<RefCell<Option<Sums>>>;
 
 impl core::fmt::Debug for Subvolume {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -67,6 +75,7 @@ struct Reader {
     budget: Rc<Budget>,
     /// The file system's UUID, which is in each table.
     id: [u8; 16],
+    sums: SharedSums,
 }
 
 impl BlockRead for Reader {
@@ -74,6 +83,9 @@ impl BlockRead for Reader {
 
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), Refused> {
         self.budget.read(offset, into)?;
+        if let Some(sums) = &mut *self.sums.borrow_mut() {
+            sums.convert(&self.id, into);
+        }
         if into.get(0x20..0x30) == Some(&self.id) && has_wild_extent(into) {
             let what = format!("an extent's offset in the table at byte {offset:#x}");
             return Err(self.budget.refuse(Problem::Corrupt(what)));
@@ -152,12 +164,19 @@ fn path_of(path: &str) -> Path<'_> {
 }
 
 impl Subvolume {
-    fn open(source: Rc<dyn BlockSource>, id: [u8; 16], top: bool) -> Result<Self, Problem> {
+    fn open(
+        source: Rc<dyn BlockSource>,
+        id: [u8; 16],
+        superblock: &[u8],
+        top: bool,
+    ) -> Result<Self, Problem> {
         let budget = Budget::new(source);
         budget.begin(0);
+        let sums = Rc::new(RefCell::new(Sums::new(superblock)));
         let reader = Reader {
             budget: budget.clone(),
             id,
+            sums: sums.clone(),
         };
         let fs = if top {
             lambutter::Btrfs::open_subvol_id(reader, budget.bytes(), TOP_LEVEL)
@@ -168,6 +187,7 @@ impl Subvolume {
         Ok(Self {
             fs: RefCell::new(fs),
             budget,
+            sums,
         })
     }
 
@@ -178,6 +198,9 @@ impl Subvolume {
         operation: impl FnOnce(&mut lambutter::Btrfs<Reader>) -> Result<T, Error>,
     ) -> Result<T, Problem> {
         self.budget.begin(data);
+        if let Some(sums) = &mut *self.sums.borrow_mut() {
+            sums.begin();
+        }
         let result = operation(&mut self.fs.borrow_mut());
         result.map_err(|error| problem(&error, &self.budget))
     }
@@ -234,12 +257,13 @@ impl Btrfs {
         let id = id.copied().filter(|_| has_metadata_uuid).unwrap_or(uuid);
         let log_root = superblock.get(LOG_ROOT..).and_then(<[u8]>::first_chunk);
         let label = superblock.get(0x12b..0x22b).unwrap_or_default();
-        let default = Subvolume::open(source.clone(), id, false).map_err(walk::at(""))?;
+        let default =
+            Subvolume::open(source.clone(), id, &superblock, false).map_err(walk::at(""))?;
         let is_top = default.fs.borrow().subvolume() == TOP_LEVEL;
         let top = if is_top {
             None
         } else {
-            Some(Subvolume::open(source, id, true).map_err(walk::at(""))?)
+            Some(Subvolume::open(source, id, &superblock, true).map_err(walk::at(""))?)
         };
         Ok(Self {
             default,
@@ -347,6 +371,9 @@ impl File for OpenFile<'_> {
             .subvolume
             .run(data, |fs| fs.read_file_at(&self.inode, offset, into))
             .map_err(walk::at(&self.path))?;
+        if let Some(sums) = &*self.subvolume.sums.borrow() {
+            sums.restore(offset, into);
+        }
         if have == want {
             return Ok(());
         }
