@@ -78,17 +78,58 @@ const MAGICS: &[Magic] = &[
 ];
 
 /// What is not read here: what it is called, where its magic number is, and
-/// what that is.
+/// what that is, as `libblkid` has them. What holds other things comes first;
+/// short numbers, which other bytes may be too, come last.
 const FOREIGN: &[(&str, u64, &[u8])] = &[
     ("LVM", 0x218, b"LVM2 001"),
+    ("LVM", 0x18, b"LVM2 001"),
+    ("LVM", 0x418, b"LVM2 001"),
+    ("LVM", 0x618, b"LVM2 001"),
     ("LUKS", 0, b"LUKS\xba\xbe"),
+    ("Linux RAID", 0, b"\xfc\x4e\x2b\xa9"),
     ("Linux RAID", 0x1000, b"\xfc\x4e\x2b\xa9"),
-    ("squashfs", 0, b"hsqs"),
-    ("f2fs", 0x400, b"\x10\x20\xf5\xf2"),
-    ("erofs", 0x400, b"\xe2\xe1\xf5\xe0"),
+    ("Stratis", 0x204, b"!Stra0tis"),
+    ("VDO", 0, b"dmvdo001"),
+    ("BitLocker", 3, b"-FVE-FS-"),
+    ("bcache", 0x1018, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca"),
     ("bcachefs", 0x1018, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9"),
+    // The first name in the list that begins a label.
+    ("ZFS", 0x4018, b"version\0"),
+    ("squashfs", 0, b"hsqs"),
+    ("erofs", 0x400, b"\xe2\xe1\xf5\xe0"),
+    ("cramfs", 0, b"\x45\x3d\xcd\x28"),
+    ("romfs", 0, b"-rom1fs-"),
+    ("f2fs", 0x400, b"\x10\x20\xf5\xf2"),
     ("NTFS", 3, b"NTFS    "),
     ("exFAT", 3, b"EXFAT   "),
+    ("ReFS", 3, b"ReFS\0\0\0\0"),
+    ("ReiserFS", 0x1_0034, b"ReIsErFs"),
+    ("ReiserFS", 0x1_0034, b"ReIsEr2F"),
+    ("ReiserFS", 0x1_0034, b"ReIsEr3F"),
+    ("ReiserFS", 0x2034, b"ReIsErFs"),
+    ("Reiser4", 0x1_0000, b"ReIsEr4"),
+    ("JFS", 0x8000, b"JFS1"),
+    ("UFS2", 0x1_055c, b"\x19\x01\x54\x19"),
+    ("UFS2", 0x255c, b"\x19\x01\x54\x19"),
+    ("UFS", 0x255c, b"\x54\x19\x01\x00"),
+    ("GFS2", 0x1_0000, b"\x01\x16\x19\x70"),
+    ("OCFS2", 0x2000, b"OCFSV2"),
+    ("OCFS2", 0x1000, b"OCFSV2"),
+    ("APFS", 0x20, b"NXSB"),
+    ("UDF", 0x8001, b"BEA01"),
+    ("swap", 0xff6, b"SWAPSPAC"),
+    ("a qcow2 image", 0, b"QFI\xfb"),
+    ("a VHD image", 0, b"conectix"),
+    ("a VHDX image", 0, b"vhdxfile"),
+    ("a VMDK image", 0, b"KDMV"),
+    ("NILFS2", 0x406, b"\x34\x34"),
+    ("HFS+", 0x400, b"H+"),
+    ("HFS+", 0x400, b"HX"),
+    ("Minix", 0x410, b"\x7f\x13"),
+    ("Minix", 0x410, b"\x8f\x13"),
+    ("Minix", 0x410, b"\x68\x24"),
+    ("Minix", 0x410, b"\x78\x24"),
+    ("Minix", 0x418, b"\x5a\x4d"),
 ];
 
 /// What is on a disk or partition on which there is nothing that is read here,
@@ -96,7 +137,7 @@ const FOREIGN: &[(&str, u64, &[u8])] = &[
 #[must_use]
 pub fn foreign(source: &dyn BlockSource) -> Option<&'static str> {
     let is_there = |at: u64, magic: &[u8]| {
-        let mut bytes = [0; 8];
+        let mut bytes = [0; 16];
         let bytes = bytes.get_mut(..magic.len());
         // One that ends before it has none there.
         bytes.is_some_and(|bytes| source.read_at(at, bytes).is_ok() && bytes == magic)
@@ -153,7 +194,7 @@ mod tests {
     fn what_is_not_read_has_a_name() {
         for (name, at, magic) in FOREIGN {
             let at = usize::try_from(*at).unwrap();
-            let mut bytes = alloc::vec![0; 0x2000];
+            let mut bytes = alloc::vec![0; 0x1_1000];
             bytes[at..at + magic.len()].copy_from_slice(magic);
             let disk = MemoryDisk::new("xvda1", bytes);
             assert_eq!(foreign(&disk), Some(*name));
