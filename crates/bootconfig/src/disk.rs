@@ -15,10 +15,13 @@ use kexen_disk::{
     BlockSource, Cache, CacheOptions, Room,
     fs::{foreign, probe},
     partition::{self, PartitionType, Scheme},
+    raid::{self, Member},
 };
 
 use crate::volumes::{TableKind, Volume};
 
+/// What is said of a mirror.
+const MIRRORED: &str = "it is one member of a mirror (Linux RAID 1) and read by itself";
 /// Volumes of a disk that are looked at.
 const MOST: usize = 64;
 
@@ -50,7 +53,8 @@ pub struct Found {
     pub foreign: Vec<(String, &'static str)>,
     /// What cannot be read, and why.
     pub problems: Vec<String>,
-    /// What is wrong with the partition table, though it can be read.
+    /// What should be known of what can be read: a partition table that is wrong
+    /// somewhere, a member of a mirror.
     pub notes: Vec<String>,
 }
 
@@ -62,32 +66,23 @@ pub fn volumes(disk: Rc<dyn BlockSource>, partition: Option<u32>, memory: Memory
     let cached = Cache::new(disk, memory.cache).with_room(memory.has_room);
     let cached: Rc<dyn BlockSource> = Rc::new(cached);
     let mut found = Found::default();
-    let mut add = |source: Rc<dyn BlockSource>, volume: Unread| match probe(source.clone()) {
-        Ok(Some(fs)) => found.volumes.push(Volume {
-            name: volume.name,
-            disk: name.clone(),
-            partition: volume.partition,
-            table: volume.table,
-            partuuid: volume.partuuid,
-            type_guid: volume.type_guid,
-            fs,
-            raw: Some(source),
-        }),
-        Ok(None) => {
-            let known = foreign(&*source).map(|what| (volume.name, what));
-            found.foreign.extend(known);
-        }
-        Err(error) => found.problems.push(format!("{}: {error}", volume.name)),
-    };
     let whole = Unread {
         name: name.clone(),
         partition,
         ..Unread::default()
     };
     if partition.is_some() {
-        add(cached, whole);
+        found.add(cached, &name, whole);
         return found;
     }
+    // A table may be within a mirror, too.
+    let cached = match raid::member(&cached) {
+        Ok(Some(Member::Mirror(within))) => {
+            found.notes.push(format!("{name}: {MIRRORED}"));
+            within
+        }
+        _ => cached,
+    };
     let table = match partition::read(&cached) {
         Ok(table) => table,
         Err(error) => {
@@ -96,9 +91,9 @@ pub fn volumes(disk: Rc<dyn BlockSource>, partition: Option<u32>, memory: Memory
         }
     };
     let notes = table.notes.iter().map(|note| format!("{name}: {note}"));
-    let notes: Vec<String> = notes.collect();
+    found.notes.extend(notes);
     if table.whole {
-        add(Rc::clone(&cached), whole);
+        found.add(Rc::clone(&cached), &name, whole);
     }
     for entry in table.partitions.iter().take(MOST) {
         let Some(source) = entry.open(&cached) else {
@@ -119,10 +114,44 @@ pub fn volumes(disk: Rc<dyn BlockSource>, partition: Option<u32>, memory: Memory
             partuuid: entry.part_uuid.clone(),
             type_guid,
         };
-        add(Rc::new(source), volume);
+        found.add(Rc::new(source), &name, volume);
     }
-    found.notes = notes;
     found
+}
+
+impl Found {
+    /// Adds what is on a disk or partition of the disk `name`.
+    fn add(&mut self, source: Rc<dyn BlockSource>, name: &str, volume: Unread) {
+        let source = match raid::member(&source) {
+            Ok(Some(Member::Mirror(within))) => {
+                self.notes.push(format!("{}: {MIRRORED}", volume.name));
+                within
+            }
+            Ok(Some(Member::Unread(what))) => {
+                self.foreign.push((volume.name, what));
+                return;
+            }
+            // What cannot be read there is said where something is missing.
+            Ok(None) | Err(_) => source,
+        };
+        match probe(source.clone()) {
+            Ok(Some(fs)) => self.volumes.push(Volume {
+                name: volume.name,
+                disk: name.into(),
+                partition: volume.partition,
+                table: volume.table,
+                partuuid: volume.partuuid,
+                type_guid: volume.type_guid,
+                fs,
+                raw: Some(source),
+            }),
+            Ok(None) => {
+                let known = foreign(&*source).map(|what| (volume.name, what));
+                self.foreign.extend(known);
+            }
+            Err(error) => self.problems.push(format!("{}: {error}", volume.name)),
+        }
+    }
 }
 
 /// A volume whose file system is not known yet.

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | [`source`] | where bytes come from: a disk, a partition, a cache over one |
 //! | [`partition`] | GPT and MBR |
+//! | [`raid`] | mirrors of Linux's RAID, from one disk |
 //! | [`fs`] | the file systems, all behind [`fs::FileSystem`] |
 //!
 //! ```text
-//! a disk's driver -> Cache -> partition::read -> Partition -> fs::probe -> FileSystem
+//! a disk's driver -> Cache -> partition::read -> Partition -> raid::member -> fs::probe -> FileSystem
 //! ```
 //!
 //! | file system | read by | feature |
@@ -53,6 +54,7 @@ extern crate alloc;
 
 pub mod fs;
 pub mod partition;
+pub mod raid;
 pub mod source;
 
 pub use fs::{FileSystem, FsError};

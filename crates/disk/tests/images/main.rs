@@ -17,5 +17,6 @@ mod hostile;
 mod iso9660;
 mod kernel;
 mod partitions;
+mod raid;
 mod tools;
 mod xfs;

@@ -19,7 +19,7 @@ fn package(tool: &str) -> &'static str {
         "genisoimage" => "genisoimage",
         "sgdisk" => "gdisk",
         "fdisk" | "sfdisk" => "fdisk",
-        "blkid" | "partx" => "util-linux",
+        "blkid" | "partx" | "mkswap" | "mkfs.minix" => "util-linux",
         "zstd" => "zstd",
         _ => "(unknown)",
     }
