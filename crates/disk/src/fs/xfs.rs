@@ -2,13 +2,19 @@
 //!
 //! Specification: "XFS Algorithms & Data Structures". The library reads
 //! versions 4 and 5, checks the sums of version 5's tables and replays its log
-//! in memory; a log it cannot replay, files on a realtime device and a file
-//! system that ignores the case of names are refused. Links are followed here
-//! ([`super::walk`]), and [`super::budget`] bounds what it reads: a file's
-//! table of extents alone may otherwise take 65536 blocks.
+//! in memory; a log it cannot replay and a file system that ignores the case of
+//! names are refused. Links are followed here ([`super::walk`]), and
+//! [`super::budget`] bounds what it reads: a file's table of extents alone may
+//! otherwise take 65536 blocks.
+//!
+//! Version 0.1.3 refuses what has a realtime device beside it. All names and most
+//! files are on the main one, so the library is shown a superblock without it. A
+//! file on the other says so in its inode (`XFS_DIFLAG_REALTIME` in Linux's
+//! `fs/xfs/libxfs/xfs_format.h`), and is refused here; so is one whose inode is in
+//! the log alone.
 
 use alloc::{boxed::Box, format, rc::Rc, string::String, vec::Vec};
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
 use lamxfs::{BlockRead, Error, Path};
 
@@ -27,6 +33,7 @@ pub const MOST_LOG: u64 = 256 << 20;
 pub struct Xfs {
     fs: RefCell<lamxfs::Xfs<Reader>>,
     budget: Rc<Budget>,
+    realtime: Rc<Realtime>,
     label: String,
     uuid: String,
 }
@@ -40,13 +47,84 @@ impl core::fmt::Debug for Xfs {
     }
 }
 
-struct Reader(Rc<Budget>);
+struct Reader {
+    budget: Rc<Budget>,
+    realtime: Rc<Realtime>,
+}
 
 impl BlockRead for Reader {
     type Error = Refused;
 
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), Refused> {
-        self.0.read(offset, into)
+        self.budget.read(offset, into)?;
+        self.realtime.see(offset, into);
+        Ok(())
+    }
+}
+
+const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
+/// Where the superblock has the blocks of a realtime device, and its sum.
+const REALTIME_BLOCKS: core::ops::Range<usize> = 16..24;
+const SUM: core::ops::Range<usize> = 224..228;
+
+/// A realtime device that is kept from the library.
+#[derive(Debug, Default)]
+struct Realtime {
+    is_there: Cell<bool>,
+    /// Mode and flags of the inode that was read last.
+    last: Cell<Option<(u16, u16)>>,
+}
+
+impl Realtime {
+    /// Looks at what was read: hides the device from a superblock, and takes down
+    /// what an inode says.
+    fn see(&self, offset: u64, bytes: &mut [u8]) {
+        let u16_at = |bytes: &[u8], at: usize| {
+            let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk);
+            bytes.copied().map_or(0, u16::from_be_bytes)
+        };
+        if offset == 0 && bytes.starts_with(b"XFSB") {
+            let sector = usize::from(u16_at(bytes, 102));
+            if let Some(sector) = bytes.get_mut(..sector) {
+                self.hide(sector);
+            }
+        } else if bytes.starts_with(b"IN") {
+            let said = (u16_at(bytes, 2), u16_at(bytes, 90));
+            self.last.set(Some(said));
+        }
+    }
+
+    /// Hides the device, and makes the sum of a superblock right again if it was.
+    fn hide(&self, sector: &mut [u8]) {
+        let sum_of = |sector: &[u8]| {
+            let mut sector = sector.to_vec();
+            sector.get_mut(SUM).unwrap_or_default().fill(0);
+            CRC.checksum(&sector).to_le_bytes()
+        };
+        let blocks = sector.get(REALTIME_BLOCKS);
+        if blocks.is_none_or(|blocks| blocks == [0; 8]) {
+            return;
+        }
+        self.is_there.set(true);
+        let is_right = sector.get(SUM) == Some(&sum_of(sector));
+        sector.get_mut(REALTIME_BLOCKS).unwrap_or_default().fill(0);
+        let sum = sum_of(sector);
+        if let Some(place) = sector.get_mut(SUM).filter(|_| is_right) {
+            place.copy_from_slice(&sum);
+        }
+    }
+
+    /// Checks a regular file of this mode, whose inode was read last.
+    fn check(&self, mode: u32) -> Result<(), Problem> {
+        let refuse = |what: &str| Err(Problem::Unsupported(what.into()));
+        match self.last.get() {
+            _ if !self.is_there.get() => Ok(()),
+            Some((of, flags)) if u32::from(of) == mode => match flags & 1 {
+                0 => Ok(()),
+                _ => refuse("a file on the realtime device"),
+            },
+            _ => refuse("a file that may be on the realtime device: mount and unmount it once"),
+        }
     }
 }
 
@@ -95,13 +173,19 @@ impl Xfs {
     pub fn open(source: Rc<dyn BlockSource>) -> Result<Self, FsError> {
         let budget = Budget::new(source);
         budget.begin(MOST_LOG);
-        let fs = lamxfs::Xfs::open(Reader(budget.clone()), budget.bytes())
+        let realtime = Rc::new(Realtime::default());
+        let reader = Reader {
+            budget: budget.clone(),
+            realtime: realtime.clone(),
+        };
+        let fs = lamxfs::Xfs::open(reader, budget.bytes())
             .map_err(|error| walk::at("")(problem(&error, &budget)))?;
         Ok(Self {
             label: fs.label().unwrap_or_default().into(),
             uuid: super::uuid(&fs.uuid()),
             fs: RefCell::new(fs),
             budget,
+            realtime,
         })
     }
 
@@ -112,6 +196,7 @@ impl Xfs {
         operation: impl FnOnce(&mut lamxfs::Xfs<Reader>) -> Result<T, Error>,
     ) -> Result<T, Problem> {
         self.budget.begin(data);
+        self.realtime.last.set(None);
         let result = operation(&mut self.fs.borrow_mut());
         result.map_err(|error| problem(&error, &self.budget))
     }
@@ -121,10 +206,14 @@ impl Xfs {
             let inode = fs.resolve(Path::new(path.as_bytes()))?;
             Ok((inode, fs.metadata(&inode)?))
         })?;
+        let kind = Kind::from_mode(found.mode());
+        if kind == Kind::Regular {
+            self.realtime.check(found.mode())?;
+        }
         Ok(Node {
             path,
             inode,
-            kind: Kind::from_mode(found.mode()),
+            kind,
             len: found.size(),
         })
     }

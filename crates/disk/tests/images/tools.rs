@@ -13,7 +13,7 @@ fn package(tool: &str) -> &'static str {
         "mke2fs" | "debugfs" | "e2fsck" => "e2fsprogs",
         "mkfs.vfat" | "fsck.vfat" => "dosfstools",
         "mcopy" | "mdel" | "mdir" | "mmd" => "mtools",
-        "mkfs.xfs" | "xfs_admin" => "xfsprogs",
+        "mkfs.xfs" | "xfs_admin" | "xfs_db" => "xfsprogs",
         "mkfs.btrfs" => "btrfs-progs",
         "xorriso" => "xorriso",
         "genisoimage" => "genisoimage",

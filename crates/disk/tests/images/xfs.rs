@@ -98,3 +98,36 @@ fn every_kind_of_xfs_is_read() {
         check(&*open(&image), &things, &[]);
     }
 }
+
+/// With a realtime device beside it all is read that is not on that.
+#[test]
+fn what_is_not_on_a_realtime_device_is_read() {
+    for options in [&[][..], &["-m", "crc=0"]] {
+        let beside = Temporary::file(64 << 20);
+        let device = format!("rtdev={}", beside.as_str());
+        let (image, things) = image(&[options, &["-r", device.as_str()]].concat());
+        check(&*open(&image), &things, &[]);
+        // A damaged superblock stays so.
+        if options.is_empty() {
+            let disk = FileDisk::new(&image).with_changes([(110, 1)].into());
+            assert!(probe(disk.shared()).is_err());
+        }
+        // A file that says that it is on the other.
+        let change = "path /boot/initrd.img";
+        run(
+            "xfs_db",
+            &[
+                "-x",
+                "-c",
+                change,
+                "-c",
+                "write core.realtime 1",
+                image.as_str(),
+            ],
+        );
+        let fs = open(&image);
+        let error = fs.open("/boot/initrd.img").err().unwrap();
+        assert!(error.to_string().contains("a file on the realtime device"));
+        assert!(fs.open("/boot/vmlinuz-6.1.0-13-amd64").is_ok());
+    }
+}
