@@ -8,12 +8,13 @@
 use std::rc::Rc;
 
 use kexen_disk::{
-    BlockSource, FileSystem,
+    BlockSource, FileSystem, MemoryDisk,
     fs::{FileType, FsError, MOST_NAMES, xfs::MOST_LOG},
     partition,
+    raid::{self, Member},
 };
 
-use crate::sparse::{self, Base, PatchedDisk, btrfs_sums, gpt_sums, no_sums, xfs_sums};
+use crate::sparse::{self, Base, PatchedDisk, btrfs_sums, gpt_sums, no_sums, raid_sum, xfs_sums};
 
 macro_rules! base {
     ($name:literal, $sums:expr) => {
@@ -95,7 +96,33 @@ pub fn partitions(data: &[u8]) {
             }
         }
     }
-    assert!(counted.taken() <= 4 << 20, "too much is read");
+    // The entries of a header for each size of a sector, and of its backup.
+    assert!(counted.taken() <= 12 << 20, "too much is read");
+}
+
+/// Members of Linux's RAID: a byte says where the superblock that follows is, and
+/// whether its place and sum are made right.
+pub fn raid(data: &[u8]) {
+    const BYTES: usize = 128 << 10;
+    let Some((place, superblock)) = data.split_first() else {
+        return;
+    };
+    let at = [0, 4096, BYTES - 8192, BYTES - (64 << 10)][usize::from(place & 3)];
+    let mut disk = vec![0; BYTES];
+    let len = superblock.len().min(4096);
+    disk[at..at + len].copy_from_slice(&superblock[..len]);
+    if place & 4 != 0 {
+        let sector = u64::try_from(at / 512).unwrap_or(0).to_le_bytes();
+        disk[at + 0x90..at + 0x98].copy_from_slice(&sector);
+        raid_sum(&mut disk[at..at + 4096]);
+    }
+    let disk: Rc<dyn BlockSource> = Rc::new(MemoryDisk::new("xvda", disk));
+    let found = raid::member(&disk).expect("no sector is bad");
+    if let Some(Member::Mirror(within)) = found {
+        assert!(within.bytes() <= disk.bytes());
+        let mut last = vec![0; usize::try_from(within.bytes()).unwrap_or(0)];
+        within.read_at(0, &mut last).expect("all of it is there");
+    }
 }
 
 fn file_system(bases: &[Base], data: &[u8]) {

@@ -32,6 +32,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("partitions", disk::partitions),
+    ("raid", disk::raid),
     ("ext4", disk::ext4),
     ("xfs", disk::xfs),
     ("btrfs", disk::btrfs),

@@ -217,4 +217,4 @@ pub(crate) fn source(disk: &Rc<PatchedDisk>, switches: u8) -> Rc<dyn BlockSource
 /// For images without sums, or whose sums are left wrong.
 pub(crate) fn no_sums(_: &mut PatchedDisk) {}
 
-pub(crate) use sums::{btrfs as btrfs_sums, gpt as gpt_sums, xfs as xfs_sums};
+pub(crate) use sums::{btrfs as btrfs_sums, gpt as gpt_sums, raid as raid_sum, xfs as xfs_sums};

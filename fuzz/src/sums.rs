@@ -105,3 +105,20 @@ pub(crate) fn gpt(disk: &mut PatchedDisk) {
         disk.set_block(header, &sector);
     }
 }
+
+/// A superblock of Linux's RAID, version 1, with as many devices as it says.
+pub(crate) fn raid(block: &mut [u8]) {
+    let devices = u16::from_le_bytes([block[0xdc], block[0xdd]]);
+    block[0xd8..0xdc].fill(0);
+    let end = (0x100 + usize::from(devices) * 2).min(block.len());
+    let sum: u64 = block[..end]
+        .chunks(4)
+        .map(|word| {
+            let mut all = [0; 4];
+            all[..word.len()].copy_from_slice(word);
+            u64::from(u32::from_le_bytes(all))
+        })
+        .sum();
+    let folded = (sum & 0xffff_ffff) + (sum >> 32);
+    block[0xd8..0xdc].copy_from_slice(&folded.to_le_bytes()[..4]);
+}
