@@ -249,13 +249,15 @@ pub(crate) const IMAGES: &[Image] = &[
     ext("ext4-inline-data", 32, "mke2fs -t ext4 -O inline_data {}")
         .refused("DATA_IN_INODE")
         .often(),
+    // 80 groups, whose descriptors are in five places.
     ext(
         "ext4-meta-bg",
-        32,
-        "mke2fs -t ext4 -O ^resize_inode,meta_bg {}",
+        80,
+        "mke2fs -t ext4 -b 1024 -g 1024 -N 16384 -O ^resize_inode,meta_bg {}",
     )
-    .refused("META_BLOCK_GROUPS"),
-    ext("ext4-large-dir", 32, "mke2fs -t ext4 -O large_dir {}").refused("LARGE_DIRECTORIES"),
+    .aged(24, "few"),
+    ext("ext4-large-dir", 80, "mke2fs -t ext4 -O large_dir {}").aged(32, "names"),
+    ext("ext4-mmp", 80, "mke2fs -t ext4 -O mmp,ea_inode {}").aged(24, "few"),
     xfs("xfs", "mkfs.xfs -f {}")
         .way(Way::Reflink)
         .aged(32, "names")
@@ -331,7 +333,9 @@ pub(crate) const IMAGES: &[Image] = &[
         .aged(16, "few")
         .noted("its log is not replayed")
         .often(),
-    btrfs("btrfs-xxhash", 160, "mkfs.btrfs -f --csum xxhash {}").refused("checksum"),
+    btrfs("btrfs-xxhash", 160, "mkfs.btrfs -f --csum xxhash {}").aged(24, "few"),
+    btrfs("btrfs-sha256", 160, "mkfs.btrfs -f --csum sha256 {}").aged(24, "few"),
+    btrfs("btrfs-blake2", 160, "mkfs.btrfs -f --csum blake2 {}").aged(24, "few"),
     btrfs(
         "btrfs-raid0",
         128,
@@ -359,6 +363,8 @@ pub(crate) const IMAGES: &[Image] = &[
     fat("fat32-large", 300, "mkfs.vfat -F 32 -s 8 {}"),
     fat("fat16-4k-sector", 128, "mkfs.vfat -F 16 -S 4096 {}").sector(4096),
     fat("fat32-4k-sector", 300, "mkfs.vfat -F 32 -S 4096 -s 1 {}").sector(4096),
+    // Of 120 MiB, it says.
+    fat("fat32-cut", 100, "mkfs.vfat -F 32 -s 1 {} 122880").noted("it was cut off"),
     fat("fat32-full", 48, "mkfs.vfat -F 32 -s 1 {}").aged(16, "fat full"),
     // Not by genisoimage: with Rock Ridge and links of 500 bytes and more it does
     // not come to an end. `crates/disk/tests` has images of its making.
