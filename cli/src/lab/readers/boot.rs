@@ -184,7 +184,7 @@ pub(crate) fn layouts() -> Result<Vec<Looked>> {
     };
     let recipe = format!(
         "boot disks 2\n{}\n{}\n{}\n{}\n{}",
-        include_str!("../boot_disk.rs"),
+        boot_disk::RECIPE.concat(),
         script(&disks(Path::new(""))),
         kernel.identity()?,
         cache::sha256_file(&initrd)?,

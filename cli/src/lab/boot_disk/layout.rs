@@ -1,0 +1,198 @@
+//! What the disks are like: partitions, file systems, configurations.
+
+use super::file_system::Fs;
+use super::partitions::{FIRST, one_linux};
+
+/// What a disk is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskLayout {
+    /// GPT, one ext4 with Boot Loader Specification entries.
+    BlsExt4,
+    /// MBR with a logical partition, ext4 with a grub.cfg: as Debian has it.
+    GrubExt4,
+    /// GPT, `/boot` on XFS with a grub.cfg that takes in the entries beside
+    /// it: as Fedora has it.
+    GrubXfs,
+    /// GPT, btrfs with a grub.cfg: as openSUSE has it.
+    GrubBtrfs,
+    /// No partition table, ext4 with an extlinux.conf: as Alpine has it.
+    ExtlinuxExt4,
+    /// GPT, a FAT ESP with systemd-boot's entries: as Arch has it.
+    SystemdFat,
+    /// GPT, a FAT ESP with a unified kernel image on systemd's stub.
+    UkiFat,
+    /// GPT for sectors of 4096 bytes, ext4 with Boot Loader Specification
+    /// entries.
+    BlsLarge,
+    /// As [`Self::BlsExt4`] with a grub.cfg whose default entry's kernel is
+    /// damaged, and which names another to fall back on.
+    GrubFallback,
+    /// A CD with a grub.cfg: as live systems have it.
+    GrubIso,
+    /// As [`Self::GrubExt4`], and with a boot loader of its own: another Kexen.
+    Chain,
+}
+
+/// The identifier that configurations look for the file system by.
+pub(crate) const UUID: &str = "6b656e00-1ab0-4d15-8000-626f6f742d31";
+
+impl DiskLayout {
+    /// Those that start by themselves, as an ordinary disk.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::BlsExt4,
+        Self::GrubExt4,
+        Self::GrubXfs,
+        Self::GrubBtrfs,
+        Self::ExtlinuxExt4,
+        Self::SystemdFat,
+        Self::UkiFat,
+    ];
+
+    /// Its name in a case's.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::BlsExt4 => "bls-ext4",
+            Self::GrubExt4 => "grub-ext4",
+            Self::GrubXfs => "grub-xfs",
+            Self::GrubBtrfs => "grub-btrfs",
+            Self::ExtlinuxExt4 => "extlinux-ext4",
+            Self::SystemdFat => "systemd-fat",
+            Self::UkiFat => "uki-fat",
+            Self::BlsLarge => "bls-large",
+            Self::GrubFallback => "fallback",
+            Self::GrubIso => "grub-iso",
+            Self::Chain => "chain",
+        }
+    }
+
+    pub(super) const fn fs(self) -> Fs {
+        match self {
+            Self::BlsExt4
+            | Self::GrubExt4
+            | Self::ExtlinuxExt4
+            | Self::Chain
+            | Self::GrubFallback => Fs::Ext4,
+            Self::BlsLarge => Fs::Ext4Large,
+            Self::GrubIso => Fs::Iso,
+            Self::GrubXfs => Fs::Xfs,
+            Self::GrubBtrfs => Fs::Btrfs,
+            Self::SystemdFat | Self::UkiFat => Fs::Fat,
+        }
+    }
+
+    /// Where kernel and initrd are.
+    pub(super) const fn folder(self) -> &'static str {
+        match self {
+            Self::BlsExt4
+            | Self::GrubExt4
+            | Self::GrubBtrfs
+            | Self::ExtlinuxExt4
+            | Self::BlsLarge
+            | Self::GrubFallback
+            | Self::Chain => "boot",
+            Self::GrubIso => "live",
+            Self::GrubXfs | Self::SystemdFat => "",
+            Self::UkiFat => "EFI/Linux",
+        }
+    }
+
+    /// The configuration: files and what is in them.
+    pub(super) fn files(self, cmdline: &str) -> Vec<(&'static str, String)> {
+        let bls = |folder: &str| {
+            format!(
+                "title The lab's Linux\nversion 6.1\nmachine-id 0123456789abcdef0123456789abcdef\n\
+                 linux {folder}/vmlinuz\ninitrd {folder}/initrd\noptions {cmdline}\n"
+            )
+        };
+        let grub = |folder: &str| {
+            format!(
+                "set default=\"0\"\nset timeout=0\n\
+                 function load_video {{\n  insmod all_video\n}}\n\
+                 if [ x$feature_platform_search_hint = xy ]; then\n  \
+                 search --no-floppy --fs-uuid --set=root --hint='hd0,gpt1' {UUID}\nelse\n  \
+                 search --no-floppy --fs-uuid --set=root {UUID}\nfi\n\
+                 menuentry 'The lab'\\''s Linux' --class gnu-linux --unrestricted \
+                 $menuentry_id_option 'lab-simple' {{\n\tload_video\n\tinsmod gzio\n\tinsmod ext2\n\t\
+                 echo 'Loading Linux ...'\n\tlinux {folder}/vmlinuz {cmdline}\n\t\
+                 echo 'Loading initial ramdisk ...'\n\tinitrd {folder}/initrd\n}}\n\
+                 submenu 'Advanced options' {{\n\tmenuentry 'recovery' {{\n\t\t\
+                 linux {folder}/vmlinuz {cmdline} single\n\t}}\n}}\n"
+            )
+        };
+        match self {
+            Self::BlsExt4 | Self::BlsLarge => {
+                vec![("loader/entries/lab.conf", bls("/boot"))]
+            }
+            Self::GrubExt4 | Self::Chain => vec![("boot/grub/grub.cfg", grub("/boot"))],
+            Self::GrubFallback => vec![
+                (
+                    "boot/grub/grub.cfg",
+                    format!(
+                        "set default=0\nset fallback=\"1 2\"\nset timeout=1\n\
+                         menuentry 'Damaged' {{\n\tlinux /boot/damaged {cmdline}\n}}\n\
+                         menuentry 'Missing' {{\n\tlinux /boot/miss\x1b[7ming {cmdline}\n}}\n\
+                         menuentry 'Good' --id good-one {{\n\tlinux /boot/vmlinuz {cmdline} lab.good\n\tinitrd /boot/initrd\n}}\n\
+                         menuentry 'Under a hypervisor' --id above {{\n\txen_hypervisor /boot/xen.gz\n\txen_module /boot/vmlinuz\n}}\n"
+                    ),
+                ),
+                ("boot/damaged", "MZ, and no kernel at all\n".repeat(1000)),
+            ],
+            Self::GrubIso => vec![(
+                "boot/grub/grub.cfg",
+                format!(
+                    "search --no-floppy --label LAB --set=root\nset default=0\nset timeout=0\n\
+                     menuentry \"The lab's live system\" {{\n\tlinux /live/vmlinuz {cmdline}\n\t\
+                     initrd /live/initrd\n}}\n"
+                ),
+            )],
+            Self::GrubBtrfs => vec![("boot/grub2/grub.cfg", grub("/boot"))],
+            Self::GrubXfs => vec![
+                (
+                    "grub2/grub.cfg",
+                    format!(
+                        "search --no-floppy --fs-uuid --set=root {UUID}\n\
+                         set default=\"0\"\nset timeout=5\ninsmod blscfg\nblscfg\n"
+                    ),
+                ),
+                ("loader/entries/lab.conf", bls("")),
+            ],
+            Self::ExtlinuxExt4 => vec![(
+                "boot/extlinux.conf",
+                format!(
+                    "DEFAULT menu.c32\nPROMPT 0\nMENU TITLE The lab\nTIMEOUT 10\nLABEL lab\n  \
+                     MENU DEFAULT\n  MENU LABEL The lab's Linux\n  LINUX vmlinuz\n  \
+                     INITRD initrd\n  APPEND {cmdline}\n"
+                ),
+            )],
+            Self::UkiFat => Vec::new(),
+            Self::SystemdFat => vec![
+                ("loader/loader.conf", "default lab*\ntimeout 3\n".to_owned()),
+                ("loader/entries/lab.conf", bls("")),
+                (
+                    "loader/entries/other.conf",
+                    "title Not this one\nlinux /missing\n".to_owned(),
+                ),
+            ],
+        }
+    }
+
+    /// What sfdisk reads, for a partition of so many MiB; none for no table.
+    pub(super) fn table(self, mib: u64) -> Option<String> {
+        let size = mib << 11;
+        match self {
+            Self::ExtlinuxExt4 | Self::GrubIso => None,
+            Self::GrubExt4 | Self::Chain => Some(format!(
+                "label: dos\nstart={}, type=5\nstart={FIRST}, size={size}, type=83\n",
+                FIRST / 2
+            )),
+            Self::SystemdFat | Self::UkiFat => Some(format!(
+                "label: gpt\nstart={FIRST}, size={size}, type=uefi\n"
+            )),
+            Self::BlsExt4
+            | Self::GrubXfs
+            | Self::GrubBtrfs
+            | Self::BlsLarge
+            | Self::GrubFallback => Some(one_linux(mib)),
+        }
+    }
+}
