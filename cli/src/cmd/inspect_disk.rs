@@ -284,6 +284,22 @@ mod tests {
     }
 
     #[test]
+    fn the_configurations_own_choice_is_the_default() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (kernel, initrd) = (scratch.path().join("k"), scratch.path().join("i"));
+        fs::write(&kernel, vec![1; 10_000]).unwrap();
+        fs::write(&initrd, vec![2; 5_000]).unwrap();
+        for layout in DiskLayout::CHOOSERS {
+            let path = scratch.path();
+            let disk = boot_disk::make("t", layout, &kernel, &initrd, "a b", None, path).unwrap();
+            let disk = report(&disk, GuestKind::Pvh).unwrap().unwrap();
+            let default = disk.default.map(|number| &disk.entries[number]);
+            let cmdline = default.and_then(|entry| entry.cmdline.as_deref());
+            assert_eq!(cmdline, Some("a b lab.wanted"), "{layout:?}: {disk}");
+        }
+    }
+
+    #[test]
     fn a_log_that_is_not_replayed_is_a_note() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::layout::UUID;
+use super::layout::{ESP_UUID, UUID};
 use crate::host::command;
 
 /// A file system.
@@ -66,7 +66,8 @@ impl Fs {
             }
             Self::Fat => {
                 let mut mkfs = Command::new("mkfs.vfat");
-                command::run(mkfs.args(["-n", "LAB"]).arg(part))?;
+                let serial = ESP_UUID.replace('-', "");
+                command::run(mkfs.args(["-n", "LAB", "-i", &serial]).arg(part))?;
                 let mut copy = Command::new("mcopy");
                 copy.args(["-s", "-i"]).arg(part);
                 for entry in fs::read_dir(root)? {

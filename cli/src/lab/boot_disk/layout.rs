@@ -29,12 +29,74 @@ pub(crate) enum DiskLayout {
     GrubFallback,
     /// A CD with a grub.cfg: as live systems have it.
     GrubIso,
+    /// GPT, an ESP with a stub that leads to an ext4 `/boot`, whose grub.cfg
+    /// takes in the entries beside it with `boot` set to the ESP; the saved
+    /// entry is the older one: as RHEL and its kin have it.
+    RhelEfi,
+    /// GPT, btrfs with a grub.cfg; the environment block is in sectors of the
+    /// partition, and names the second entry: as openSUSE has it.
+    GrubEnvBlock,
+    /// MBR, ext4 with GRUB legacy's menu.lst: as guests of pv-grub have it.
+    MenuLst,
     /// As [`Self::GrubExt4`], and with a boot loader of its own: another Kexen.
     Chain,
 }
 
 /// The identifier that configurations look for the file system by.
 pub(crate) const UUID: &str = "6b656e00-1ab0-4d15-8000-626f6f742d31";
+
+/// The identifier of an EFI system partition, as FAT has it, and its MiB.
+pub(super) const ESP_UUID: &str = "1AB0-0E51";
+pub(super) const ESP_MIB: u64 = 34;
+
+/// The sector of a btrfs partition that GRUB keeps its environment in.
+const ENV_SECTOR: u64 = 512;
+
+/// What a grub.cfg of RHEL's begins with, where the machine has UEFI.
+const RHEL_CFG: &str = "\
+set pager=1
+if [ -f ${config_directory}/grubenv ]; then
+  load_env -f ${config_directory}/grubenv
+elif [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ \"${next_entry}\" ] ; then
+  set default=\"${next_entry}\"
+  set next_entry=
+  save_env next_entry
+else
+  set default=\"${saved_entry}\"
+fi
+set timeout=0
+search --no-floppy --fs-uuid --set=boot @ESP@
+insmod blscfg
+blscfg
+";
+
+/// What one of openSUSE's begins with.
+const ENV_BLOCK_CFG: &str = "\
+if [ -f ${config_directory}/grubenv ]; then
+  load_env -f ${config_directory}/grubenv
+elif [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ \"${env_block}\" ] ; then
+  set env_block=\"(${root})${env_block}\"
+  export env_block
+  load_env -f \"${env_block}\"
+fi
+if [ \"${next_entry}\" ] ; then
+  set default=\"${next_entry}\"
+else
+  set default=\"${saved_entry}\"
+fi
+set timeout=0
+";
+
+/// An environment block of GRUB's: 1024 bytes with these lines.
+fn environment(lines: &str) -> String {
+    format!("{:#<1024}", format!("# GRUB Environment Block\n{lines}"))
+}
 
 impl DiskLayout {
     /// Those that start by themselves, as an ordinary disk.
@@ -47,6 +109,10 @@ impl DiskLayout {
         Self::SystemdFat,
         Self::UkiFat,
     ];
+
+    /// Those whose configuration makes another entry than the first its default;
+    /// `lab.wanted` is among its words, and no other's.
+    pub(crate) const CHOOSERS: [Self; 3] = [Self::RhelEfi, Self::GrubEnvBlock, Self::MenuLst];
 
     /// Its name in a case's.
     pub(crate) const fn name(self) -> &'static str {
@@ -61,6 +127,9 @@ impl DiskLayout {
             Self::BlsLarge => "bls-large",
             Self::GrubFallback => "fallback",
             Self::GrubIso => "grub-iso",
+            Self::RhelEfi => "rhel-efi",
+            Self::GrubEnvBlock => "grub-env-block",
+            Self::MenuLst => "menu-lst",
             Self::Chain => "chain",
         }
     }
@@ -71,11 +140,13 @@ impl DiskLayout {
             | Self::GrubExt4
             | Self::ExtlinuxExt4
             | Self::Chain
+            | Self::RhelEfi
+            | Self::MenuLst
             | Self::GrubFallback => Fs::Ext4,
             Self::BlsLarge => Fs::Ext4Large,
             Self::GrubIso => Fs::Iso,
             Self::GrubXfs => Fs::Xfs,
-            Self::GrubBtrfs => Fs::Btrfs,
+            Self::GrubBtrfs | Self::GrubEnvBlock => Fs::Btrfs,
             Self::SystemdFat | Self::UkiFat => Fs::Fat,
         }
     }
@@ -89,9 +160,11 @@ impl DiskLayout {
             | Self::ExtlinuxExt4
             | Self::BlsLarge
             | Self::GrubFallback
+            | Self::GrubEnvBlock
+            | Self::MenuLst
             | Self::Chain => "boot",
             Self::GrubIso => "live",
-            Self::GrubXfs | Self::SystemdFat => "",
+            Self::GrubXfs | Self::SystemdFat | Self::RhelEfi => "",
             Self::UkiFat => "EFI/Linux",
         }
     }
@@ -117,6 +190,22 @@ impl DiskLayout {
                  echo 'Loading initial ramdisk ...'\n\tinitrd {folder}/initrd\n}}\n\
                  submenu 'Advanced options' {{\n\tmenuentry 'recovery' {{\n\t\t\
                  linux {folder}/vmlinuz {cmdline} single\n\t}}\n}}\n"
+            )
+        };
+        let two = |folder: &str| {
+            let entry = |id: &str, words: &str| {
+                format!(
+                    "menuentry 'Linux {id}' --class os --id '{id}' {{\n\t\
+                     linux {folder}/vmlinuz {cmdline}{words}\n\tinitrd {folder}/initrd\n}}\n"
+                )
+            };
+            entry("newer", "") + &entry("older", " lab.wanted")
+        };
+        let rhel = |version: &str, words: &str| {
+            format!(
+                "title The lab's Linux ({version})\nversion {version}\nlinux /vmlinuz\n\
+                 initrd /initrd $tuned_initrd\noptions $kernelopts{words} $tuned_params\n\
+                 grub_users $grub_users\ngrub_arg --unrestricted\ngrub_class kernel\n"
             )
         };
         match self {
@@ -165,6 +254,34 @@ impl DiskLayout {
                 ),
             )],
             Self::UkiFat => Vec::new(),
+            Self::RhelEfi => vec![
+                ("grub2/grub.cfg", RHEL_CFG.replace("@ESP@", ESP_UUID)),
+                (
+                    "grub2/grubenv",
+                    environment(&format!("saved_entry=lab-5.14\nkernelopts={cmdline}\n")),
+                ),
+                ("loader/entries/lab-6.1.conf", rhel("6.1", "")),
+                ("loader/entries/lab-5.14.conf", rhel("5.14", " lab.wanted")),
+            ],
+            Self::GrubEnvBlock => vec![
+                (
+                    "boot/grub2/grub.cfg",
+                    format!("{ENV_BLOCK_CFG}{}", two("/boot")),
+                ),
+                (
+                    "boot/grub2/grubenv",
+                    environment(&format!("env_block={ENV_SECTOR}+1\n")),
+                ),
+            ],
+            Self::MenuLst => vec![(
+                "boot/grub/menu.lst",
+                format!(
+                    "# comment\ndefault 1\ntimeout 0\n\ntitle The lab's newer Linux\nroot (hd0,0)\n\
+                     kernel /boot/vmlinuz {cmdline}\ninitrd /boot/initrd\n\n\
+                     title The lab's Linux\n\troot (hd0,0)\n\tkernel /boot/vmlinuz {cmdline} lab.wanted\n\
+                     \tinitrd /boot/initrd\n\tsavedefault\n"
+                ),
+            )],
             Self::SystemdFat => vec![
                 ("loader/loader.conf", "default lab*\ntimeout 3\n".to_owned()),
                 ("loader/entries/lab.conf", bls("")),
@@ -176,14 +293,37 @@ impl DiskLayout {
         }
     }
 
+    /// What is on an EFI system partition before it, if there is one.
+    pub(super) fn esp(self) -> Option<[(&'static str, String); 1]> {
+        let stub = format!(
+            "search --no-floppy --root-dev-only --fs-uuid --set=dev {UUID}\n\
+             set prefix=($dev)/grub2\nexport $prefix\nconfigfile $prefix/grub.cfg\n"
+        );
+        (self == Self::RhelEfi).then_some([("EFI/redhat/grub.cfg", stub)])
+    }
+
+    /// What is in a sector of its partition that no file has.
+    pub(super) fn sector(self) -> Option<(u64, String)> {
+        let block = || environment("saved_entry=older\n");
+        (self == Self::GrubEnvBlock).then(|| (ENV_SECTOR, block()))
+    }
+
     /// What sfdisk reads, for a partition of so many MiB; none for no table.
     pub(super) fn table(self, mib: u64) -> Option<String> {
-        let size = mib << 11;
+        let (size, esp) = (mib << 11, ESP_MIB << 11);
         match self {
             Self::ExtlinuxExt4 | Self::GrubIso => None,
             Self::GrubExt4 | Self::Chain => Some(format!(
                 "label: dos\nstart={}, type=5\nstart={FIRST}, size={size}, type=83\n",
                 FIRST / 2
+            )),
+            Self::MenuLst => Some(format!(
+                "label: dos\nstart={FIRST}, size={size}, type=83, bootable\n"
+            )),
+            Self::RhelEfi => Some(format!(
+                "label: gpt\nstart={FIRST}, size={esp}, type=uefi\n\
+                 start={}, size={size}, type=linux\n",
+                FIRST + esp
             )),
             Self::SystemdFat | Self::UkiFat => Some(format!(
                 "label: gpt\nstart={FIRST}, size={size}, type=uefi\n"
@@ -192,6 +332,7 @@ impl DiskLayout {
             | Self::GrubXfs
             | Self::GrubBtrfs
             | Self::BlsLarge
+            | Self::GrubEnvBlock
             | Self::GrubFallback => Some(one_linux(mib)),
         }
     }

@@ -22,9 +22,10 @@ use anyhow::{Context as _, Result};
 pub(crate) use self::content::{Signing, public_key};
 use self::content::{sign, unify};
 use self::file_system::Fs;
+use self::layout::ESP_MIB;
 pub(crate) use self::layout::{DiskLayout, UUID};
-use self::partitions::assemble_large;
 pub(crate) use self::partitions::{assemble, one_linux};
+use self::partitions::{assemble_all, assemble_large};
 use super::build::{self, Variant};
 use crate::host::tools;
 
@@ -61,13 +62,7 @@ pub(crate) fn make(
     if let Some(signing) = signing {
         sign(&boot, signing, scratch)?;
     }
-    for (name, text) in layout.files(cmdline) {
-        let file = root.join(name);
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(file, text)?;
-    }
+    write(&root, layout.files(cmdline))?;
     if layout == DiskLayout::Chain {
         let loader = root.join("boot/xen/pvboot-x86_64.elf");
         fs::create_dir_all(root.join("boot/xen"))?;
@@ -78,14 +73,39 @@ pub(crate) fn make(
     let mib = ((bytes >> 20) * 5 / 4 + 24).max(layout.fs().least());
     let part = scratch.join("part");
     layout.fs().make(&root, &part, mib)?;
+    if let Some((sector, text)) = layout.sector() {
+        use std::os::unix::fs::FileExt as _;
+        let file = fs::File::options().write(true).open(&part)?;
+        file.write_all_at(text.as_bytes(), sector << 9)?;
+    }
+    let esp = scratch.join("esp");
+    let mut parts = vec![(part.as_path(), mib)];
+    if let Some(files) = layout.esp() {
+        let root = scratch.join("esp-root");
+        write(&root, files)?;
+        Fs::Fat.make(&root, &esp, ESP_MIB)?;
+        parts.insert(0, (&esp, ESP_MIB));
+    }
     // Each under a name of its own: dom0 keeps what it was given.
     let disk = scratch.join(format!("{name}.img"));
     match layout.table(mib) {
         Some(_) if layout == DiskLayout::BlsLarge => assemble_large(&disk, &part, mib)?,
-        Some(table) => assemble(&disk, &part, mib, &table)?,
+        Some(table) => assemble_all(&disk, &parts, &table)?,
         None => fs::rename(&part, &disk)?,
     }
     Ok(disk)
+}
+
+/// Writes files into a folder.
+fn write(root: &Path, files: impl IntoIterator<Item = (&'static str, String)>) -> Result<()> {
+    for (name, text) in files {
+        let file = root.join(name);
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(file, text)?;
+    }
+    Ok(())
 }
 
 /// Makes an ext4 of a folder.
@@ -108,7 +128,8 @@ mod tests {
             DiskLayout::GrubFallback,
             DiskLayout::GrubIso,
         ];
-        for layout in DiskLayout::ALL.into_iter().chain(more) {
+        let all = DiskLayout::ALL.into_iter().chain(DiskLayout::CHOOSERS);
+        for layout in all.chain(more) {
             let disk = make(
                 layout.name(),
                 layout,

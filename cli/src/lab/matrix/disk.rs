@@ -21,12 +21,34 @@ pub(super) fn cases() -> Vec<Case> {
         let mode = if n / 2 % 2 == 0 { Mode::Pvh } else { Mode::Pv };
         cases.push(case(xen, mode, layout));
     }
+    cases.extend(chosen());
     cases.extend(signed());
     cases.extend(attached());
     cases.extend(at_the_console());
     cases.extend(hostile());
     cases.extend(examples());
     cases.extend(distributions());
+    cases
+}
+
+/// The configuration's own default starts, where it is not the first: each
+/// layout on each Xen, in one type of guest and the other.
+fn chosen() -> Vec<Case> {
+    static WANTED: Talk = Talk {
+        turns: &[],
+        lines: &[&["kexen-lab: cmdline=", "lab.wanted"]],
+        end: TalkEnd::Userspace,
+    };
+    let mut cases = Vec::new();
+    for (n, layout) in DiskLayout::CHOOSERS.into_iter().enumerate() {
+        for (m, xen) in Xen::ALL.into_iter().enumerate() {
+            let mode = [Mode::Pvh, Mode::Pv][(n + m) % 2];
+            let mut case = case(xen, mode, layout).expect(Expect::Talk(&WANTED));
+            // As its configuration says: not at all.
+            case.options = "".into();
+            cases.push(case);
+        }
+    }
     cases
 }
 

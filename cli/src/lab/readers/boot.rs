@@ -123,7 +123,7 @@ fn look(guest: &Guest, disks: &[Looked], dir: &Path) -> Result<()> {
 
 /// Those that are looked at: not the chain, which is the disk for GRUB with
 /// one file more, another one for each change of the boot image.
-pub(crate) const LAYOUTS: [DiskLayout; 10] = [
+pub(crate) const LAYOUTS: [DiskLayout; 13] = [
     DiskLayout::BlsExt4,
     DiskLayout::GrubExt4,
     DiskLayout::GrubXfs,
@@ -134,6 +134,9 @@ pub(crate) const LAYOUTS: [DiskLayout; 10] = [
     DiskLayout::BlsLarge,
     DiskLayout::GrubFallback,
     DiskLayout::GrubIso,
+    DiskLayout::RhelEfi,
+    DiskLayout::GrubEnvBlock,
+    DiskLayout::MenuLst,
 ];
 
 /// The file systems of a disk that a guest boots from.
@@ -146,7 +149,9 @@ fn of_layout(layout: DiskLayout) -> Vec<Part> {
             vec![Part::new(1, "ext4")]
         }
         DiskLayout::GrubXfs => vec![Part::new(1, "xfs")],
-        DiskLayout::GrubBtrfs => vec![Part::new(1, "btrfs")],
+        DiskLayout::MenuLst => vec![Part::new(1, "ext4")],
+        DiskLayout::RhelEfi => vec![Part::fat(1), Part::new(2, "ext4")],
+        DiskLayout::GrubBtrfs | DiskLayout::GrubEnvBlock => vec![Part::new(1, "btrfs")],
         DiskLayout::SystemdFat | DiskLayout::UkiFat => vec![Part::fat(1)],
     }
 }
