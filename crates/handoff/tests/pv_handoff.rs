@@ -85,7 +85,14 @@ fn hand_off(omit: Omit) -> Result<Outcome, HandoffError> {
         m.fill(BUFFER + n * PAGE_SIZE, PAGE_SIZE, filling(n))?;
     }
     let addresses = space.addresses();
-    finish(&m, &placement, &chosen, BUFFER, &|page| addresses.of(page))?;
+    finish(
+        &m,
+        &placement,
+        &chosen,
+        BUFFER,
+        &|page| addresses.of(page),
+        None,
+    )?;
     space.close_pools(&m, &mut free)?;
     let mut ledger = Ledger::new();
     let mfn = space.root();

@@ -177,7 +177,14 @@ pub fn load_file<G: Guest>(
         });
     }
     placement.rebase(&mut chosen, guest.first_address(&notes))?;
-    finish(m, &placement, &chosen, BUFFER, &|page| guest.address(page))?;
+    finish(
+        m,
+        &placement,
+        &chosen,
+        BUFFER,
+        &|page| guest.address(page),
+        None,
+    )?;
     Ok(Kernel {
         what: format!("{file} ({})", head.what),
         buffer_len: head.size,

@@ -7,12 +7,29 @@
 //!
 //! Left to do afterwards: bytes of segments that share a file page with
 //! another one are copied; what no file byte covers is zeroed.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `finish` | what is left to do, done |
+//! | `behind` | what comes behind the kernel |
+//! | `relocate` | the kernel in another place than its own |
+
+mod behind;
+mod finish;
+mod relocate;
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
 
 use kexen_abi::PAGE_SIZE;
-use kexen_guest::{Extent, Extents, Machine};
+use kexen_guest::{Extent, Extents};
 
+pub use self::{
+    behind::Behind,
+    finish::{finish, holder},
+    relocate::elsewhere,
+};
 use crate::HandoffError;
 
 /// A loadable segment; addresses in bytes, relative to page 0 of memory.
@@ -111,10 +128,12 @@ impl Placement {
             ..Self::default()
         };
         plan.fresh.insert(plan.kernel);
+        let mut parts = alloc::vec![None; file_pages];
         for segment in segments {
-            plan.place(segment);
+            plan.place(segment, &mut parts);
         }
         plan.zero_the_rest(segments);
+        plan.keep_sources(&parts);
         Ok(plan)
     }
 
@@ -152,8 +171,8 @@ impl Placement {
     }
 
     /// Lets the file's pages become the segment's, or notes a copy where
-    /// they cannot.
-    fn place(&mut self, segment: &Segment) {
+    /// they cannot. `parts` gets the copy that each such page saves.
+    fn place(&mut self, segment: &Segment, parts: &mut [Option<Copy>]) {
         let aligned = segment.offset % PAGE_SIZE == segment.address % PAGE_SIZE;
         let mut done = 0;
         while done < segment.filesz {
@@ -161,21 +180,64 @@ impl Placement {
             let offset = segment.offset + done;
             let len = (PAGE_SIZE - address % PAGE_SIZE).min(segment.filesz - done);
             let page = address / PAGE_SIZE;
-            let slot = usize::try_from(offset / PAGE_SIZE)
-                .ok()
-                .and_then(|n| self.targets.get_mut(n));
-            match slot {
-                Some(slot) if aligned && slot.is_none() && self.fresh.contains(page) => {
+            let copy = Copy {
+                offset,
+                address,
+                len,
+            };
+            let n = usize::try_from(offset / PAGE_SIZE).unwrap_or(usize::MAX);
+            match self.targets.get_mut(n).zip(parts.get_mut(n)) {
+                Some((slot, part)) if aligned && slot.is_none() && self.fresh.contains(page) => {
                     *slot = Some(page);
+                    *part = Some(copy);
                     self.fresh.remove(Extent::new(page, 1));
                 }
-                _ => self.copies.push(Copy {
-                    offset,
-                    address,
-                    len,
-                }),
+                _ => self.copies.push(copy),
             }
             done += len;
+        }
+    }
+
+    /// A file page whose bytes a copy needs, and which another copy writes over
+    /// where they are, becomes no page of memory: it is copied, too. (Zeroes are
+    /// written after all copies.)
+    fn keep_sources(&mut self, parts: &[Option<Copy>]) {
+        // What is written into each page of memory, from and to where in it.
+        let mut writes: Vec<(u64, u64, u64)> = Vec::new();
+        for copy in &self.copies {
+            let from = copy.address % PAGE_SIZE;
+            writes.push((copy.address / PAGE_SIZE, from, from + copy.len));
+        }
+        writes.sort_unstable();
+        let spoilt = |page: u64, from: u64, to: u64| {
+            let at = writes.partition_point(|(target, ..)| *target < page);
+            let here = writes.iter().skip(at);
+            here.take_while(|(target, ..)| *target == page)
+                .any(|(_, start, end)| *start < to && from < *end)
+        };
+        let mut lost = Vec::new();
+        for copy in &self.copies {
+            let end = copy.offset + copy.len;
+            for n in copy.offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE) {
+                let slot = usize::try_from(n).unwrap_or(usize::MAX);
+                let Some(page) = self.targets.get(slot).copied().flatten() else {
+                    continue;
+                };
+                let at = n * PAGE_SIZE;
+                let (from, to) = (copy.offset.max(at), end.min(at + PAGE_SIZE));
+                if spoilt(page, from - at, to - at) {
+                    lost.push((slot, page));
+                }
+            }
+        }
+        for (slot, page) in lost {
+            let part = parts.get(slot).copied().flatten();
+            if let (Some(target), Some(part)) = (self.targets.get_mut(slot), part)
+                && target.take().is_some()
+            {
+                self.fresh.insert(Extent::new(page, 1));
+                self.copies.push(part);
+            }
         }
     }
 
@@ -282,209 +344,5 @@ impl Chosen {
             .iter()
             .copied()
             .chain(self.fresh.iter().map(|(_, page)| *page))
-    }
-}
-
-/// Does what the plan left to do once the file is in its buffer at `file`:
-/// copies and zeroing. `address` tells where a fresh page can be written.
-pub fn finish<M: Machine + ?Sized>(
-    m: &M,
-    placement: &Placement,
-    chosen: &Chosen,
-    file: u64,
-    address: &dyn Fn(u64) -> u64,
-) -> Result<(), HandoffError> {
-    let mut at: Vec<(u64, u64)> = (0_u64..)
-        .zip(&placement.targets)
-        .filter_map(|(n, target)| target.map(|page| (page, file + n * PAGE_SIZE)))
-        .chain(
-            chosen
-                .fresh
-                .iter()
-                .map(|(page, own)| (*page, address(*own))),
-        )
-        .collect();
-    at.sort_unstable();
-    let place = |byte: u64| {
-        holder(&at, byte / PAGE_SIZE)
-            .map(|page| page + byte % PAGE_SIZE)
-            .ok_or(bad("p_paddr", byte, "no page was chosen for it"))
-    };
-    let mut page = [0_u8; 4096];
-    for copy in &placement.copies {
-        let part = &mut page[..usize::try_from(copy.len).unwrap_or(0)];
-        m.read(file + copy.offset, part)?;
-        m.write(place(copy.address)?, part)?;
-    }
-    for zero in &placement.zeroes {
-        m.fill(place(zero.address)?, zero.len, 0)?;
-    }
-    Ok(())
-}
-
-/// The page that holds the bytes of a page of memory.
-#[must_use]
-pub fn holder(content: &[(u64, u64)], page: u64) -> Option<u64> {
-    let at = content.binary_search_by_key(&page, |(target, _)| *target);
-    at.ok().map(|at| content[at].1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec;
-    use proptest::prelude::*;
-
-    fn segment(offset: u64, address: u64, filesz: u64, memsz: u64) -> Segment {
-        Segment {
-            offset,
-            address,
-            filesz,
-            memsz,
-        }
-    }
-
-    /// Loads by the plan and by the book, and compares all of memory.
-    fn check(segments: &[Segment], file: &[u8], free: &mut Extents) {
-        let file_len = u64::try_from(file.len()).unwrap();
-        let plan = Placement::plan(segments, file_len, 1 << 20).unwrap();
-        let chosen = plan.choose(free).unwrap();
-        let mut pages = alloc::collections::BTreeMap::<u64, Vec<u8>>::new();
-        for (n, page) in chosen.file.iter().enumerate() {
-            let mut bytes = file[n * 4096..file.len().min((n + 1) * 4096)].to_vec();
-            bytes.resize(4096, 0xee);
-            assert!(pages.insert(*page, bytes).is_none(), "a page chosen twice");
-        }
-        for (_, page) in &chosen.fresh {
-            assert!(pages.insert(*page, vec![0xdd; 4096]).is_none());
-        }
-        let content = chosen.content(&plan);
-        let at = |address: u64| {
-            let page = holder(&content, address / 4096).unwrap();
-            (page, usize::try_from(address % 4096).unwrap())
-        };
-        for copy in &plan.copies {
-            let (page, start) = at(copy.address);
-            let len = usize::try_from(copy.len).unwrap();
-            let from = usize::try_from(copy.offset).unwrap();
-            pages.get_mut(&page).unwrap()[start..start + len]
-                .copy_from_slice(&file[from..from + len]);
-        }
-        for zero in &plan.zeroes {
-            let (page, start) = at(zero.address);
-            let len = usize::try_from(zero.len).unwrap();
-            pages.get_mut(&page).unwrap()[start..start + len].fill(0);
-        }
-        let base = plan.kernel.start * 4096;
-        let mut want = vec![0; usize::try_from(plan.kernel.count * 4096).unwrap()];
-        for s in segments {
-            let to = usize::try_from(s.address - base).unwrap();
-            let from = usize::try_from(s.offset).unwrap();
-            let len = usize::try_from(s.filesz).unwrap();
-            want[to..to + len].copy_from_slice(&file[from..from + len]);
-        }
-        assert_eq!(u64::try_from(content.len()).unwrap(), plan.kernel.count);
-        for (n, (target, page)) in content.iter().enumerate() {
-            assert_eq!(*target, plan.kernel.start + u64::try_from(n).unwrap());
-            assert_eq!(
-                pages[page],
-                want[n * 4096..(n + 1) * 4096],
-                "page {target:#x}"
-            );
-        }
-    }
-
-    fn noise(len: usize) -> Vec<u8> {
-        let mut state = 1_u32;
-        (0..len)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                u8::try_from(state >> 24).unwrap() | 1
-            })
-            .collect()
-    }
-
-    fn free(start: u64, count: u64) -> Extents {
-        let mut set = Extents::new();
-        set.insert(Extent::new(start, count));
-        set
-    }
-
-    #[test]
-    fn linux_like_segments_need_no_copy() {
-        let segments = [
-            segment(0x1000, 0x10_0000, 0x2a10, 0x2a10),
-            segment(0x4000, 0x10_3000, 0x1000, 0x1000),
-            segment(0x6000, 0x10_4000, 0x800, 0x3000),
-        ];
-        let plan = Placement::plan(&segments, 0x7000, 1 << 20).unwrap();
-        assert_eq!(plan.copies, []);
-        check(&segments, &noise(0x7000), &mut free(0, 0x200));
-    }
-
-    #[test]
-    fn a_shared_file_page_is_copied_once() {
-        let segments = [
-            segment(0x100, 0x20_0100, 0x1200, 0x1200),
-            segment(0x1300, 0x20_2300, 0xd00, 0x2000),
-        ];
-        let plan = Placement::plan(&segments, 0x2000, 1 << 20).unwrap();
-        assert_eq!(plan.copies.len(), 1);
-        check(&segments, &noise(0x2000), &mut free(0x200, 0x10));
-        check(&segments, &noise(0x2000), &mut free(0x900, 0x10));
-    }
-
-    #[test]
-    fn too_little_memory_says_how_much() {
-        let segments = [segment(0, 0x10_0000, 0x2000, 0x2000)];
-        let plan = Placement::plan(&segments, 0x2000, 1 << 20).unwrap();
-        assert_eq!(
-            plan.choose(&mut free(0, 1)),
-            Err(HandoffError::Memory {
-                what: "the decompressed kernel",
-                want: 2,
-                have: 1
-            })
-        );
-        assert!(matches!(
-            Placement::plan(&segments, 0x2000, 1),
-            Err(HandoffError::Memory {
-                want: 2,
-                have: 1,
-                ..
-            })
-        ));
-        assert!(matches!(
-            Placement::plan(&segments, 0x1fff, 9),
-            Err(HandoffError::Kernel {
-                field: "p_offset",
-                ..
-            })
-        ));
-    }
-
-    proptest! {
-        #[test]
-        fn any_kernel_is_placed_byte_for_byte(
-            parts in proptest::collection::vec((0_u64..3, 1_u64..9000, 0_u64..6000, 0_u64..9000), 1..6),
-            aligned in any::<bool>(),
-            free_start in 0_u64..0x140,
-        ) {
-            let mut segments = Vec::new();
-            let (mut offset, mut address) = (0x340_u64, 0x10_0340_u64);
-            for (skip, filesz, bss, gap) in parts {
-                offset += skip * 4096 + if aligned { gap } else { gap / 3 };
-                address += skip * 8192 + gap;
-                segments.push(segment(offset, address, filesz, filesz + bss));
-                offset += filesz;
-                address += filesz + bss;
-                if aligned {
-                    // Congruent, as linkers make them.
-                    address += (offset % 4096 + 4096 - address % 4096) % 4096;
-                }
-            }
-            let file = noise(usize::try_from(offset + 77).unwrap());
-            check(&segments, &file, &mut free(free_start, 0x400));
-        }
     }
 }
