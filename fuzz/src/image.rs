@@ -2,7 +2,7 @@
 
 use kexen_guest::{Extent, Extents};
 use kexen_handoff::placement::{Placement, Segment};
-use kexen_image::{Compression, Elf, Kernel, can_start_pv, can_start_pvh, unpack, unpack_scratch};
+use kexen_image::{Compression, Elf, GuestType, Kernel, Symbols, plan, unpack, unpack_scratch};
 
 /// Bytes that a stream may unpack to, here.
 const ROOM: usize = 1 << 20;
@@ -16,7 +16,7 @@ pub fn kernel(data: &[u8]) {
     let payload = kernel.payload();
     let mut head = vec![0; 4096];
     if let Ok(len) = payload.peek(&mut head)
-        && let Ok(found) = Elf::parse(&head[..len])
+        && let Ok(found) = kernel.elf(&head[..len])
     {
         place(&found, payload.size);
     }
@@ -37,10 +37,43 @@ pub fn elf(data: &[u8]) {
     let Ok(found) = Elf::parse(data) else {
         return;
     };
-    place(&found, u64::try_from(data.len()).unwrap_or(0));
-    if let Ok(notes) = found.notes(data) {
-        let _pv = can_start_pv(&notes);
-        let _pvh = can_start_pvh(&notes);
+    let len = u64::try_from(data.len()).unwrap_or(0);
+    place(&found, len);
+    let Ok(notes) = found.notes(data) else {
+        return;
+    };
+    for guest in GuestType::ALL {
+        match plan(&found, &notes, data, guest) {
+            Ok(plan) => {
+                if let Some(symbols) = &plan.symbols {
+                    behind(&found, symbols, plan.paddr_offset, len);
+                }
+            }
+            Err(why) => drop(why.to_string()),
+        }
+    }
+}
+
+/// What comes behind the kernel: it has bytes in the file, and pages.
+fn behind(found: &Elf, symbols: &Symbols, offset: u64, len: u64) {
+    let end = found.end.saturating_sub(offset);
+    let plan = Placement {
+        kernel: Extent::new(0, end.div_ceil(4096).min(1 << 14)),
+        ..Placement::default()
+    };
+    let moved = |address: u64| address.saturating_sub(offset);
+    let parts = symbols.parts.map(|(from, to, len)| (from, moved(to), len));
+    assert!(parts.iter().all(|(from, _, part)| from + part <= len));
+    let headers = (moved(symbols.start), symbols.headers.as_slice());
+    if let Ok((more, behind)) = plan.behind(headers, &parts, 1 << 14) {
+        let last = more.kernel.end() * 4096;
+        assert!(behind.copies.iter().all(|c| c.address + c.len <= last));
+        assert!(
+            behind
+                .bytes
+                .iter()
+                .all(|(at, b)| at + b.len() as u64 <= last)
+        );
     }
 }
 

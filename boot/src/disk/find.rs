@@ -18,7 +18,7 @@ use kexen_platform::{
     Xen,
     disks::{Disk, Disks},
     failure::Failure,
-    guest::Guest,
+    guest::{Guest, GuestType},
     report::{Report, size},
 };
 
@@ -72,12 +72,10 @@ fn tell(found: &disk::Found) -> String {
 
 /// What can be started, by which configurations.
 pub(super) fn entries<G: Guest>(guest: &G, volumes: &Volumes<'_>, words: &str) -> Found {
-    let platform = if guest.machine().is_pv() {
-        Platform::Pv
-    } else if guest.by_boot_params() {
-        Platform::Hvm
-    } else {
-        Platform::Pvh
+    let platform = match guest.guest_type() {
+        GuestType::Pv | GuestType::Dom0Pv => Platform::Pv,
+        GuestType::Pvh | GuestType::Dom0Pvh => Platform::Pvh,
+        GuestType::Hvm => Platform::Hvm,
     };
     let variables = variables::of(words);
     let guest = grub::Guest {

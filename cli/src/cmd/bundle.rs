@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kexen_bootconfig::module::{self, DEFAULT, Module, NewEntry};
-use kexen_image::{Elf, Kernel, can_start_pv, can_start_pvh};
+use kexen_image::{GuestType, Kernel, plan};
 use kexen_trust::Keys;
 use serde::Serialize;
 
@@ -232,8 +232,10 @@ fn check_kernel(file: &[u8]) -> Result<String> {
     let payload = kernel.payload();
     let mut whole = vec![0; usize::try_from(payload.size)?];
     payload.decompress(&mut whole)?;
-    let notes = Elf::parse(&whole)?.notes(&whole)?;
-    if let (Err(pv), Err(pvh)) = (can_start_pv(&notes), can_start_pvh(&notes)) {
+    let elf = kernel.elf(&whole)?;
+    let notes = elf.notes(&whole)?;
+    let plan = |guest| plan(&elf, &notes, &whole, guest);
+    if let (Err(pv), Err(pvh)) = (plan(GuestType::Pv), plan(GuestType::Pvh)) {
         bail!("it can start in no guest: not in PV: {pv}; not in PVH: {pvh}");
     }
     Ok(kernel.describe())

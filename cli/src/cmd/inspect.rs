@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use kexen_bootconfig::{entry::plain, module::Module};
 use kexen_image::{
-    Compression, Elf, Kernel, Segment, XenNotes, can_start_pv, can_start_pvh, unpack,
+    CannotStart, Compression, GuestType, Kernel, Plan, Segment, XenNotes, plan, unpack,
 };
 use serde::Serialize;
 
@@ -87,6 +87,8 @@ struct SegmentReport {
 struct StartReport {
     guest: &'static str,
     can_start: bool,
+    /// Where it is entered: by virtual address in PV.
+    entry: Option<String>,
     why_not: Option<String>,
 }
 
@@ -124,7 +126,8 @@ fn report(file: &[u8]) -> Result<Report> {
         &unpacked
     };
     if !archive.starts_with(b"0707") {
-        return Ok(Report::Kernel(Box::new(kernel(archive)?)));
+        // Packed or not, it is what it would be in a boot module.
+        return Ok(Report::Kernel(Box::new(kernel(file)?)));
     }
     let module = Module::parse(archive)?;
     let mut entries = Vec::new();
@@ -170,13 +173,8 @@ fn kernel(file: &[u8]) -> Result<KernelReport> {
     let payload = kernel.payload();
     let mut whole = vec![0; usize::try_from(payload.size)?];
     payload.decompress(&mut whole)?;
-    let elf = Elf::parse(&whole)?;
+    let elf = kernel.elf(&whole)?;
     let notes = elf.notes(&whole)?;
-    let start = |guest, can: Result<(), kexen_image::CannotStart>| StartReport {
-        guest,
-        can_start: can.is_ok(),
-        why_not: can.err().map(|why| why.to_string()),
-    };
     let (format, version, protocol) = match &kernel {
         Kernel::BzImage(image) => (
             "bzImage",
@@ -216,11 +214,36 @@ fn kernel(file: &[u8]) -> Result<KernelReport> {
         segments: segments.iter().map(segment).collect(),
         memory,
         notes: note_list(&notes),
-        starts: vec![
-            start("PV (64-bit)", can_start_pv(&notes)),
-            start("PVH", can_start_pvh(&notes)),
-        ],
+        starts: starts(|guest| plan(&elf, &notes, &whole, guest)),
     })
+}
+
+/// What becomes of it in each guest; in a dom0 where that is another matter.
+fn starts(plan: impl Fn(GuestType) -> Result<Plan, CannotStart>) -> Vec<StartReport> {
+    let of = |guest: GuestType, name| {
+        let (entry, why_not) = match plan(guest) {
+            Ok(plan) => (Some(format!("{:#x}", plan.entry)), None),
+            Err(why) => (None, Some(why.to_string())),
+        };
+        StartReport {
+            guest: name,
+            can_start: entry.is_some(),
+            entry,
+            why_not,
+        }
+    };
+    let mut all = vec![
+        of(GuestType::Pv, "PV (64-bit)"),
+        of(GuestType::Pvh, "PVH"),
+        of(GuestType::Hvm, "HVM"),
+    ];
+    for (dom0, like) in [(GuestType::Dom0Pv, 0), (GuestType::Dom0Pvh, 1)] {
+        let report = of(dom0, dom0.name());
+        if report.why_not != all[like].why_not {
+            all.push(report);
+        }
+    }
+    all
 }
 
 /// The notes that are there, by Xen's names.
@@ -239,7 +262,10 @@ fn note_list(notes: &XenNotes) -> Vec<(&'static str, String)> {
         ("HV_START_LOW", number(&notes.hv_start_low)),
         ("PAE_MODE", notes.pae_mode.clone()),
         ("FEATURES", notes.features.clone()),
-        ("SUPPORTED_FEATURES", number(&notes.supported_features)),
+        (
+            "SUPPORTED_FEATURES",
+            notes.supported_features.map(|bits| format!("{bits:#x}")),
+        ),
         ("BSD_SYMTAB", notes.bsd_symtab.clone()),
         ("SUSPEND_CANCEL", number(&notes.suspend_cancel)),
         (
@@ -249,10 +275,11 @@ fn note_list(notes: &XenNotes) -> Vec<(&'static str, String)> {
         ("PHYS32_ENTRY", number(&notes.phys32_entry)),
         (
             "PHYS32_RELOC",
-            notes
-                .phys32_reloc
-                .as_ref()
-                .map(|words| format!("{words:#x?}")),
+            notes.phys32_reloc.map(|reloc| {
+                let align = reloc.align.map(|align| format!("aligned to {align:#x}, "));
+                let (min, max) = (reloc.min, reloc.max);
+                format!("{}from {min:#x} to {max:#x}", align.unwrap_or_default())
+            }),
         ),
     ];
     all.into_iter()
@@ -318,9 +345,10 @@ fn render_kernel(out: &mut String, indent: &str, k: &KernelReport) -> Result<()>
         line("note", &format!("{name} = {value}"))?;
     }
     for start in &k.starts {
-        let text = match &start.why_not {
-            None => format!("{}: can start", start.guest),
-            Some(why) => format!("{}: cannot start: {why}", start.guest),
+        let text = match (&start.entry, &start.why_not) {
+            (_, Some(why)) => format!("{}: cannot start: {why}", start.guest),
+            (Some(entry), None) => format!("{}: can start, at {entry}", start.guest),
+            (None, None) => format!("{}: can start", start.guest),
         };
         line("guest", &text)?;
     }

@@ -1,23 +1,37 @@
-//! ELF kernels: segments from the first bytes of a file, notes from all of it.
+//! ELF kernels: what the headers at the start of a file say.
 //!
-//! Specification: the System V ABI's ELF-64, little endian, x86-64. The
-//! `object` crate reads the structures; what is checked here is what a
-//! loader relies on.
+//! Read as Xen's libelf reads it (`xen/common/libelf`), rule by rule:
+//!
+//! | rule | source |
+//! |---|---|
+//! | either class; headers `e_phentsize` apart, of whatever size | `elf_phdr_by_index`, `elf_shdr_by_index` |
+//! | a table that reaches beyond the file: refused | `elf_init` |
+//! | loaded is a `PT_LOAD` with one of the flags R, W, X | `elf_phdr_is_loadable` |
+//! | the kernel reaches from the lowest `p_paddr` to the highest end | `elf_parse_binary` |
+//! | where segments overlap, the later header's bytes count | `elf_load_binary` |
+//! | segments that add up to more than twice that range: refused | `elf_load_binary` |
+//!
+//! Stricter than libelf, which goes on with half a kernel: a segment whose
+//! bytes are not in the file, or are more than its memory; a byte order that
+//! no x86 has. The `object` crate has the structures.
 
 use alloc::vec::Vec;
 
 use object::{
-    LittleEndian as LE,
-    elf::{EM_X86_64, FileHeader64, PT_LOAD, PT_NOTE, ProgramHeader64},
-    read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _},
+    LittleEndian as LE, ReadRef as _,
+    elf::{
+        ELFDATA2LSB, EM_386, EM_X86_64, FileHeader32, FileHeader64, PF_R, PF_W, PF_X, PT_LOAD,
+        PT_NOTE,
+    },
+    read::elf::{FileHeader, ProgramHeader as _},
 };
 
-use crate::{ImageError, XenNotes};
+use crate::ImageError;
 
 /// Program headers that are looked at.
 const MAX_HEADERS: usize = 256;
 
-/// A loadable segment.
+/// A part of a kernel: what of the file goes where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// `p_offset`: where its bytes begin in the file.
@@ -34,26 +48,67 @@ pub struct Segment {
     pub flags: u32,
 }
 
+/// Width of a file's own numbers (`e_ident[EI_CLASS]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// `ELFCLASS32`
+    Elf32,
+    /// `ELFCLASS64`
+    Elf64,
+}
+
+/// Processor that a kernel is for (`e_machine`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processor {
+    /// `EM_386`
+    I386,
+    /// `EM_X86_64`
+    X86_64,
+}
+
 /// What the headers of an ELF kernel say.
 #[derive(Clone, Debug)]
 pub struct Elf {
+    /// `e_ident[EI_CLASS]`
+    pub class: Class,
+    /// `e_machine`
+    pub processor: Processor,
     /// `e_entry`
     pub entry: u64,
+    /// The lowest `p_paddr` of what is loaded.
+    pub start: u64,
+    /// One past the last byte of what is loaded.
+    pub end: u64,
+    /// The largest `p_align` of what is loaded.
+    pub align: u64,
     segments: Vec<Segment>,
-    notes: Vec<ProgramHeader64<LE>>,
+    /// `PT_NOTE`: offset and bytes in the file.
+    pub(crate) notes: Vec<(u64, u64)>,
+    pub(crate) sections: SectionTable,
 }
 
-fn elf_error(error: &object::read::Error) -> ImageError {
-    let _ = error;
-    ImageError::Elf("the headers are not well formed")
+/// Where the section headers are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SectionTable {
+    pub(crate) offset: u64,
+    pub(crate) step: u64,
+    pub(crate) count: u16,
+    /// `e_shstrndx`
+    pub(crate) names: u16,
+}
+
+const fn field(field: &'static str, value: u64, want: &'static str) -> ImageError {
+    ImageError::Field { field, value, want }
 }
 
 impl Elf {
     /// Reads the headers from the first bytes of a file, which must hold
     /// the program headers too.
     pub fn parse(head: &[u8]) -> Result<Self, ImageError> {
-        let (class, machine) = match (head.get(4), head.get(18..20)) {
-            (Some(class), Some(&[low, high])) => (*class, u16::from_le_bytes([low, high])),
+        let (class, data, machine) = match (head.get(4), head.get(5), head.get(18..20)) {
+            (Some(class), Some(data), Some(&[low, high])) => {
+                (*class, *data, u16::from_le_bytes([low, high]))
+            }
             _ => {
                 return Err(ImageError::Truncated {
                     what: "the ELF header",
@@ -67,127 +122,112 @@ impl Elf {
                 start: *head.first_chunk().unwrap_or(&[0; 4]),
             });
         }
-        if class != 2 || machine != EM_X86_64.0 {
-            return Err(ImageError::Machine { class, machine });
+        if data != ELFDATA2LSB.0 {
+            return Err(field("e_ident[EI_DATA]", data.into(), "1 (little endian)"));
         }
-        let header = FileHeader64::<LE>::parse(head).map_err(|e| elf_error(&e))?;
-        let headers = header
-            .program_headers(LE, head)
-            .map_err(|_| ImageError::Field {
-                field: "e_phoff",
-                value: header.e_phoff(LE),
-                want: "program headers in the first 64 KiB",
-            })?;
-        if headers.len() > MAX_HEADERS {
-            return Err(ImageError::TooMany {
-                what: "program headers",
-                limit: MAX_HEADERS,
-            });
+        let processor = match machine {
+            _ if machine == EM_386.0 => Processor::I386,
+            _ if machine == EM_X86_64.0 => Processor::X86_64,
+            _ => return Err(ImageError::Machine { class, machine }),
+        };
+        match class {
+            1 => read::<FileHeader32<LE>>(head, Class::Elf32, processor),
+            2 => read::<FileHeader64<LE>>(head, Class::Elf64, processor),
+            _ => Err(ImageError::Machine { class, machine }),
         }
-        let mut segments = Vec::new();
-        let mut notes = Vec::new();
-        for ph in headers {
-            match ph.p_type(LE) {
-                PT_LOAD if ph.p_memsz(LE) > 0 => segments.push(segment(ph)?),
-                PT_NOTE => notes.push(*ph),
-                _ => {}
-            }
-        }
-        segments.sort_unstable_by_key(|s| s.paddr);
-        for (a, b) in segments.iter().zip(segments.iter().skip(1)) {
-            if a.paddr.saturating_add(a.memsz) > b.paddr {
-                return Err(ImageError::Field {
-                    field: "p_paddr",
-                    value: b.paddr,
-                    want: "behind the segment before it",
-                });
-            }
-        }
-        if segments.is_empty() {
-            return Err(ImageError::Field {
-                field: "e_phnum",
-                value: header.e_phnum(LE).into(),
-                want: "a number of headers with a PT_LOAD among them",
-            });
-        }
-        Ok(Self {
-            entry: header.e_entry(LE),
-            segments,
-            notes,
-        })
     }
 
-    /// The loadable segments, by physical address, without overlap.
+    /// What is loaded, by physical address, without overlap.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// Reads Xen's notes from the whole file: from `PT_NOTE` segments, or
-    /// from note sections where those have none.
-    pub fn notes(&self, whole: &[u8]) -> Result<XenNotes, ImageError> {
-        let mut found = XenNotes::default();
-        for ph in &self.notes {
-            // Some linkers leave the offset of a note segment out.
-            if ph.p_offset(LE) == 0 {
-                continue;
-            }
-            let bad = || ImageError::Field {
-                field: "p_offset (PT_NOTE)",
-                value: ph.p_offset(LE),
-                want: "notes in the file",
-            };
-            let Some(notes) = ph.notes(LE, whole).map_err(|_| bad())? else {
-                continue;
-            };
-            read(&mut found, notes)?;
-        }
-        if found.count == 0 {
-            let header = FileHeader64::<LE>::parse(whole).map_err(|e| elf_error(&e))?;
-            if let Ok(sections) = header.sections(LE, whole) {
-                for section in sections.iter() {
-                    if let Ok(Some(notes)) = section.notes(LE, whole) {
-                        read(&mut found, notes)?;
-                    }
-                }
-            }
-        }
-        Ok(found)
+    /// Rounds an address up as libelf does for what it adds itself: to the
+    /// size of the file's own numbers (`elf_round_up`).
+    pub(crate) const fn round_up(&self, address: u64) -> Option<u64> {
+        address.checked_next_multiple_of(match self.class {
+            Class::Elf32 => 4,
+            Class::Elf64 => 8,
+        })
     }
 }
 
-/// Notes that are looked at, of any owner.
-const MAX_NOTES: usize = 1024;
-
-fn read(
-    found: &mut XenNotes,
-    mut notes: object::read::elf::NoteIterator<'_, FileHeader64<LE>>,
-) -> Result<(), ImageError> {
-    for _ in 0..MAX_NOTES {
-        let note = notes
-            .next()
-            .map_err(|_| ImageError::Elf("a note is not well formed"))?;
-        let Some(note) = note else { return Ok(()) };
-        if note.name() == b"Xen" {
-            found.add(note.n_type(LE).0, note.desc())?;
+fn read<H: FileHeader<Endian = LE>>(
+    head: &[u8],
+    class: Class,
+    processor: Processor,
+) -> Result<Elf, ImageError> {
+    let header = head.read_at::<H>(0).map_err(|()| ImageError::Truncated {
+        what: "the ELF header",
+        want: size_of::<H>().try_into().unwrap_or(u64::MAX),
+        have: head.len().try_into().unwrap_or(u64::MAX),
+    })?;
+    let count = header.e_phnum(LE);
+    if usize::from(count) > MAX_HEADERS {
+        return Err(ImageError::TooMany {
+            what: "program headers",
+            limit: MAX_HEADERS,
+        });
+    }
+    let mut elf = Elf {
+        class,
+        processor,
+        entry: header.e_entry(LE).into(),
+        start: u64::MAX,
+        end: 0,
+        align: 0,
+        segments: Vec::new(),
+        notes: Vec::new(),
+        sections: SectionTable {
+            offset: header.e_shoff(LE).into(),
+            step: header.e_shentsize(LE).into(),
+            count: header.e_shnum(LE),
+            names: header.e_shstrndx(LE).0,
+        },
+    };
+    let mut loaded = Vec::new();
+    let offset: u64 = header.e_phoff(LE).into();
+    for n in 0..u64::from(count) {
+        let at = n.saturating_mul(header.e_phentsize(LE).into());
+        let ph = head
+            .read_at::<H::ProgramHeader>(offset.saturating_add(at))
+            .map_err(|()| field("e_phoff", offset, "program headers in the first 64 KiB"))?;
+        let kind = ph.p_type(LE);
+        if kind == PT_NOTE {
+            let (from, len) = (ph.p_offset(LE).into(), ph.p_filesz(LE).into());
+            elf.notes.push((from, len));
+        }
+        if kind == PT_LOAD && ph.p_flags(LE).0 & (PF_R | PF_W | PF_X).0 != 0 {
+            let segment = segment(ph)?;
+            elf.start = elf.start.min(segment.paddr);
+            elf.end = elf.end.max(segment.paddr.saturating_add(segment.memsz));
+            elf.align = elf.align.max(ph.p_align(LE).into());
+            loaded.push(segment);
         }
     }
-    Err(ImageError::TooMany {
-        what: "ELF notes",
-        limit: MAX_NOTES,
-    })
+    if loaded.iter().all(|s| s.memsz == 0) {
+        return Err(field(
+            "e_phnum",
+            count.into(),
+            "a number of headers with a PT_LOAD among them",
+        ));
+    }
+    elf.segments = overlaid(&loaded, elf.end.saturating_sub(elf.start))?;
+    Ok(elf)
 }
 
-fn segment(ph: &ProgramHeader64<LE>) -> Result<Segment, ImageError> {
+fn segment<P: object::read::elf::ProgramHeader<Endian = LE>>(
+    ph: &P,
+) -> Result<Segment, ImageError> {
     let segment = Segment {
-        offset: ph.p_offset(LE),
-        vaddr: ph.p_vaddr(LE),
-        paddr: ph.p_paddr(LE),
-        filesz: ph.p_filesz(LE),
-        memsz: ph.p_memsz(LE),
+        offset: ph.p_offset(LE).into(),
+        vaddr: ph.p_vaddr(LE).into(),
+        paddr: ph.p_paddr(LE).into(),
+        filesz: ph.p_filesz(LE).into(),
+        memsz: ph.p_memsz(LE).into(),
         flags: ph.p_flags(LE).0,
     };
-    let field = |field, value, want| ImageError::Field { field, value, want };
     if segment.filesz > segment.memsz {
         return Err(field("p_filesz", segment.filesz, "at most p_memsz"));
     }
@@ -204,125 +244,47 @@ fn segment(ph: &ProgramHeader64<LE>) -> Result<Segment, ImageError> {
     Ok(segment)
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use alloc::vec;
-
-    /// An ELF file with these segments, and notes at the end of the file.
-    pub(crate) fn elf(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
-        let count = u16::try_from(segments.len() + 1).unwrap();
-        let mut file = vec![0; 64];
-        file[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
-        file[16] = 2;
-        file[18] = 62;
-        file[20] = 1;
-        file[24..32].copy_from_slice(&0x10_0000_u64.to_le_bytes());
-        file[32] = 64;
-        file[52] = 64;
-        file[54] = 56;
-        file[56..58].copy_from_slice(&count.to_le_bytes());
-        let mut header = |kind: u32, s: &Segment| {
-            file.extend(kind.to_le_bytes());
-            file.extend(s.flags.to_le_bytes());
-            for word in [s.offset, s.vaddr, s.paddr, s.filesz, s.memsz, 4] {
-                file.extend(word.to_le_bytes());
-            }
-        };
-        let end = segments
-            .iter()
-            .map(|s| s.offset + s.filesz)
-            .max()
-            .unwrap_or(0);
-        let end = end.max(64 + 56 * u64::from(count)).next_multiple_of(4);
-        for s in segments {
-            header(1, s);
+/// The segments one over the other, in the order of their headers: what is
+/// left of each. `range` is the bytes from the first to the last.
+fn overlaid(loaded: &[Segment], range: u64) -> Result<Vec<Segment>, ImageError> {
+    let limit = range
+        .checked_next_multiple_of(4096)
+        .map_or(u64::MAX, |bytes| bytes.saturating_mul(2));
+    let mut total = 0_u64;
+    let mut seen: Vec<Segment> = Vec::new();
+    for new in loaded.iter().filter(|s| s.memsz > 0) {
+        total = total.saturating_add(new.memsz);
+        if total > limit {
+            return Err(field(
+                "p_memsz",
+                new.memsz,
+                "of segments that together are at most twice the kernel",
+            ));
         }
-        let len = u64::try_from(notes.len()).unwrap();
-        header(4, &seg(end, 0, len, len));
-        file.resize(usize::try_from(end).unwrap(), 0);
-        file.extend(notes);
-        file
-    }
-
-    pub(crate) fn seg(offset: u64, paddr: u64, filesz: u64, memsz: u64) -> Segment {
-        Segment {
-            offset,
-            vaddr: paddr,
-            paddr,
-            filesz,
-            memsz,
-            flags: 5,
+        let end = new.paddr.saturating_add(new.memsz);
+        let mut left = Vec::new();
+        for old in seen {
+            let old_end = old.paddr.saturating_add(old.memsz);
+            left.extend(part(&old, old.paddr, old_end.min(new.paddr)));
+            left.extend(part(&old, old.paddr.max(end), old_end));
         }
+        left.push(*new);
+        seen = left;
     }
+    seen.sort_unstable_by_key(|s| s.paddr);
+    Ok(seen)
+}
 
-    /// One note of Xen's.
-    pub(crate) fn note(kind: u32, desc: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend(4_u32.to_le_bytes());
-        bytes.extend(u32::try_from(desc.len()).unwrap().to_le_bytes());
-        bytes.extend(kind.to_le_bytes());
-        bytes.extend(b"Xen\0");
-        bytes.extend(desc);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
-    #[test]
-    fn segments_come_sorted() {
-        let file = elf(
-            &[seg(0x3000, 0x20_0000, 8, 16), seg(0x1000, 0x10_0000, 8, 8)],
-            &[],
-        );
-        let elf = Elf::parse(&file).unwrap();
-        assert_eq!(elf.entry, 0x10_0000);
-        let addresses: Vec<u64> = elf.segments().iter().map(|s| s.paddr).collect();
-        assert_eq!(addresses, [0x10_0000, 0x20_0000]);
-    }
-
-    #[test]
-    fn bad_segments_are_named() {
-        let named =
-            |segments: &[Segment], name: &str| match Elf::parse(&elf(segments, &[])).unwrap_err() {
-                ImageError::Field { field, .. } => assert_eq!(field, name),
-                other => panic!("{other}"),
-            };
-        named(&[seg(0, 0x1000, 9, 8)], "p_filesz");
-        named(&[seg(0, u64::MAX, 0, 8)], "p_paddr");
-        named(&[seg(0, 0x1000, 0, 0x100), seg(0, 0x10ff, 0, 1)], "p_paddr");
-        named(&[], "e_phnum");
-    }
-
-    #[test]
-    fn other_machines_are_named() {
-        let mut file = elf(&[seg(0, 0x1000, 8, 8)], &[]);
-        file[4] = 1;
-        file[18] = 3;
-        let error = Elf::parse(&file).unwrap_err();
-        assert_eq!(
-            error,
-            ImageError::Machine {
-                class: 1,
-                machine: 3
-            }
-        );
-        assert!(alloc::format!("{error}").contains("32-bit kernel"));
-        assert!(matches!(
-            Elf::parse(b"\x7fELF"),
-            Err(ImageError::Truncated { .. })
-        ));
-        assert!(matches!(
-            Elf::parse(&[0; 64]),
-            Err(ImageError::UnknownFormat { .. })
-        ));
-        let mut far = elf(&[seg(0, 0x1000, 8, 8)], &[]);
-        far[33] = 0xff;
-        assert!(matches!(
-            Elf::parse(&far),
-            Err(ImageError::Field {
-                field: "e_phoff",
-                ..
-            })
-        ));
-    }
+/// What of a segment is in `[from, to)`, if anything is.
+fn part(segment: &Segment, from: u64, to: u64) -> Option<Segment> {
+    let memsz = to.checked_sub(from).filter(|len| *len > 0)?;
+    let skip = from.checked_sub(segment.paddr)?;
+    Some(Segment {
+        offset: segment.offset.saturating_add(skip.min(segment.filesz)),
+        vaddr: segment.vaddr.wrapping_add(skip),
+        paddr: from,
+        filesz: segment.filesz.saturating_sub(skip).min(memsz),
+        memsz,
+        flags: segment.flags,
+    })
 }

@@ -36,8 +36,8 @@ pub enum ImageError {
         /// `e_machine`
         machine: u16,
     },
-    /// The ELF reader's own words.
-    Elf(&'static str),
+    /// A bzImage that is packed once more.
+    Nested,
     /// More of something than is looked at.
     TooMany {
         /// Of what.
@@ -62,16 +62,13 @@ impl core::fmt::Display for ImageError {
             Self::Field { field, value, want } => {
                 write!(f, "{field} is {value:#x}, not {want}")
             }
-            Self::Machine { class: 1, machine } => write!(
-                f,
-                "a 32-bit kernel (e_ident[EI_CLASS] is 1, e_machine {machine}); \
-                 only 64-bit x86 kernels can be started"
-            ),
             Self::Machine { class, machine } => write!(
                 f,
-                "not a kernel for 64-bit x86: e_ident[EI_CLASS] is {class}, e_machine {machine}"
+                "not a kernel for x86: e_ident[EI_CLASS] is {class}, e_machine {machine}"
             ),
-            Self::Elf(text) => write!(f, "ELF: {text}"),
+            Self::Nested => {
+                f.write_str("a bzImage that is packed with gzip once more: unpack the file")
+            }
             Self::TooMany { what, limit } => {
                 write!(f, "too many {what}: at most {limit} are looked at")
             }

@@ -2,14 +2,18 @@
 
 use alloc::{format, string::String};
 
-use crate::{BzImage, Compression, ImageError, Payload, bzimage::is_bzimage};
+use crate::{BzImage, Compression, Elf, ImageError, Payload, bzimage::is_bzimage};
+
+/// Bytes that a kernel packed with gzip may unpack to, as the toolstack's
+/// builder has it (`XC_DOM_DECOMPRESS_MAX`).
+const MAX_UNPACKED: u32 = 1 << 30;
 
 /// A kernel file whose headers were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kernel<'a> {
     /// A bzImage.
     BzImage(BzImage<'a>),
-    /// An ELF file, as it is.
+    /// An ELF file, as it is or packed with gzip.
     Elf(Payload<'a>),
 }
 
@@ -24,6 +28,23 @@ impl<'a> Kernel<'a> {
                 compression: Compression::None,
                 bytes: file,
                 size: file.len().try_into().unwrap_or(u64::MAX),
+            }));
+        }
+        // The toolstack's builder unpacks any kernel that begins so, and takes
+        // the size from the stream's end (`xc_dom_try_gunzip`).
+        if Compression::detect(file) == Compression::Gzip {
+            let size = file.last_chunk().copied().map_or(0, u32::from_le_bytes);
+            if size > MAX_UNPACKED {
+                return Err(ImageError::Field {
+                    field: "ISIZE (gzip)",
+                    value: size.into(),
+                    want: "at most 1 GiB",
+                });
+            }
+            return Ok(Self::Elf(Payload {
+                compression: Compression::Gzip,
+                bytes: file,
+                size: size.into(),
             }));
         }
         if file.is_empty() {
@@ -53,6 +74,14 @@ impl<'a> Kernel<'a> {
         }
     }
 
+    /// Reads the headers of the ELF file inside, from its first bytes.
+    pub fn elf(&self, first: &[u8]) -> Result<Elf, ImageError> {
+        if matches!(self, Self::Elf(_)) && is_bzimage(first) {
+            return Err(ImageError::Nested);
+        }
+        Elf::parse(first)
+    }
+
     /// The setup header of a bzImage, for `boot_params`.
     #[must_use]
     pub const fn setup_header(&self) -> Option<&'a [u8]> {
@@ -66,7 +95,10 @@ impl<'a> Kernel<'a> {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Elf(_) => String::from("ELF kernel"),
+            Self::Elf(payload) => match payload.compression {
+                Compression::None => String::from("ELF kernel"),
+                compression => format!("ELF kernel, {compression}"),
+            },
             Self::BzImage(image) => {
                 let version = image.version.unwrap_or("of unknown version");
                 let version = version.split(' ').next().unwrap_or(version);
@@ -79,6 +111,23 @@ impl<'a> Kernel<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_elf_file_may_be_packed_with_gzip() {
+        let packed = [&[0x1f, 0x8b, 8, 0][..], &[0; 20], &[0x34, 0x12, 0, 0]].concat();
+        let kernel = Kernel::parse(&packed).unwrap();
+        assert_eq!(kernel.payload().size, 0x1234);
+        assert_eq!(kernel.payload().bytes, packed);
+        assert_eq!(kernel.describe(), "ELF kernel, gzip");
+        let mut linux = alloc::vec![0; 0x300];
+        linux[0x202..0x206].copy_from_slice(b"HdrS");
+        assert_eq!(kernel.elf(&linux).unwrap_err(), ImageError::Nested);
+        let large = [&packed[..24], &[0xff; 4]].concat();
+        assert!(matches!(
+            Kernel::parse(&large),
+            Err(ImageError::Field { .. })
+        ));
+    }
 
     #[test]
     fn what_is_no_kernel_is_named() {

@@ -8,7 +8,8 @@ use kexen_handoff::{
     ledger::Kind,
     placement::{Chosen, Placement},
 };
-use kexen_image::XenNotes;
+pub use kexen_image::GuestType;
+use kexen_image::{Plan, start::Relocation};
 
 use crate::arch::Xen;
 
@@ -26,12 +27,10 @@ pub const GLANCE: u64 = 0x0000_0600_0000_0000;
 /// A kernel that is in memory, ready to be handed to.
 #[derive(Debug)]
 pub struct Ready<'a> {
-    /// Its Xen notes.
-    pub notes: &'a XenNotes,
+    /// How it is entered.
+    pub plan: &'a Plan,
     /// The setup header of its file, if it is a bzImage.
     pub setup_header: Option<&'a [u8]>,
-    /// The entry point of its ELF header.
-    pub elf_entry: u64,
     /// Where its bytes go.
     pub placement: &'a Placement,
     /// Where they are.
@@ -133,8 +132,12 @@ pub type WhenStaged<'a, G> = &'a mut dyn FnMut(&mut G, Outcome) -> Result<(), Ha
 pub trait Guest: Sized {
     /// The hypervisor and memory.
     fn machine(&self) -> &'static Xen;
+    /// What kind of guest it is, for its kernels.
+    fn guest_type(&self) -> GuestType;
     /// `"PV domU"` and the like.
-    fn kind(&self) -> &'static str;
+    fn kind(&self) -> &'static str {
+        self.guest_type().name()
+    }
     /// Bytes of RAM.
     fn memory(&self) -> u64;
     /// The console that the guest's user looks at.
@@ -163,11 +166,6 @@ pub trait Guest: Sized {
     fn address(&self, page: u64) -> u64;
     /// Makes pages accessible at [`Self::address`].
     fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError>;
-    /// Whether the next kernel is entered by Linux's own boot protocol: in
-    /// HVM guests.
-    fn by_boot_params(&self) -> bool {
-        false
-    }
     /// Starts a further vCPU in `main`. A PV vCPU that was started can never
     /// be given back: it is a blocker from then on.
     fn start_vcpu(&mut self, vcpu: u32, main: fn(&'static Xen, u32) -> !) -> Result<(), String>;
@@ -205,9 +203,12 @@ pub trait Guest: Sized {
     /// Takes the boot module's pages for another one's, whose bytes are at
     /// [`MODULE_BUFFER`] in these pages; the old ones are free.
     fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError>;
-    /// For a note or an address of the kernel: the page of memory 0 of its
-    /// physical addresses (PV: the note `PADDR_OFFSET`).
-    fn first_address(&self, notes: &XenNotes) -> u64;
+    /// Another place for the bytes `[start, end)` of a kernel, where its own is
+    /// not all RAM and it can be moved there.
+    fn elsewhere(&self, (start, end): (u64, u64), how: &Relocation) -> Option<u64> {
+        let _ = (start, end, how);
+        None
+    }
     /// Hands over; comes back only with an error. `staged` runs when all is
     /// written and only the release is left, `at_jump` right before the last
     /// hypercall.

@@ -3,7 +3,8 @@
 //! Order of steps: look at the headers; decompress just the first bytes,
 //! which say where the segments go; choose the pages behind the buffer
 //! accordingly; give the heap what the decompressor needs; decompress;
-//! read the notes; copy and zero what is left.
+//! read the notes, which say how it is entered and what comes behind it; copy
+//! and zero what is left; move it where its own place is no RAM.
 
 use alloc::{
     format,
@@ -14,9 +15,9 @@ use alloc::{
 
 use kexen_abi::PAGE_SIZE;
 use kexen_bootconfig::module::Entry;
-use kexen_guest::Extents;
-use kexen_handoff::placement::{Chosen, Placement, Segment, finish};
-use kexen_image::{Elf, Kernel as Image, XenNotes, heap_for};
+use kexen_guest::{Extent, Extents, Machine as _, hvm::space::IDENTITY_PAGES};
+use kexen_handoff::placement::{Behind, Chosen, Placement, Segment, finish};
+use kexen_image::{Compression, Elf, Kernel as Image, Plan, Symbols, heap_for};
 
 use crate::{
     failure::Failure,
@@ -37,9 +38,8 @@ pub struct Kernel {
     pub buffer_len: u64,
     /// Bytes of the compressed one.
     pub packed_len: u64,
-    notes: XenNotes,
+    plan: Plan,
     setup_header: Option<Vec<u8>>,
-    elf: Elf,
     placement: Placement,
     chosen: Chosen,
 }
@@ -49,9 +49,8 @@ impl Kernel {
     #[must_use]
     pub fn ready<'a>(&'a self, initrd: Option<(u64, u64)>, command_line: &'a str) -> Ready<'a> {
         Ready {
-            notes: &self.notes,
+            plan: &self.plan,
             setup_header: self.setup_header.as_deref(),
-            elf_entry: self.elf.entry,
             placement: &self.placement,
             chosen: &self.chosen,
             buffer_len: self.buffer_len,
@@ -141,11 +140,7 @@ pub fn load_file<G: Guest>(
     if head.scratch > 0 {
         guest.grow_heap(heap_for(head.scratch))?;
     }
-    let mut fresh = Extents::new();
-    for (_, page) in &chosen.fresh {
-        fresh.insert(kexen_guest::Extent::new(*page, 1));
-    }
-    guest.map_in_place(&fresh)?;
+    map_fresh(guest, &chosen)?;
     guest.map(BUFFER, &chosen.file)?;
 
     lent(m, place, len, |bytes| {
@@ -158,43 +153,101 @@ pub fn load_file<G: Guest>(
         })
     })?;
     m.count_written(head.size);
-    let notes = lent(m, BUFFER, head.size, |whole| {
-        elf.notes(whole).map_err(|error| bad(&file, error))
-    })?;
-    let why = if m.is_pv() {
-        kexen_image::can_start_pv(&notes)
-    } else if guest.by_boot_params() {
-        // Any 64-bit Linux does.
-        Ok(())
-    } else {
-        kexen_image::can_start_pvh(&notes)
-    };
-    if let Err(why) = why {
-        return Err(Failure::CannotStart {
-            file,
-            guest: guest.kind(),
+    let guest_type = guest.guest_type();
+    let mut plan = lent(m, BUFFER, head.size, |whole| {
+        let notes = elf.notes(whole).map_err(|error| bad(&file, error))?;
+        kexen_image::plan(&elf, &notes, whole, guest_type).map_err(|why| Failure::CannotStart {
+            file: file.clone(),
+            guest: guest_type.name(),
             why: why.to_string(),
-        });
-    }
-    placement.rebase(&mut chosen, guest.first_address(&notes))?;
-    finish(
-        m,
-        &placement,
-        &chosen,
-        BUFFER,
-        &|page| guest.address(page),
-        None,
-    )?;
+        })
+    })?;
+    placement.rebase(&mut chosen, plan.paddr_offset)?;
+    let behind = match &plan.symbols {
+        None => None,
+        Some(symbols) => {
+            let offset = plan.paddr_offset;
+            Some(put_behind(
+                guest,
+                &mut placement,
+                &mut chosen,
+                symbols,
+                offset,
+            )?)
+        }
+    };
+    let address = |page| guest.address(page);
+    finish(m, &placement, &chosen, BUFFER, &address, behind.as_ref())?;
+    relocate(guest, &elf, &mut placement, &mut chosen, &mut plan)?;
     Ok(Kernel {
         what: format!("{file} ({})", head.what),
         buffer_len: head.size,
         packed_len: head.packed,
-        notes,
+        plan,
         setup_header: head.setup_header,
-        elf,
         placement,
         chosen,
     })
+}
+
+/// Makes pages accessible that no page of the file becomes.
+fn map_fresh<G: Guest>(guest: &mut G, chosen: &Chosen) -> Result<(), Failure> {
+    let mut fresh = Extents::new();
+    for (_, page) in &chosen.fresh {
+        fresh.insert(Extent::new(*page, 1));
+    }
+    Ok(guest.map_in_place(&fresh)?)
+}
+
+/// Finds room for a kernel's symbols behind it.
+fn put_behind<G: Guest>(
+    guest: &mut G,
+    placement: &mut Placement,
+    chosen: &mut Chosen,
+    symbols: &Symbols,
+    offset: u64,
+) -> Result<Behind, Failure> {
+    // They are behind the kernel, which is not below the offset.
+    let moved = |address: u64| address.saturating_sub(offset);
+    let parts = symbols.parts.map(|(from, to, len)| (from, moved(to), len));
+    let headers = (moved(symbols.start), symbols.headers.as_slice());
+    let (more, behind) = placement.behind(headers, &parts, guest.memory() / PAGE_SIZE)?;
+    guest.grow_heap(lists_for(more.kernel.count * PAGE_SIZE))?;
+    let pages = guest.choose(&more)?;
+    map_fresh(guest, &pages)?;
+    placement.join(chosen, &more, pages);
+    Ok(behind)
+}
+
+/// Moves a kernel whose own place is not RAM, where its notes allow that.
+fn relocate<G: Guest>(
+    guest: &mut G,
+    elf: &Elf,
+    placement: &mut Placement,
+    chosen: &mut Chosen,
+    plan: &mut Plan,
+) -> Result<(), Failure> {
+    let end = plan.symbols.as_ref().map_or(elf.end, |s| s.written_end);
+    let place = plan
+        .relocation
+        .and_then(|how| guest.elsewhere((elf.start, end), &how));
+    let Some(place) = place else {
+        return Ok(());
+    };
+    let was = placement.kernel.start * PAGE_SIZE;
+    let mut low = guest.free().within(Extent::new(0, IDENTITY_PAGES));
+    let before = low.clone();
+    let moves = placement.relocate(chosen, place / PAGE_SIZE, &mut low)?;
+    for run in before.runs() {
+        guest.free().remove(*run);
+    }
+    guest.free().extend(&low);
+    for (from, to) in moves {
+        let (from, to) = (guest.address(from), guest.address(to));
+        guest.machine().copy(from, to, PAGE_SIZE)?;
+    }
+    plan.entry = plan.entry - was + place;
+    Ok(())
 }
 
 fn bad(file: &str, error: kexen_image::ImageError) -> Failure {
@@ -229,10 +282,15 @@ fn head(file: &str, bytes: &[u8]) -> Result<Head, Failure> {
 /// Reads the headers of the ELF file inside.
 fn first(file: &str, bytes: &[u8]) -> Result<Elf, Failure> {
     let image = Image::parse(bytes).map_err(|error| bad(file, error))?;
+    let payload = image.payload();
+    if payload.compression == Compression::None {
+        return image.elf(payload.bytes).map_err(|error| bad(file, error));
+    }
     let mut first = vec![0; PEEK];
-    let n = image
-        .payload()
+    let n = payload
         .peek(&mut first)
         .map_err(|error| bad_data(file, error))?;
-    Elf::parse(first.get(..n).unwrap_or_default()).map_err(|error| bad(file, error))
+    image
+        .elf(first.get(..n).unwrap_or_default())
+        .map_err(|error| bad(file, error))
 }

@@ -15,7 +15,7 @@ use kexen_handoff::{
     ledger::{Claim, Holder, Kind},
     pv::{self, Omit, Own, Stage},
 };
-use kexen_image::XenNotes;
+use kexen_image::GuestType;
 
 use crate::{
     arch::{self, Xen, jump},
@@ -231,11 +231,11 @@ impl Guest for PvGuest {
         self.m
     }
 
-    fn kind(&self) -> &'static str {
+    fn guest_type(&self) -> GuestType {
         if self.start.is_dom0() {
-            "PV dom0"
+            GuestType::Dom0Pv
         } else {
-            "PV domU"
+            GuestType::Pv
         }
     }
 
@@ -366,10 +366,6 @@ impl Guest for PvGuest {
         Ok(())
     }
 
-    fn first_address(&self, notes: &XenNotes) -> u64 {
-        notes.paddr_offset.unwrap_or(0)
-    }
-
     fn hand_off(
         &mut self,
         kernel: &Ready<'_>,
@@ -380,7 +376,7 @@ impl Guest for PvGuest {
             self.stock.free.insert(run);
         }
         let m = self.m;
-        let notes = kernel.notes;
+        let plan = kernel.plan;
         // All is mapped: table pages that were not needed are free again.
         let mut returned = Extents::new();
         self.space.close_pools(m, &mut returned)?;
@@ -398,11 +394,11 @@ impl Guest for PvGuest {
         }
         let input = pv::Input {
             kernel: pv::Kernel {
-                entry: notes.entry.unwrap_or(kernel.elf_entry),
-                virt_base: notes.virt_base.unwrap_or(0),
-                p2m_base: notes.init_p2m,
-                unmapped_initrd: notes.mod_start_pfn,
-                hypercall_page: notes.hypercall_page,
+                entry: plan.entry,
+                virt_base: plan.virt_base,
+                p2m_base: plan.p2m_base,
+                unmapped_initrd: plan.unmapped_initrd,
+                hypercall_page: plan.hypercall_page,
             },
             placement: kernel.placement,
             chosen: kernel.chosen,
@@ -419,7 +415,7 @@ impl Guest for PvGuest {
         let exchanged = u64::try_from(loaded.exchanged()).unwrap_or(0);
         let mut stubs = Box::new([0; 4096]);
         arch::machine::copy_of_hypercall_page(&mut stubs);
-        if let Some(value) = notes.hypercall_page
+        if let Some(value) = plan.hypercall_page
             && stubs.iter().take(2048).all(|byte| *byte == 0)
         {
             return Err(HandoffError::Kernel {

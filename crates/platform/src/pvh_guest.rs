@@ -18,10 +18,10 @@ use kexen_guest::{
 use kexen_handoff::{
     HandoffError, Ledger, OnDemand,
     ledger::{Claim, Holder, Kind},
-    placement::{Chosen, Placement},
+    placement::{self, Chosen, Placement},
     pvh,
 };
-use kexen_image::XenNotes;
+use kexen_image::{GuestType, start::Relocation};
 
 use crate::{
     arch::{Xen, jump, machine},
@@ -212,13 +212,13 @@ impl Guest for PvhGuest {
         self.m
     }
 
-    fn kind(&self) -> &'static str {
+    fn guest_type(&self) -> GuestType {
         if self.hvm {
-            "HVM domU"
+            GuestType::Hvm
         } else if self.start.is_dom0() {
-            "PVH dom0"
+            GuestType::Dom0Pvh
         } else {
-            "PVH domU"
+            GuestType::Pvh
         }
     }
 
@@ -302,10 +302,6 @@ impl Guest for PvhGuest {
         Ok(())
     }
 
-    fn by_boot_params(&self) -> bool {
-        self.hvm
-    }
-
     fn leave_out(&mut self, page: u64) -> bool {
         self.start.leave_out(page)
     }
@@ -361,8 +357,18 @@ impl Guest for PvhGuest {
         Ok(())
     }
 
-    fn first_address(&self, _: &XenNotes) -> u64 {
-        0
+    fn elsewhere(&self, kernel: (u64, u64), how: &Relocation) -> Option<u64> {
+        let mut ram = self.start.ram();
+        let place = Extent::covering(kernel.0, kernel.1.checked_sub(kernel.0)?);
+        if ram.within(place).count() == place.count {
+            return None;
+        }
+        // A ring that is the last page of RAM stays where it is.
+        if let Console::Ring { page, .. } = self.console {
+            ram.remove(Extent::covering(page, PAGE_SIZE));
+        }
+        let limits = (how.min.into(), how.max.into());
+        placement::elsewhere(&ram, kernel, how.align?.into(), limits)
     }
 
     fn hand_off(
@@ -372,20 +378,11 @@ impl Guest for PvhGuest {
         at_jump: &mut dyn FnMut(),
     ) -> Result<Infallible, HandoffError> {
         let m = self.m;
-        let (protocol, entry, code) = if self.hvm {
+        let (protocol, code) = if self.hvm {
             let setup_header = kernel.setup_header;
-            // A kernel that says its entry by virtual address is in the top
-            // 2 GiB, where physical memory begins at the first byte.
-            let entry = kernel.elf_entry & 0x7fff_ffff;
-            let protocol = pvh::Protocol::Linux { setup_header };
-            (protocol, entry, jump::linux_code())
+            (pvh::Protocol::Linux { setup_header }, jump::linux_code())
         } else {
-            let entry = kernel.notes.phys32_entry.ok_or(HandoffError::Kernel {
-                field: "PHYS32_ENTRY",
-                value: 0,
-                why: "the kernel has no such note and cannot start in a PVH guest",
-            })?;
-            (pvh::Protocol::Pvh, entry, jump::pvh_code())
+            (pvh::Protocol::Pvh, jump::pvh_code())
         };
         let initrd = match kernel.initrd {
             None => None,
@@ -394,7 +391,7 @@ impl Guest for PvhGuest {
         let give_up = self.give_up()?;
         let input = pvh::Input {
             protocol,
-            entry,
+            entry: kernel.plan.entry,
             give_up: &give_up,
             placement: kernel.placement,
             chosen: kernel.chosen,
