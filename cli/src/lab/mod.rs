@@ -22,6 +22,7 @@ pub(crate) mod matrix;
 pub(crate) mod meanwhile;
 pub(crate) mod menus;
 pub(crate) mod modules;
+pub(crate) mod other_elf;
 pub(crate) mod payload;
 mod plain;
 pub(crate) mod probe;

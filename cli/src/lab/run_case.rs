@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use super::artefacts::{Flavour, Kernel, Xen};
+use super::artefacts::{Flavour, Grub, Kernel, Xen};
 use super::build::{self, Image, Variant};
 use super::dom0::Dom0;
 use super::example::{self, Toolstack};
@@ -233,6 +233,16 @@ impl Bench {
                 images.push((disk, Attach::Disk));
             }
             let module = match signing {
+                None if case.module == Module::Grub => {
+                    let grub = Grub::debian()?;
+                    let image = match case.mode {
+                        Mode::Pv => grub.pv,
+                        _ => grub.pvh,
+                    };
+                    let module = scratch.join(format!("{name}.module"));
+                    payload::write(&module, &image, None, "")?;
+                    Some(module)
+                }
                 Some(_) => {
                     let module = scratch.join(format!("{name}.module"));
                     payload::write_keys(&module, &boot_disk::public_key(scratch))?;
@@ -373,6 +383,12 @@ fn write_module(
     match module {
         Module::Good => payload::write(out, kernel, Some(initrd), cmdline),
         Module::Chain => payload::write_chain(out, image, kernel, initrd, cmdline),
+        Module::Other(form) => {
+            let other = out.with_extension("kexen");
+            fs::write(&other, form.of(&fs::read(image)?)?)?;
+            payload::write_chain(out, &other, kernel, initrd, cmdline)
+        }
+        Module::Grub => bail!("GRUB boots from a disk, which this case does not have"),
         Module::Empty => payload::write_empty(out),
         Module::CutArchive => {
             payload::write(out, kernel, None, cmdline)?;

@@ -40,6 +40,9 @@ pub(crate) enum DiskLayout {
     MenuLst,
     /// As [`Self::GrubExt4`], and with a boot loader of its own: another Kexen.
     Chain,
+    /// As [`Self::GrubExt4`], but the default entry's kernel is no Linux: another
+    /// Kexen, as a 32-bit ELF file, which is told to start the other entry.
+    GrubElf,
 }
 
 /// The identifier that configurations look for the file system by.
@@ -131,6 +134,7 @@ impl DiskLayout {
             Self::GrubEnvBlock => "grub-env-block",
             Self::MenuLst => "menu-lst",
             Self::Chain => "chain",
+            Self::GrubElf => "grub-elf",
         }
     }
 
@@ -140,6 +144,7 @@ impl DiskLayout {
             | Self::GrubExt4
             | Self::ExtlinuxExt4
             | Self::Chain
+            | Self::GrubElf
             | Self::RhelEfi
             | Self::MenuLst
             | Self::GrubFallback => Fs::Ext4,
@@ -162,6 +167,7 @@ impl DiskLayout {
             | Self::GrubFallback
             | Self::GrubEnvBlock
             | Self::MenuLst
+            | Self::GrubElf
             | Self::Chain => "boot",
             Self::GrubIso => "live",
             Self::GrubXfs | Self::SystemdFat | Self::RhelEfi => "",
@@ -213,6 +219,14 @@ impl DiskLayout {
                 vec![("loader/entries/lab.conf", bls("/boot"))]
             }
             Self::GrubExt4 | Self::Chain => vec![("boot/grub/grub.cfg", grub("/boot"))],
+            Self::GrubElf => vec![(
+                "boot/grub/grub.cfg",
+                format!(
+                    "menuentry 'No Linux' {{\n\tlinux /boot/other.elf kexen.entry=lab-simple \
+                     kexen.on-error=crash\n}}\n{}",
+                    grub("/boot")
+                ),
+            )],
             Self::GrubFallback => vec![
                 (
                     "boot/grub/grub.cfg",
@@ -313,7 +327,7 @@ impl DiskLayout {
         let (size, esp) = (mib << 11, ESP_MIB << 11);
         match self {
             Self::ExtlinuxExt4 | Self::GrubIso => None,
-            Self::GrubExt4 | Self::Chain => Some(format!(
+            Self::GrubExt4 | Self::Chain | Self::GrubElf => Some(format!(
                 "label: dos\nstart={}, type=5\nstart={FIRST}, size={size}, type=83\n",
                 FIRST / 2
             )),

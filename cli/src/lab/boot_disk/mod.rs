@@ -27,6 +27,7 @@ pub(crate) use self::layout::{DiskLayout, UUID};
 pub(crate) use self::partitions::{assemble, one_linux};
 use self::partitions::{assemble_all, assemble_large};
 use super::build::{self, Variant};
+use super::other_elf::Form;
 use crate::host::tools;
 
 /// All that decides what is on the disks.
@@ -68,6 +69,10 @@ pub(crate) fn make(
         fs::create_dir_all(root.join("boot/xen"))?;
         let image = build::image(Variant::Normal)?;
         fs::copy(image.stripped, loader).context("the boot image")?;
+    }
+    if layout == DiskLayout::GrubElf {
+        let image = fs::read(build::image(Variant::Normal)?.stripped)?;
+        fs::write(root.join("boot/other.elf"), Form::Narrow.of(&image)?)?;
     }
     let bytes = fs::metadata(kernel)?.len() + fs::metadata(initrd)?.len();
     let mib = ((bytes >> 20) * 5 / 4 + 24).max(layout.fs().least());

@@ -8,8 +8,10 @@ use kexen_image::Compression;
 use super::{Case, Expect, Linux, Module};
 use crate::lab::{
     artefacts::{Flavour, Xen},
+    boot_disk::DiskLayout,
     build::Variant,
     guest::Mode,
+    other_elf::Form,
     probe::Probe,
 };
 
@@ -20,6 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = plain();
     cases.extend(compressions());
     cases.extend(chains());
+    cases.extend(others());
     cases.extend(bad_input());
     cases.extend(omissions());
     cases.extend(probes());
@@ -98,6 +101,41 @@ fn chains() -> Vec<Case> {
             case
         })
         .collect()
+}
+
+/// What is no Linux: Kexen once more, in other forms of file; GRUB, which boots
+/// from the guest's disk.
+fn others() -> Vec<Case> {
+    use Form::{GuestSection, Gzip, Narrow, NoEntry};
+    use Mode::{Dom0Pvh, Pv, Pvh};
+    use Xen::{V4_17, V4_20};
+    let mut cases: Vec<Case> = [
+        (V4_17, Pvh, Narrow),
+        (V4_20, Pvh, Narrow),
+        (V4_20, Dom0Pvh, Narrow),
+        (V4_17, Pv, NoEntry),
+        (V4_20, Pv, NoEntry),
+        (V4_17, Pv, GuestSection),
+        (V4_20, Pvh, Gzip),
+    ]
+    .into_iter()
+    .map(|(xen, mode, form)| {
+        let mut case = Case::new(xen, mode, form.name());
+        case.module = Module::Other(form);
+        case.options = Cow::Borrowed("kexen.chain=1 kexen.verify-memory kexen.stats");
+        case.expect(Expect::Chain(1))
+    })
+    .collect();
+    for (xen, mode) in [(V4_17, Pvh), (V4_20, Pvh), (V4_17, Pv), (V4_20, Pv)] {
+        let mut case = Case::new(xen, mode, "other-grub");
+        case.module = Module::Grub;
+        case.disk = Some(DiskLayout::GrubExt4);
+        cases.push(case.memory(512));
+    }
+    let mut disk = Case::new(V4_20, Pvh, "other-from-disk");
+    disk.disk = Some(DiskLayout::GrubElf);
+    cases.push(disk.memory(384));
+    cases
 }
 
 /// Input that must be refused, with the guest going on.

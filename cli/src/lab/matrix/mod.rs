@@ -31,6 +31,7 @@ use super::example::Toolstack;
 use super::guest::{Attach, Device, Mode};
 use super::hostile::Hostile;
 use super::meanwhile::Meanwhile;
+use super::other_elf::Form;
 use super::probe::Probe;
 use super::talk::Talk;
 
@@ -52,6 +53,10 @@ pub(crate) enum Module {
     Good,
     /// With a Kexen inside, for chains of hand-offs.
     Chain,
+    /// The same with one in another form of file.
+    Other(Form),
+    /// GRUB's image for this guest, which boots from the disk.
+    Grub,
     /// No entries.
     Empty,
     /// The archive ends in the middle of the kernel.

@@ -144,7 +144,9 @@ fn of_layout(layout: DiskLayout) -> Vec<Part> {
     match layout {
         DiskLayout::ExtlinuxExt4 => vec![Part::new(0, "ext4")],
         DiskLayout::GrubIso => vec![Part::new(0, "iso9660")],
-        DiskLayout::GrubExt4 | DiskLayout::Chain => vec![Part::new(5, "ext4")],
+        DiskLayout::GrubExt4 | DiskLayout::Chain | DiskLayout::GrubElf => {
+            vec![Part::new(5, "ext4")]
+        }
         DiskLayout::BlsExt4 | DiskLayout::BlsLarge | DiskLayout::GrubFallback => {
             vec![Part::new(1, "ext4")]
         }
