@@ -16,6 +16,10 @@ pub(crate) mod lab;
 pub(crate) mod menus;
 mod menus_bootctl;
 pub(crate) mod package;
+mod package_deb;
+mod package_rpm;
+#[cfg(test)]
+mod package_tests;
 mod peers;
 pub(crate) mod readers;
 mod tally;

@@ -123,6 +123,12 @@ pub(crate) const BOOTCTL: &[Need] = &[
     need("unshare", "util-linux", "gives it a mount point of its own"),
 ];
 
+/// For the rpms.
+pub(crate) const RPM: &[Need] = &[
+    need("rpmbuild", "rpm", "makes the package"),
+    need("gzip", "gzip", "packs its changelog"),
+];
+
 /// For the boot image.
 pub(crate) const STRIP: &[Need] = &[need("strip", "binutils", "strips the boot image")];
 

@@ -29,7 +29,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 fn is_checkout(folder: &Path) -> bool {
-    folder.join("boot/Cargo.toml").is_file() && folder.join("packaging/control").is_file()
+    folder.join("boot/Cargo.toml").is_file() && folder.join("packaging/deb/control").is_file()
 }
 
 /// An error if there is no checkout: for what is made of the sources.

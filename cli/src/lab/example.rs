@@ -1,8 +1,9 @@
 //! The package's examples of guests, as they are, started by their toolstack.
 //!
-//! Order of steps in dom0: the package is unpacked; `/dev/vg/guest`, which the
+//! Order of steps in dom0: the package is installed; `/dev/vg/guest`, which the
 //! examples name, becomes a link to the disk; the toolstack starts the example;
-//! the guest's kernel comes up on its disk, and powers off; the toolstack knows.
+//! the guest's kernel comes up on its disk, and powers off; the toolstack knows;
+//! the package goes, and leaves nothing.
 
 use std::fs;
 use std::path::Path;
@@ -27,6 +28,14 @@ pub(crate) enum Toolstack {
 }
 
 impl Toolstack {
+    /// Its name, in those of runs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Xl => "xl",
+            Self::Libvirt => "libvirt",
+        }
+    }
+
     /// Debian's packages that dom0 needs for it, beside Xen's own.
     pub(crate) const fn packages(self) -> &'static str {
         match self {
@@ -85,17 +94,28 @@ impl Toolstack {
     }
 }
 
-/// Starts the example for guests of that type, and waits for its end.
+/// Installs the package. dom0's image has none of dpkg's lists.
+const INSTALL: &str = "mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /var/lib/dpkg/triggers && \
+     touch /var/lib/dpkg/status && dpkg -i";
+
+/// Takes it away, and says what it has left. The folder stays: the lab has dom0's
+/// modules in it.
+const REMOVE: &str = "dpkg --purge kexen > /dev/null 2>&1 || echo dpkg failed
+     find /usr -name kexen-x86_64* -o -name pvgrub64.bin -o -path /usr/bin/kexen
+     true
+";
+
+/// Starts the example of that name, and waits for its end.
 pub(crate) fn run(
     dom0: &mut Dom0,
     toolstack: Toolstack,
-    guest_type: &str,
+    name: &str,
     package: &Path,
     disk: &Path,
 ) -> Result<()> {
     let (package, disk) = (dom0.share_image(package)?, dom0.share_image(disk)?);
     let example = format!(
-        "/usr/share/doc/kexen/examples/{guest_type}.{}",
+        "/usr/share/doc/kexen/examples/{name}.{}",
         toolstack.ending()
     );
     let (create, resume, gone) = (
@@ -106,7 +126,7 @@ pub(crate) fn run(
     let log = dom0.log("guest-guest.log");
     fs::remove_file(&log).ok();
     let said = dom0.run(&format!(
-        "dpkg-deb -x {package} / && kexen --version || exit\n\
+        "{INSTALL} {package} && kexen --version || exit\n\
          losetup /dev/loop2 {disk} && mkdir -p /dev/vg && ln -sf /dev/loop2 /dev/vg/guest || exit\n\
          {create}\
          [ $? = 0 ] || exit\n\
@@ -135,5 +155,7 @@ pub(crate) fn run(
         ensure!(console.contains(text), "no {text:?}: {}", complaint());
     }
     ensure!(ended, "the toolstack still has it: {}", complaint());
+    let left = dom0.run(REMOVE)?;
+    ensure!(left.trim().is_empty(), "the package left {left}");
     Ok(())
 }

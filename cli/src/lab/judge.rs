@@ -148,7 +148,7 @@ pub(super) fn judge(case: &Case, guest: &Guest, run: &Run, release: &str) -> Res
             Ok(())
         }
         Expect::Probe(what) => probe::judge(what, guest, run),
-        Expect::Example(_) => bail!("an example is no guest of the lab's configuration"),
+        Expect::Example(..) => bail!("an example is no guest of the lab's configuration"),
         Expect::Retry(texts) => {
             ensure!(line_with(run, texts), "no line with {texts:?}{}", whole());
             guest::check(guest, run, Some(release))

@@ -107,8 +107,8 @@ impl Bench {
     }
 
     /// Runs one of the package's examples.
-    fn example(&mut self, case: &Case, toolstack: Toolstack) -> Result<()> {
-        let package = package::make()?;
+    fn example(&mut self, case: &Case, toolstack: Toolstack, name: &str) -> Result<()> {
+        let package = package::deb()?;
         let kernel = Kernel::debian(Flavour::Cloud)?;
         let initrd = kernel.test_initrd(BALLAST, "")?;
         let disk = boot_disk::make(
@@ -121,7 +121,7 @@ impl Bench {
             self.scratch.path(),
         )?;
         let dom0 = self.dom0(case.xen, toolstack, case.memory)?;
-        let run = example::run(dom0, toolstack, case.mode.name(), &package, &disk);
+        let run = example::run(dom0, toolstack, name, &package, &disk);
         if run.is_err() {
             self.dom0 = None;
         }
@@ -131,7 +131,7 @@ impl Bench {
     /// Runs a case; an error says how it went wrong.
     pub(crate) fn make(&mut self, case: &Case) -> Result<()> {
         match case.expect {
-            Expect::Example(toolstack) => self.example(case, toolstack),
+            Expect::Example(toolstack, name) => self.example(case, toolstack, name),
             _ => self.run(case).map(drop),
         }
     }
@@ -322,7 +322,7 @@ impl Bench {
             | Expect::Gone
             | Expect::Refuses(_)
             | Expect::Talk(_)
-            | Expect::Example(_)
+            | Expect::Example(..)
             | Expect::Fails(_) => 240,
             Expect::System | Expect::Captured | Expect::Vmcore | Expect::Steady => 300,
             Expect::Chain(_) | Expect::Hops(_) => 900,

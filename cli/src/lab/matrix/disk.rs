@@ -332,17 +332,22 @@ fn hostile() -> Vec<Case> {
 /// The package's examples, as they are.
 fn examples() -> Vec<Case> {
     use Toolstack::{Libvirt, Xl};
-    let example = |(xen, mode, name, toolstack): (_, _, &str, _)| {
+    let example = |(xen, mode, toolstack, name): (_, Mode, Toolstack, &'static str)| {
         let mut case = case(xen, mode, DiskLayout::GrubExt4).memory(1024);
-        case.name = format!("example-{name}");
-        case.expect(Expect::Example(toolstack))
+        let how = name.strip_prefix(mode.name()).unwrap_or_default();
+        case.name = format!("example-{}{how}", toolstack.name());
+        case.expect(Expect::Example(toolstack, name))
     };
     [
-        (Xen::V4_20, Mode::Pv, "xl", Xl),
-        (Xen::V4_20, Mode::Pvh, "xl", Xl),
-        (Xen::V4_17, Mode::Hvm, "xl", Xl),
-        (Xen::V4_17, Mode::Pv, "libvirt", Libvirt),
-        (Xen::V4_17, Mode::Pvh, "libvirt", Libvirt),
+        (Xen::V4_20, Mode::Pv, Xl, "pv"),
+        (Xen::V4_20, Mode::Pvh, Xl, "pvh"),
+        (Xen::V4_17, Mode::Hvm, Xl, "hvm"),
+        (Xen::V4_17, Mode::Pv, Xl, "pv-firmware"),
+        (Xen::V4_17, Mode::Pvh, Xl, "pvh-firmware"),
+        (Xen::V4_20, Mode::Pv, Xl, "pv-firmware"),
+        (Xen::V4_20, Mode::Pvh, Xl, "pvh-firmware"),
+        (Xen::V4_17, Mode::Pv, Libvirt, "pv"),
+        (Xen::V4_17, Mode::Pvh, Libvirt, "pvh"),
     ]
     .map(example)
     .into()

@@ -130,8 +130,8 @@ pub(crate) enum Expect {
     System,
     /// What is said and typed on the console goes like this.
     Talk(&'static Talk),
-    /// The package's example of a guest for this toolstack comes up, and ends.
-    Example(Toolstack),
+    /// The package's example of this name for this toolstack comes up, and ends.
+    Example(Toolstack, &'static str),
     /// A probe's answers, and those of its backend in dom0.
     Probe(Probe),
 }
