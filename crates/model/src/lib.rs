@@ -39,6 +39,7 @@ mod call;
 pub mod check;
 mod domain;
 mod events;
+#[cfg(feature = "explore")]
 pub mod explore;
 mod frame;
 mod grants;

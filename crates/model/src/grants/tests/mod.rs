@@ -3,6 +3,7 @@
 mod copies;
 mod mapping;
 mod revocation;
+#[cfg(feature = "explore")]
 mod schedules;
 mod tables;
 mod tools;
