@@ -29,6 +29,7 @@ mod commands;
 mod condition;
 mod env;
 pub mod envblock;
+mod expand;
 mod legacy;
 mod lexer;
 mod loaders;
