@@ -2,8 +2,8 @@
 //!
 //! Our own, where a well-kept library would be better: those there are decode
 //! into a dictionary beside the output and copy from it, through a filter's
-//! buffer. That is a third more instructions (`cargo kexen bench --unpack`), and
-//! 32 MiB of memory for the kernel of a small guest. The format's description is
+//! buffer. For Debian's generic kernel that is 4.7 thousand million instructions
+//! instead of 3.0 (callgrind), and 32 MiB of memory in a small guest. The format's description is
 //! Linux's `Documentation/staging/xz.rst` and what it refers to.
 //!
 //! Nothing here can panic: arithmetic wraps, array indices are masked, and the
