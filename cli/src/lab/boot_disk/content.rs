@@ -56,7 +56,7 @@ pub(super) fn unify(
     Ok(())
 }
 
-/// Where [`make`] leaves the public key of what it signs.
+/// Where [`super::make`] leaves the public key of what it signs.
 pub(crate) fn public_key(scratch: &Path) -> PathBuf {
     scratch.join("lab.pub")
 }
