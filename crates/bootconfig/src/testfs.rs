@@ -16,7 +16,7 @@ use kexen_disk::{
 use crate::volumes::{TableKind, Volume, Volumes};
 
 /// A file system made of paths with content.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TestFs {
     kind: &'static str,
     label: String,

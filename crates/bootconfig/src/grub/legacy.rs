@@ -10,6 +10,10 @@
 //!
 //! As Xen's `pygrub` and `pv-grub` do, `(hd0)` and `(hd0,0)` mean the one file
 //! system of a disk that has no partition table, or is a partition.
+//!
+//! `hd0` is the disk that a BIOS booted from; in a guest that need not be its
+//! first one. Where a device is not there, the same partition of the disk that
+//! the file is on is meant: `pygrub` knows no other disk.
 
 use alloc::{
     format,
@@ -57,8 +61,16 @@ const HARMLESS: &[&str] = &[
     "viewport",
 ];
 
+/// Where the devices that a file names are looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Devices<'a> {
+    pub(super) volumes: &'a Volumes<'a>,
+    /// The volume that the file is on.
+    pub(super) home: usize,
+}
+
 /// A file as a script. `saved` is the entry that `default saved` means.
-pub(super) fn script(volumes: &Volumes<'_>, text: &str, saved: &str) -> String {
+pub(super) fn script(devices: Devices<'_>, text: &str, saved: &str) -> String {
     let mut out = String::new();
     let mut open = false;
     for line in text.lines() {
@@ -74,7 +86,7 @@ pub(super) fn script(volumes: &Volumes<'_>, text: &str, saved: &str) -> String {
             let title = if rest.is_empty() { name } else { rest };
             out.push_str(&format!("menuentry {} {{", quoted(title)));
         } else if !name.starts_with('#') && !name.is_empty() {
-            out.push_str(&command(volumes, name, rest, saved));
+            out.push_str(&command(devices, name, rest, saved));
         }
         out.push('\n');
     }
@@ -94,11 +106,11 @@ fn words(text: &str) -> String {
     words.join(" ")
 }
 
-fn command(volumes: &Volumes<'_>, name: &str, rest: &str, saved: &str) -> String {
+fn command(devices: Devices<'_>, name: &str, rest: &str, saved: &str) -> String {
     let (first, behind) = rest
         .split_once(|c: char| c.is_ascii_whitespace())
         .unwrap_or((rest, ""));
-    let file = |file: &str| quoted(&on_device(volumes, file));
+    let file = |file: &str| quoted(&devices.named(file));
     match name {
         "default" if first == "saved" => format!("set default={}", quoted(saved)),
         "default" | "timeout" => format!("set {name}={}", quoted(first)),
@@ -106,7 +118,7 @@ fn command(volumes: &Volumes<'_>, name: &str, rest: &str, saved: &str) -> String
         "hiddenmenu" => "set timeout_style=hidden".into(),
         "password" => "set superusers=legacy".into(),
         "root" | "rootnoverify" => {
-            let device = on_device(volumes, first);
+            let device = devices.named(first);
             let device = device.strip_prefix('(').unwrap_or(&device);
             let device = device.split(')').next().unwrap_or_default();
             format!("set root={}", quoted(device))
@@ -116,7 +128,7 @@ fn command(volumes: &Volumes<'_>, name: &str, rest: &str, saved: &str) -> String
             format!("search --file --set=root {}", words(behind))
         }
         "find" => String::new(),
-        "kernel" => kernel(volumes, rest),
+        "kernel" => kernel(devices, rest),
         "initrd" | "chainloader" => format!("{name} {} {}", file(first), words(behind)),
         "module" | "modulenounzip" => format!("module {} {}", file(first), words(behind)),
         "configfile" => format!("legacy_configfile {}", file(first)),
@@ -128,7 +140,7 @@ fn command(volumes: &Volumes<'_>, name: &str, rest: &str, saved: &str) -> String
 }
 
 /// `kernel [--type=TYPE] [--no-mem-option] FILE [WORD…]`
-fn kernel(volumes: &Volumes<'_>, rest: &str) -> String {
+fn kernel(devices: Devices<'_>, rest: &str) -> String {
     let mut command = "linux";
     let mut rest = rest;
     while let Some(option) = rest.split_ascii_whitespace().next()
@@ -149,41 +161,53 @@ fn kernel(volumes: &Volumes<'_>, rest: &str) -> String {
     let (file, behind) = rest
         .split_once(|c: char| c.is_ascii_whitespace())
         .unwrap_or((rest, ""));
-    let file = quoted(&on_device(volumes, file));
+    let file = quoted(&devices.named(file));
     format!("{command} {file} {}", words(behind))
 }
 
-/// A path with its device, `(hd0,0)/k`, as GRUB 2 names it.
-fn on_device(volumes: &Volumes<'_>, word: &str) -> String {
-    let Some((device, path)) = word.strip_prefix('(').and_then(|word| word.split_once(')')) else {
-        return word.to_string();
-    };
-    let counted = match device.split_once(',') {
-        Some((disk, part)) => match part.parse::<u32>() {
-            Ok(part) => format!("{disk},{}", part.saturating_add(1)),
-            Err(_) => device.to_string(),
-        },
-        None => device.to_string(),
-    };
-    if volumes.by_grub_name(&counted).is_some() {
-        return format!("({counted}){path}");
-    }
-    let disk = counted.split(',').next().unwrap_or_default();
-    let disk = volumes.disk_by_grub_name(disk);
-    let mut there = volumes
-        .iter()
-        .filter(|(_, volume)| Some(&volume.disk) == disk);
-    match (there.next(), there.next()) {
-        (Some((_, volume)), None) if is_whole(volume) => {
-            format!("({}){path}", volume.grub_name())
+impl Devices<'_> {
+    /// A path with its device, `(hd0,0)/k`, as GRUB 2 names it.
+    fn named(&self, word: &str) -> String {
+        let split = word.strip_prefix('(').and_then(|word| word.split_once(')'));
+        let Some((device, path)) = split else {
+            return word.to_string();
+        };
+        let (disk, part) = match device.split_once(',') {
+            Some((disk, part)) => match part.parse::<u32>() {
+                Ok(part) => (disk, Some(part.saturating_add(1))),
+                Err(_) => return word.to_string(),
+            },
+            None => (device, None),
+        };
+        let counted = match part {
+            Some(part) => format!("({disk},{part})"),
+            None => format!("({disk})"),
+        };
+        if self.volumes.by_grub_name(&counted).is_some() {
+            return format!("{counted}{path}");
         }
-        _ => format!("({counted}){path}"),
+        let home = self.volumes.get(self.home).map(|volume| &volume.disk);
+        let named = self.volumes.disk_by_grub_name(disk);
+        let mut disks = [home, named].into_iter().flatten();
+        match disks.find_map(|disk| self.on_disk(disk, part)) {
+            Some(volume) => format!("({}){path}", volume.grub_name()),
+            // What is missing is named.
+            None => format!("{counted}{path}"),
+        }
     }
-}
 
-/// Whether it is all of its disk.
-const fn is_whole(volume: &Volume<'_>) -> bool {
-    volume.table.is_none()
+    /// A partition of a disk, or the file system that is all of it.
+    fn on_disk(&self, disk: &str, part: Option<u32>) -> Option<&Volume<'_>> {
+        let there = || self.volumes.iter().map(|(_, volume)| volume);
+        let there = || there().filter(|volume| volume.disk == disk);
+        let mut all = there();
+        let whole = match (all.next(), all.next()) {
+            (Some(volume), None) if volume.table.is_none() => Some(volume),
+            _ => None,
+        };
+        let numbered = there().find(|volume| part.is_some() && volume.partition == part);
+        numbered.or(whole)
+    }
 }
 
 /// The line that asks for the saved entry.
@@ -216,11 +240,12 @@ mod tests {
 
     #[test]
     fn lines_stay_where_they_are() {
-        let volumes = gpt(alloc::vec![TestFs::new("ext4", "", "")]);
+        let volumes = &gpt(alloc::vec![TestFs::new("ext4", "", "")]);
+        let devices = Devices { volumes, home: 0 };
         let text = "# one\ntimeout=5\n\ndefault saved\ntitle It's\n root (hd0,0)\n\
             kernel --type=linux (hd0,1)/k a='b c'\ninitrd\t/i\nnonsense 1\ntitle B\nquiet\n";
         assert_eq!(
-            script(&volumes, text, "1").lines().collect::<Vec<_>>(),
+            script(devices, text, "1").lines().collect::<Vec<_>>(),
             [
                 "",
                 "set timeout='5'",
@@ -324,6 +349,32 @@ mod tests {
                 panic!("{device}: {menu:?}");
             };
             assert_eq!(cmdline, "root=LABEL=/ {};");
+        }
+    }
+
+    /// A guest's data disks may come before the one that it boots from.
+    #[test]
+    fn the_first_disk_can_be_another_than_the_guests_first() {
+        let data = TestFs::new("ext4", "", "").files(&["/data"]);
+        let root = TestFs::new("ext4", "", "").files(&["/k"]);
+        for tables in [true, false] {
+            let mut disks = gpt(alloc::vec![data.clone(), boot(CONF), root.clone()]).into_list();
+            for (disk, number) in disks.iter_mut().zip([0, 1, 2]) {
+                disk.partition = (number > 0).then_some(number);
+                disk.disk = if number > 0 { "xvdc" } else { "xvda" }.into();
+            }
+            disks[0].table = None;
+            if tables {
+                disks[0].partition = Some(9);
+                disks[0].table = Some(crate::volumes::TableKind::Msdos);
+            }
+            let menu = find(&Volumes::new(disks), Platform::Pv).menu;
+            for (entry, place) in [(0, (1, "/vmlinuz-2")), (1, (2, "/k"))] {
+                let Ok(Kind::Linux { kernel, .. }) = menu.entries[entry].bootable() else {
+                    panic!("{menu:?}");
+                };
+                assert_eq!((kernel.volume, &*kernel.path), place, "{tables}");
+            }
         }
     }
 

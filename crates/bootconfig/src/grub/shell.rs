@@ -501,7 +501,11 @@ impl<'a> Shell<'a> {
             );
             menu.doubt(Source { place, line }, text);
         }
-        legacy::script(self.volumes, text, saved.unwrap_or("0"))
+        let devices = legacy::Devices {
+            volumes: self.volumes,
+            home: place.volume,
+        };
+        legacy::script(devices, text, saved.unwrap_or("0"))
     }
 
     pub(super) fn push_item(&mut self, item: Item, menu: &mut Menu) -> bool {
