@@ -262,6 +262,7 @@ impl std::fmt::Display for DiskReport {
 mod tests {
     use super::*;
     use crate::lab::boot_disk::{self, DiskLayout};
+    use crate::lab::menus::{self, layouts};
     use std::fs;
 
     #[test]
@@ -296,6 +297,50 @@ mod tests {
             let default = disk.default.map(|number| &disk.entries[number]);
             let cmdline = default.and_then(|entry| entry.cmdline.as_deref());
             assert_eq!(cmdline, Some("a b lab.wanted"), "{layout:?}: {disk}");
+        }
+    }
+
+    /// The configuration is found, and is read as where the distribution's own GRUB
+    /// begins: that reading is compared with GRUB's by `cargo kexen menus`.
+    #[test]
+    fn distributions_disks_boot_what_their_own_grub_does() {
+        for layout in layouts::all().unwrap() {
+            let scratch = tempfile::tempdir().unwrap();
+            let images = menus::make_disks(&layout.disks, scratch.path()).unwrap();
+            let volumes = menus::kexen::volumes(&images).unwrap();
+            let menu = menus::kexen::read(&volumes, &layout.start).unwrap();
+            let expected = menu.default.map(|at| entry(&volumes, &menu.entries[at]));
+            let disk = report(&images[0], GuestKind::Pvh).unwrap().unwrap();
+            let found = disk.default.map(|at| &disk.entries[at]);
+            let boots = |entry: &EntryReport| {
+                let EntryReport {
+                    title,
+                    files,
+                    cmdline,
+                    problem,
+                    ..
+                } = entry;
+                // Qubes' own disk is a hypervisor's.
+                let can = layout.name != "qubes";
+                assert_eq!(
+                    (problem.is_none(), files.is_empty()),
+                    (can, !can),
+                    "{problem:?}"
+                );
+                (
+                    title.clone(),
+                    files.clone(),
+                    cmdline.clone(),
+                    problem.clone(),
+                )
+            };
+            assert!(expected.is_some(), "{}: {:?}", layout.name, menu.notes);
+            assert_eq!(
+                found.map(boots),
+                expected.as_ref().map(boots),
+                "{}: {disk}",
+                layout.name
+            );
         }
     }
 

@@ -15,7 +15,7 @@ use super::session::Start;
 use crate::lab::readers::FileDisk;
 
 /// The volumes of these images, as a guest's disks `xvda` and so on.
-pub(super) fn volumes(disks: &[PathBuf]) -> Result<Volumes<'static>> {
+pub(crate) fn volumes(disks: &[PathBuf]) -> Result<Volumes<'static>> {
     let mut all = Vec::new();
     for (number, disk) in (b'a'..).zip(disks) {
         let name = format!("xvd{}", char::from(number));
@@ -28,7 +28,7 @@ pub(super) fn volumes(disks: &[PathBuf]) -> Result<Volumes<'static>> {
 }
 
 /// What Kexen reads where GRUB starts.
-pub(super) fn read(volumes: &Volumes<'_>, start: &Start) -> Result<Menu> {
+pub(crate) fn read(volumes: &Volumes<'_>, start: &Start) -> Result<Menu> {
     let volume = volumes
         .by_grub_name(&start.device)
         .with_context(|| format!("Kexen finds no volume {}", start.device))?;

@@ -15,7 +15,7 @@ mod emulator;
 pub(crate) mod esp;
 mod generate;
 pub(crate) mod image;
-mod kexen;
+pub(crate) mod kexen;
 pub(crate) mod known;
 pub(crate) mod layouts;
 mod machine;
