@@ -17,7 +17,7 @@ use kexen_disk::fs::Problem;
 use super::{
     arguments::{Arguments, Known, Takes},
     envblock,
-    shell::{Flow, Shell},
+    shell::{BAD_ARGUMENT, FILE_NOT_FOUND, Flow, Shell},
 };
 use crate::entry::Menu;
 
@@ -62,6 +62,9 @@ impl Shell<'_> {
     ) -> Result<bool, Flow> {
         self.spend(menu, line, BLOCK_STEPS)?;
         let asked = self.block_file(words);
+        if asked.is_err() {
+            self.error = BAD_ARGUMENT;
+        }
         let read = asked.map_err(Unread::Because).and_then(|(file, names)| {
             let block = self.block(&file).map_err(|why| match why {
                 Unread::Because(why) => Unread::Because(format!("{file}: {why}")),
@@ -71,7 +74,7 @@ impl Shell<'_> {
         });
         let (block, names) = match read {
             Ok(read) => read,
-            Err(Unread::Missing) => return Ok(false),
+            Err(Unread::Missing) => return Ok(self.fails(FILE_NOT_FOUND)),
             Err(Unread::Because(why)) => {
                 let text = format!(
                     "load_env: {why}; what is saved or next is not known, so that the default \

@@ -10,8 +10,9 @@ use alloc::{
 };
 
 use super::{
+    number,
     parser::{Block, MAX_DEPTH},
-    shell::{Flow, Language, Shell},
+    shell::{BAD_ARGUMENT, Flow, INVALID_COMMAND, Language, Shell},
 };
 use crate::{
     entry::{Menu, Place},
@@ -20,6 +21,18 @@ use crate::{
 
 /// Configurations that may lead to one another.
 const MAX_CONFIGS: usize = 8;
+
+/// The one number that may follow a command, or the number of GRUB's error.
+fn numeral(words: &[String], default: u32) -> Result<u32, u32> {
+    match words {
+        [] => Ok(default),
+        [word] => match number::unsigned(word, 10)? {
+            (number, "") => Ok(u32::try_from(number).unwrap_or(u32::MAX)),
+            _ => Err(BAD_ARGUMENT),
+        },
+        _ => Err(BAD_ARGUMENT),
+    }
+}
 
 /// Commands that change nothing which matters here.
 const HARMLESS: &[&str] = &[
@@ -81,7 +94,6 @@ impl Shell<'_> {
         menu: &mut Menu,
     ) -> Result<Option<bool>, Flow> {
         let first = arguments.first().map_or("", String::as_str);
-        let count = |default: u32| first.parse().unwrap_or(default);
         let status = match name {
             "true" | ":" => true,
             // No key is held, nothing is typed, nothing is unlocked.
@@ -93,12 +105,15 @@ impl Shell<'_> {
             }
             "set" => match first.split_once('=') {
                 Some((name, value)) => self.assign(line, name, value, menu),
-                None => true,
+                // It lists them.
+                None => arguments.is_empty() || self.fails(BAD_ARGUMENT),
             },
+            "unset" if arguments.is_empty() => self.fails(BAD_ARGUMENT),
             "unset" => {
                 self.env.unset(first);
                 true
             }
+            "export" if arguments.is_empty() => self.fails(BAD_ARGUMENT),
             "export" => {
                 // A value behind the name is no value: it is the name.
                 for name in arguments {
@@ -106,32 +121,28 @@ impl Shell<'_> {
                 }
                 true
             }
-            "[" => match arguments {
+            // Whether there is a `]`, and what the command is called, is all the same.
+            "[" | "test" => match arguments {
                 [condition @ .., last] if last == "]" => self.test(condition),
-                _ => self.refuse(menu, line, "[", "no `]` follows".into()),
+                condition => self.test(condition),
             },
-            "test" => self.test(arguments),
             "setparams" => {
-                self.arguments = arguments.to_vec();
-                true
+                let is_inside = self.arguments.is_some();
+                if is_inside {
+                    self.arguments = Some(arguments.to_vec());
+                }
+                is_inside || self.fails(INVALID_COMMAND)
             }
-            "shift" => {
-                let count = usize::try_from(count(1)).unwrap_or(usize::MAX);
-                let enough = count <= self.arguments.len();
-                self.arguments.drain(..count.min(self.arguments.len()));
-                enough
-            }
-            "break" => return Err(Flow::Break(count(1))),
-            "continue" => return Err(Flow::Continue(count(1))),
-            "return" if self.calls == 0 => {
-                let text = "`return` outside a function does nothing";
-                menu.note(self.source(line), text.into());
-                true
-            }
-            "return" => {
-                self.status = first.parse().unwrap_or(self.status);
-                return Err(Flow::Return);
-            }
+            "shift" => self.shift(arguments),
+            "break" | "continue" => match numeral(arguments, 1) {
+                Ok(count @ 1..) => {
+                    self.loops.leave(count, name == "continue");
+                    true
+                }
+                Ok(0) => self.fails(BAD_ARGUMENT),
+                Err(error) => self.fails(error),
+            },
+            "return" => self.leave_function(line, arguments, menu),
             "exit" | "normal_exit" | "halt" | "poweroff" | "reboot" | "fwsetup" => {
                 // Asked whether it can: no.
                 if first == "--is-supported" {
@@ -143,6 +154,12 @@ impl Shell<'_> {
                 return Err(Flow::Exit);
             }
             "eval" => self.eval(line, &arguments.join(" "), menu)?,
+            "source" | "." | "configfile" | "legacy_source" | "legacy_configfile"
+                if arguments.len() != 1 =>
+            {
+                self.hint = Some(format!("line {line}: {name}: one file must follow"));
+                self.fails(BAD_ARGUMENT)
+            }
             "source" | "." => match self.place(first) {
                 Ok(place) => self.source_file(line, place, Language::Script, menu)?,
                 Err(what) => self.refuse(menu, line, first, what),
@@ -200,7 +217,48 @@ impl Shell<'_> {
     fn eval(&mut self, line: u32, text: &str, menu: &mut Menu) -> Result<bool, Flow> {
         // Texts that contain one another are as deep as blocks.
         self.spend(menu, line, MAX_DEPTH)?;
-        self.run_text(text, line, menu)
+        self.status = 0;
+        self.run_text(text, line, menu, false)?;
+        self.error = self.status;
+        Ok(self.status == 0)
+    }
+
+    /// Fails with the number of one of GRUB's errors.
+    pub(super) const fn fails(&mut self, error: u32) -> bool {
+        self.error = error;
+        false
+    }
+
+    fn shift(&mut self, words: &[String]) -> bool {
+        let Some(arguments) = &mut self.arguments else {
+            return true;
+        };
+        let count = match words {
+            [word] if word.is_empty() => Ok(0),
+            words => numeral(words, 1),
+        };
+        match count.map(usize::try_from) {
+            Ok(Ok(count)) if count <= arguments.len() => {
+                arguments.drain(..count);
+                true
+            }
+            _ => self.fails(BAD_ARGUMENT),
+        }
+    }
+
+    fn leave_function(&mut self, line: u32, words: &[String], menu: &mut Menu) -> bool {
+        if self.arguments.is_none() || words.len() > 1 {
+            let text = "`return` outside a function does nothing";
+            menu.note(self.source(line), text.into());
+            return self.fails(BAD_ARGUMENT);
+        }
+        match numeral(words, self.status) {
+            Ok(status) => {
+                self.loops.returning = true;
+                status == 0 || self.fails(status)
+            }
+            Err(error) => self.fails(error),
+        }
     }
 
     /// Another configuration in place of this one.

@@ -1,17 +1,18 @@
 //! `test` and `[`: conditions of GRUB scripts.
 //!
-//! Grammar: GNU GRUB manual, "test". `-o` binds less than `-a`, both less than
-//! `!`. What makes no sense is no mistake, since scripts test unset variables
-//! without quotes: a word that is no operator holds if it is not empty,
-//! conditions side by side must all hold, and nothing holds. So does GRUB
-//! 2.06: the table in the tests is what its `grub-emu` says.
+//! Rules: `grub-core/commands/test.c` of GRUB 2.14. `-o` binds less than `-a`,
+//! both less than `!`. What makes no sense is no mistake, since scripts test unset
+//! variables without quotes: a word that is no operator holds if it is not empty,
+//! conditions side by side must all hold, and nothing holds.
 
 use core::cmp::Ordering;
 
 use kexen_disk::fs::FileType;
 
-/// How deep parentheses may be in one another.
-const MAX_DEPTH: u32 = 16;
+use super::number::{self, BAD_NUMBER};
+
+/// How deep parentheses may be in one another, as in GRUB.
+const MAX_DEPTH: u32 = 100;
 
 /// What conditions ask the disk for.
 pub(super) trait Files {
@@ -38,73 +39,53 @@ struct Condition<'a, T> {
 }
 
 impl<T: AsRef<str>> Condition<'_, T> {
-    fn at(&self, word: &str) -> bool {
-        self.rest.first().is_some_and(|next| next.as_ref() == word)
-    }
-
     fn skip(&mut self, count: usize) {
         self.rest = self.rest.get(count..).unwrap_or_default();
     }
 
+    /// Up to the end, or to a `)`: a `!` waits for the next condition, wherever
+    /// that is.
     fn any(&mut self) -> bool {
-        let mut value = self.all();
-        while self.at("-o") {
-            self.skip(1);
-            value |= self.all();
-        }
-        value
-    }
-
-    /// All up to the next `-o` or `)`; nothing at all holds.
-    fn all(&mut self) -> bool {
-        let mut value = true;
-        while !self.rest.is_empty() && !self.at("-o") && !self.at(")") {
-            if self.at("-a") {
-                self.skip(1);
+        let (mut and, mut or, mut invert) = (true, false, false);
+        while let [first, ..] = self.rest {
+            let value = if let [left, operator, right, ..] = self.rest
+                && let Some(value) = compare(left.as_ref(), operator.as_ref(), right.as_ref())
+            {
+                self.skip(3);
+                value
+            } else if let [operator, operand, ..] = self.rest
+                && let Some(value) = self.ask(operator.as_ref(), operand.as_ref())
+            {
+                self.skip(2);
+                value
             } else {
-                value &= self.primary();
-            }
-        }
-        value
-    }
-
-    fn primary(&mut self) -> bool {
-        if let [left, operator, right, ..] = self.rest
-            && let Some(value) = compare(left.as_ref(), operator.as_ref(), right.as_ref())
-        {
-            self.skip(3);
-            return value;
-        }
-        if self.at("!") {
-            let mut wanted = true;
-            while self.at("!") {
                 self.skip(1);
-                wanted = !wanted;
-            }
-            // Nothing behind it: then it says nothing.
-            let ends = self.rest.is_empty() || self.at("-o") || self.at(")");
-            return ends || self.primary() == wanted;
+                match first.as_ref() {
+                    ")" => return or || and,
+                    "(" if self.depth == MAX_DEPTH => return or || and,
+                    "(" => {
+                        self.depth = self.depth.saturating_add(1);
+                        let value = self.any();
+                        self.depth = self.depth.saturating_sub(1);
+                        value
+                    }
+                    "!" => {
+                        invert = !invert;
+                        continue;
+                    }
+                    "-a" => continue,
+                    "-o" => {
+                        or |= and;
+                        and = true;
+                        continue;
+                    }
+                    word => !word.is_empty(),
+                }
+            };
+            and &= value != invert;
+            invert = false;
         }
-        if self.at("(") && self.depth < MAX_DEPTH {
-            self.skip(1);
-            self.depth = self.depth.saturating_add(1);
-            let value = self.any();
-            self.depth = self.depth.saturating_sub(1);
-            self.skip(1);
-            return value;
-        }
-        if let [operator, operand, ..] = self.rest
-            && let Some(value) = self.ask(operator.as_ref(), operand.as_ref())
-        {
-            self.skip(2);
-            return value;
-        }
-        let value = self
-            .rest
-            .first()
-            .is_some_and(|word| !word.as_ref().is_empty());
-        self.skip(1);
-        value
+        or || and
     }
 
     fn ask(&mut self, operator: &str, operand: &str) -> Option<bool> {
@@ -123,41 +104,32 @@ impl<T: AsRef<str>> Condition<'_, T> {
     }
 }
 
-/// A number, as far as a text is one; 0 if it is none.
-fn number(text: &str) -> i64 {
-    let text = text.trim_ascii();
-    let (text, sign) = match text.strip_prefix('-') {
-        Some(text) => (text, -1_i64),
-        None => (text, 1),
-    };
-    let (digits, base) = match text.as_bytes() {
-        [b'0', b'x' | b'X', ..] => (text.get(2..).unwrap_or_default(), 16),
-        [b'0', b'0'..=b'7', ..] => (text, 8),
-        _ => (text, 10),
-    };
-    digits
-        .chars()
-        .map_while(|c| c.to_digit(base))
-        .fold(0_i64, |value, digit| {
-            value
-                .saturating_mul(base.into())
-                .saturating_add(digit.into())
-        })
-        .saturating_mul(sign)
-}
-
 /// Two words compared; `None` if that is no operator.
 fn compare(left: &str, operator: &str, right: &str) -> Option<bool> {
-    // `-pgt` and `-plt` pass over what both begin with that is no number.
+    // `-pgt` and `-plt` pass over what both begin with, but for the digits at its
+    // end; not for the first of all.
     let behind = || {
-        let same = left
-            .bytes()
-            .zip(right.bytes())
-            .take_while(|(a, b)| a == b && !a.is_ascii_digit())
-            .count();
-        let cut = |text: &str| number(text.get(same..).unwrap_or_default());
+        let (left, right) = (left.as_bytes(), right.as_bytes());
+        let same = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+        let same = left.get(..same).unwrap_or_default();
+        let digits = same.iter().skip(1).rev();
+        let digits = digits.take_while(|byte| byte.is_ascii_digit()).count();
+        let from = same.len().saturating_sub(digits);
+        let cut = |bytes: &[u8]| {
+            let rest = bytes.get(from..).unwrap_or_default();
+            let plain = rest.iter().take_while(|byte| byte.is_ascii()).count();
+            let text = rest
+                .get(..plain)
+                .and_then(|rest| core::str::from_utf8(rest).ok());
+            match number::unsigned(text.unwrap_or_default(), 0) {
+                Ok((number, _)) => number,
+                Err(BAD_NUMBER) => 0,
+                Err(_) => u64::MAX,
+            }
+        };
         cut(left).cmp(&cut(right))
     };
+    let number = number::signed;
     Some(match operator {
         "=" | "==" => left == right,
         "!=" => left != right,
@@ -174,7 +146,7 @@ fn compare(left: &str, operator: &str, right: &str) -> Option<bool> {
         "-pgt" => behind() == Ordering::Greater,
         "-plt" => behind() == Ordering::Less,
         // When files were written is not known here.
-        "-nt" | "-ot" => false,
+        _ if operator.starts_with("-nt") || operator.starts_with("-ot") => false,
         _ => return None,
     })
 }
@@ -243,6 +215,12 @@ mod tests {
             "a != b",
             "x1 -plt x2",
             "abc10 -pgt abc9",
+            "6.1.10 -pgt 6.1.9",
+            "linux-6.9 -plt linux-6.12",
+            "12 -plt 13",
+            "! -a ''",
+            "'' -o ! ''",
+            "a ) ''",
             "99999999999 -gt 1",
             "a = a -o a = b -a a = b",
             "a = b -a a = b -o a = a",
@@ -294,6 +272,9 @@ mod tests {
             "a -nt b",
             "a != a",
             "a -pgt b",
+            "! -a a",
+            "-1 -pgt 0",
+            "0X10 -eq 16",
             "a = = b",
             "'' !",
             "-z -n",

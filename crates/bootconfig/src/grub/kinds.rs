@@ -440,7 +440,7 @@ fn parts_that_fit_are_variables() {
         ("regexp -s 0:r 'a(.)c' xabcx", "abc"),
         ("r=old; regexp --set r '(x)|y' y; r=[$r]", "[]"),
         ("r=old; regexp --set r '(x)' y; r=$?$r", "1old"),
-        ("regexp --set r x; r=$?", "1"),
+        ("regexp --set r x; r=$?", "18"),
         ("regexp '[' x; r=$?", "1"),
     ] {
         assert_eq!(

@@ -1,9 +1,10 @@
 //! Words of a GRUB script.
 //!
-//! Grammar: GNU GRUB manual, "Shell-like scripting": blanks part words; `;`
-//! and line ends part commands; braces are tokens of their own; single quotes
-//! keep everything, double quotes everything but `$`, `\` and `"`; a
-//! backslash keeps the next character, and joins lines.
+//! Rules: `grub-core/script/yylex.l` of GRUB 2.14. Blanks part words; `;` and line
+//! ends part commands; braces are tokens of their own; single quotes keep
+//! everything, double quotes everything but `$`, `\` and `"`; a backslash keeps
+//! the next character, and joins lines. What GRUB takes for a mistake is one: a
+//! `$` that no name follows, outside single quotes, and `&`, `|`, `<`, `>`.
 
 use alloc::{
     string::{String, ToString},
@@ -20,6 +21,9 @@ pub(super) enum Piece {
     Quoted(String),
     /// A variable; outside quotes its value is parted at blanks.
     Variable { name: String, quoted: bool },
+    /// `$"…"`, to be translated: its variables and backslashes are looked at
+    /// after that.
+    Translated(String),
 }
 
 /// Parts of a word, at most.
@@ -27,21 +31,25 @@ const MAX_PIECES: usize = 256;
 
 /// A word: its parts stand together without blanks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Word(pub(super) Vec<Piece>);
+pub(super) struct Word {
+    pub(super) pieces: Vec<Piece>,
+    /// Whether a backslash at a line's end is in it: then it is no reserved word.
+    joined: bool,
+}
 
 impl Word {
     /// Its text, if it has no quotes and no variables: what a reserved word
     /// has to be.
     pub(super) fn plain(&self) -> Option<&str> {
-        match self.0.as_slice() {
-            [Piece::Text(text)] => Some(text),
+        match self.pieces.as_slice() {
+            [Piece::Text(text)] if !self.joined => Some(text),
             _ => None,
         }
     }
 
     /// Adds a character outside variables.
     fn push(&mut self, c: char, quoted: bool) {
-        match (self.0.last_mut(), quoted) {
+        match (self.pieces.last_mut(), quoted) {
             (Some(Piece::Text(text)), false) | (Some(Piece::Quoted(text)), true) => text.push(c),
             (_, false) => self.add(Piece::Text(c.to_string())),
             (_, true) => self.add(Piece::Quoted(c.to_string())),
@@ -50,8 +58,8 @@ impl Word {
 
     /// Adds a part; one more than there may be says that there are more.
     fn add(&mut self, piece: Piece) {
-        if self.0.len() <= MAX_PIECES {
-            self.0.push(piece);
+        if self.pieces.len() <= MAX_PIECES {
+            self.pieces.push(piece);
         }
     }
 }
@@ -76,6 +84,14 @@ pub(super) struct Lexer<'s> {
     line: u32,
 }
 
+/// In the place of a line that is not read.
+pub(super) const GONE: char = '\0';
+
+/// A bound of ours.
+pub(super) const TOO_MANY_PARTS: &str = "a word of more than 256 parts";
+const NOT_CLOSED: &str = "the quote is not closed";
+const NO_NAME: &str = "no name of a variable follows; write \\$ for the sign itself";
+
 impl<'s> Lexer<'s> {
     /// Begins at a line of a file.
     pub(super) fn new(text: &'s str, line: u32) -> Self {
@@ -86,18 +102,31 @@ impl<'s> Lexer<'s> {
     }
 
     fn peek(&self) -> Option<char> {
-        self.rest.clone().next()
+        self.rest.clone().find(|c| *c != GONE)
     }
 
     fn take(&mut self) -> Option<char> {
-        let c = self.rest.next();
-        if c == Some('\n') {
-            self.line = self.line.saturating_add(1);
+        loop {
+            let c = self.rest.next()?;
+            if matches!(c, '\n' | GONE) {
+                self.line = self.line.saturating_add(1);
+            }
+            if c != GONE {
+                return Some(c);
+            }
         }
-        c
     }
 
-    fn skip_line(&mut self) {
+    fn take_if(&mut self, wanted: char) -> bool {
+        let is = self.peek() == Some(wanted);
+        if is {
+            self.take();
+        }
+        is
+    }
+
+    /// Up to the line's end, which is the next token.
+    pub(super) fn skip_line(&mut self) {
         while self.peek().is_some_and(|c| c != '\n') {
             self.take();
         }
@@ -109,20 +138,27 @@ impl<'s> Lexer<'s> {
             let line = self.line;
             let token = match self.peek() {
                 None => Token::End,
-                Some(' ' | '\t' | '\r') => {
+                Some(' ' | '\t') => {
                     self.take();
                     continue;
                 }
-                Some('#') => {
+                Some('#') if !self.is_word() => {
                     self.skip_line();
                     continue;
                 }
-                Some('\\') if self.joins_lines() => continue,
                 Some('\n') => Token::Newline,
-                Some(';') => Token::Semicolon,
+                Some(';') => {
+                    self.take();
+                    if self.take_if(';') {
+                        return (Token::Bad(";;".into(), "no command is between"), line);
+                    }
+                    return (Token::Semicolon, line);
+                }
                 Some('{') => Token::Open,
                 Some('}') => Token::Close,
-                Some(c @ ('&' | '|')) => Token::Bad(c.to_string(), "GRUB has no such operator"),
+                Some(c @ ('&' | '|' | '<' | '>')) => {
+                    Token::Bad(c.to_string(), "GRUB has no such operator")
+                }
                 Some(_) => return (self.word(), line),
             };
             self.take();
@@ -130,54 +166,58 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    /// Takes a backslash with the line end behind it, if that is next.
-    fn joins_lines(&mut self) -> bool {
-        let mut ahead = self.rest.clone();
-        ahead.next();
-        let mut next = ahead.next();
-        if next == Some('\r') {
-            next = ahead.next();
-        }
-        if next == Some('\n') {
-            self.rest = ahead;
-            self.line = self.line.saturating_add(1);
-        }
-        next == Some('\n')
+    /// Whether a `#` begins no comment: GRUB takes what is longer, and a word goes
+    /// on in the next line by a quote or a backslash.
+    fn is_word(&self) -> bool {
+        let mut ahead = self.clone();
+        let word = ahead.word();
+        ahead.line > self.line || matches!(word, Token::Bad(_, NOT_CLOSED))
     }
 
     fn word(&mut self) -> Token {
         let mut word = Word::default();
+        let mut bad = false;
         while let Some(c) = self.peek() {
             match c {
-                ' ' | '\t' | '\r' | '\n' | ';' | '{' | '}' | '&' | '|' => break,
-                '\'' | '"' => {
+                ' ' | '\t' | '\n' | ';' | '{' | '}' | '&' | '|' | '<' | '>' => break,
+                '\'' => {
                     self.take();
-                    let start = self.clone();
-                    if !self.quoted(c, &mut word) {
-                        // The quotes of the lines behind are in order, most
-                        // likely: go on there.
-                        *self = start;
-                        self.skip_line();
-                        return Token::Bad(c.to_string(), "the quote is not closed");
+                    if !self.single(&mut word) {
+                        return Token::Bad("'".into(), NOT_CLOSED);
+                    }
+                }
+                '"' => {
+                    self.take();
+                    match self.double(&mut word) {
+                        None => return Token::Bad("\"".into(), NOT_CLOSED),
+                        Some(is_good) => bad |= !is_good,
                     }
                 }
                 '\\' => {
-                    if !self.joins_lines() {
-                        self.take();
-                        if let Some(c) = self.take() {
-                            word.push(c, true);
+                    self.take();
+                    match self.take() {
+                        Some('\n') if self.peek().is_some() => word.joined = true,
+                        Some('\n') | None => {
+                            return Token::Bad("\\".into(), "no line follows the last one");
                         }
+                        Some(c) => word.push(c, true),
                     }
                 }
                 '$' => {
                     self.take();
-                    if self.peek() == Some('"') {
-                        // `$"…"`, to be translated: as it is without a catalogue.
+                    if self.take_if('"') {
+                        let Some(text) = self.translated() else {
+                            return Token::Bad("\"".into(), NOT_CLOSED);
+                        };
+                        word.add(Piece::Translated(text));
                         continue;
                     }
-                    if !self.variable(false, &mut word) {
-                        self.skip_line();
-                        return Token::Bad("${".into(), "the brace is not closed");
+                    match self.variable() {
+                        Some(name) => word.add(Piece::Variable {
+                            name,
+                            quoted: false,
+                        }),
+                        None => return Token::Bad("$".into(), NO_NAME),
                     }
                 }
                 c => {
@@ -186,83 +226,101 @@ impl<'s> Lexer<'s> {
                 }
             }
         }
-        if word.0.len() > MAX_PIECES {
-            return Token::Bad("$".into(), "a word of more than 256 parts");
+        if bad {
+            return Token::Bad("$".into(), NO_NAME);
+        }
+        if word.pieces.len() > MAX_PIECES {
+            return Token::Bad("$".into(), TOO_MANY_PARTS);
         }
         Token::Word(word)
     }
 
-    /// What is between quotes; false if they do not end.
-    fn quoted(&mut self, quote: char, word: &mut Word) -> bool {
-        if !matches!(word.0.last(), Some(Piece::Quoted(_))) {
-            word.add(Piece::Quoted(String::new()));
-        }
-        while let Some(c) = self.peek() {
-            if c == '\\' && quote == '"' && self.joins_lines() {
-                continue;
+    /// What is between single quotes; false if they do not end.
+    fn single(&mut self, word: &mut Word) -> bool {
+        begin(word);
+        while let Some(c) = self.take() {
+            if c == '\'' {
+                return true;
             }
-            self.take();
-            match c {
-                c if c == quote => return true,
-                '\\' if quote == '"' => match self.peek() {
-                    Some(c @ ('$' | '"' | '\\')) => {
-                        self.take();
-                        word.push(c, true);
-                    }
-                    _ => word.push('\\', true),
-                },
-                '$' if quote == '"' => {
-                    if !self.variable(true, word) {
-                        return false;
-                    }
-                }
-                c => word.push(c, true),
-            }
+            word.push(c, true);
         }
         false
     }
 
-    /// What is behind a `$`; false if its brace does not end.
-    fn variable(&mut self, quoted: bool, word: &mut Word) -> bool {
-        let mut name = String::new();
-        match self.peek() {
-            Some('{') => {
-                self.take();
-                loop {
-                    match self.peek() {
-                        Some('}') => break,
-                        Some(c) if c != '\n' => name.push(c),
-                        _ => return false,
+    /// What is between double quotes: none if they do not end, false if a `$` has
+    /// no name. GRUB looks for their end first.
+    fn double(&mut self, word: &mut Word) -> Option<bool> {
+        begin(word);
+        let mut is_good = true;
+        loop {
+            match self.take()? {
+                '"' => return Some(is_good),
+                '\\' => match self.take()? {
+                    '\n' => {}
+                    c @ ('$' | '"' | '\\') => word.push(c, true),
+                    c => {
+                        word.push('\\', true);
+                        word.push(c, true);
                     }
-                    self.take();
-                }
-                self.take();
-            }
-            Some(c @ ('?' | '*' | '@' | '#')) => {
-                self.take();
-                name.push(c);
-            }
-            Some(first) if first.is_ascii_alphanumeric() || first == '_' => {
-                while let Some(c) = self.peek() {
-                    let fits = if first.is_ascii_digit() {
-                        c.is_ascii_digit()
-                    } else {
-                        c.is_ascii_alphanumeric() || c == '_'
-                    };
-                    if !fits {
-                        break;
-                    }
-                    name.push(c);
-                    self.take();
-                }
-            }
-            _ => {
-                word.push('$', quoted);
-                return true;
+                },
+                '$' => match self.variable() {
+                    Some(name) => word.add(Piece::Variable { name, quoted: true }),
+                    None => is_good = false,
+                },
+                c => word.push(c, true),
             }
         }
-        word.add(Piece::Variable { name, quoted });
-        true
+    }
+
+    /// What is between the quotes of `$"…"`; none if they do not end.
+    fn translated(&mut self) -> Option<String> {
+        let mut text = String::new();
+        loop {
+            match self.take()? {
+                '"' => return Some(text),
+                '\\' => match self.take()? {
+                    '\n' => {}
+                    '"' => text.push('"'),
+                    c => {
+                        text.push('\\');
+                        text.push(c);
+                    }
+                },
+                c => text.push(c),
+            }
+        }
+    }
+
+    /// The name behind a `$`; nothing is taken if there is none.
+    fn variable(&mut self) -> Option<String> {
+        let mut ahead = self.clone();
+        let braces = ahead.take_if('{');
+        let first = ahead.take()?;
+        let mut name = String::from(first);
+        let goes_on = |c: char| match first {
+            '?' | '*' | '@' | '#' => false,
+            first if first.is_ascii_digit() => c.is_ascii_digit(),
+            _ => c.is_ascii_alphanumeric() || c == '_',
+        };
+        if !matches!(first, '?' | '*' | '@' | '#' | '_') && !first.is_ascii_alphanumeric() {
+            return None;
+        }
+        while let Some(c) = ahead.peek().filter(|c| goes_on(*c)) {
+            name.push(c);
+            ahead.take();
+        }
+        if braces && !ahead.take_if('}') {
+            return None;
+        }
+        *self = ahead;
+        Some(name)
+    }
+}
+
+/// Begins what is in quotes.
+fn begin(word: &mut Word) {
+    if !matches!(word.pieces.last(), Some(Piece::Quoted(_))) {
+        word.add(Piece::Quoted(String::new()));
     }
 }
 
@@ -284,7 +342,7 @@ mod tests {
 
     fn word(text: &str) -> Vec<Piece> {
         match tokens(text).as_slice() {
-            [Token::Word(word)] => word.0.clone(),
+            [Token::Word(word)] => word.pieces.clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -315,7 +373,7 @@ mod tests {
         );
         assert_eq!(word("\"\""), [quoted("")]);
         assert_eq!(
-            word("x\"$a\"${b}$1$?$"),
+            word("x\"$a\"${b}$1$?"),
             [
                 Piece::Text("x".into()),
                 quoted(""),
@@ -323,7 +381,6 @@ mod tests {
                 variable("b", false),
                 variable("1", false),
                 variable("?", false),
-                Piece::Text("$".into()),
             ]
         );
         assert_eq!(
@@ -335,14 +392,17 @@ mod tests {
                 quoted("/boot"),
             ]
         );
-        assert_eq!(word("$\"a $b\""), [quoted("a "), variable("b", true)]);
+        assert_eq!(
+            word("$\"a $b\\\"\\\\c\\d\\\n\""),
+            [Piece::Translated("a $b\"\\\\c\\d".into())]
+        );
         assert_eq!(word("a\\\nb"), [Piece::Text("ab".into())]);
         assert_eq!(word("\"a\\\nb\""), [quoted("ab")]);
     }
 
     #[test]
     fn what_parts_words() {
-        let kinds: Vec<Token> = tokens("a;{ }\n# x\\\n\\\n|");
+        let kinds: Vec<Token> = tokens("a;{ }\n# x\\\n|");
         assert!(matches!(
             kinds.as_slice(),
             [
@@ -358,12 +418,66 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quote_costs_its_line_alone() {
-        for text in ["a 'b\nc", "a \"b\nc", "a \"${b\nc", "a ${b\nc"] {
-            let found = tokens(text);
-            assert!(matches!(found[1], Token::Bad(..)), "{text}");
-            assert_eq!(found.len(), 4, "{text}: {found:?}");
+    fn mistakes_are_those_of_grub() {
+        for text in [
+            "a$", "a$.b", "$'a'", "${}", "${a", "${a-b}", "${1a}", "\"$\"", "\"$ a\"", "\"$$a\"",
+            "\"${a\"", "a & b", "a|b", "a > b", "a<b", "a ;; b", "a\\\n", "a\\",
+        ] {
+            let bad = |token: &Token| matches!(token, Token::Bad(..));
+            assert!(tokens(text).iter().any(bad), "{text}");
         }
+        for text in [
+            "'$'",
+            "\\$",
+            "\"\\$\"",
+            "\"\\$ a\"",
+            "a#b",
+            "$#",
+            "${*}",
+            "\"\\x$a\"",
+        ] {
+            assert!(
+                matches!(tokens(text).as_slice(), [Token::Word(_)]),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_quote_goes_on_to_its_end() {
+        let found = tokens("a 'b\nc' d");
+        assert!(
+            matches!(found.as_slice(), [_, Token::Word(word), _] if word.pieces == [quoted("b\nc")])
+        );
+        for text in ["a 'b\nc", "a \"b\nc", "a $\"b\nc"] {
+            let found = tokens(text);
+            assert!(
+                matches!(found.as_slice(), [_, Token::Bad(_, NOT_CLOSED)]),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_comment_ends_with_its_line_unless_a_word_does_not() {
+        assert!(tokens("# it's").is_empty());
+        assert!(tokens("#it\"s a\" #\\a").is_empty());
+        assert_eq!(tokens("#it's\na' b").len(), 2);
+        assert_eq!(tokens("#a\\\nb c").len(), 2);
+        assert!(matches!(tokens("#it's").as_slice(), [Token::Bad(..)]));
+    }
+
+    #[test]
+    fn a_joined_line_makes_no_reserved_word() {
+        for (text, plain) in [("if", Some("if")), ("i\\\nf", None), ("\\\nif", None)] {
+            let found = tokens(text);
+            let [Token::Word(word)] = found.as_slice() else {
+                panic!("{found:?}");
+            };
+            assert_eq!(word.plain(), plain);
+        }
+        // A word of its own, of which nothing is left.
+        assert_eq!(tokens("a \\\n b").len(), 3);
     }
 
     #[test]
@@ -374,6 +488,6 @@ mod tests {
             (_, line) => Some(line),
         })
         .collect();
-        assert_eq!(lines, [1, 1, 3, 3, 4]);
+        assert_eq!(lines, [1, 1, 2, 3, 3, 4]);
     }
 }

@@ -30,11 +30,14 @@ mod condition;
 mod env;
 pub mod envblock;
 mod expand;
+mod files;
 mod legacy;
 mod lexer;
 mod loaders;
+mod loops;
 mod menu;
 mod notes;
+mod number;
 mod parser;
 mod regexp;
 mod rpm;
@@ -125,8 +128,8 @@ fn read_in(language: Language, volumes: &Volumes<'_>, place: &Place, guest: &Gue
         let _ended = shell.source_file(0, place.clone(), language, &mut menu);
     }
     let mut left = ALL_ENTRIES_STEPS;
-    shell.collect(&[], &mut left, &mut menu);
-    shell.settings(&mut menu);
+    let leads = shell.collect(&[], &mut left, &mut menu);
+    shell.settings(&leads, &mut menu);
     Grub {
         menu,
         configs: shell.configs,
@@ -139,5 +142,7 @@ fn read_in(language: Language, volumes: &Volumes<'_>, place: &Place, guest: &Gue
 mod configs;
 #[cfg(test)]
 mod kinds;
+#[cfg(test)]
+mod language;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,9 @@
 //! From a GRUB script to its commands.
 //!
-//! Grammar: GNU GRUB manual, "Shell-like scripting". A mistake becomes a
-//! [`Node::Broken`] in its place, and reading goes on behind it: what is wrong
-//! in one menu entry is a matter of that entry.
+//! Grammar: `grub-core/script/parser.y` of GRUB 2.14. A mistake becomes a
+//! [`Node::Broken`] in the place of all that began on the same line, as GRUB
+//! leaves that out, and reading goes on in the line behind it: of a menu entry
+//! with a mistake, what is behind the mistake is no entry's any more.
 
 use alloc::{
     rc::Rc,
@@ -14,6 +15,9 @@ use super::lexer::{Lexer, Token, Word};
 
 /// How deep blocks may be in one another.
 pub(super) const MAX_DEPTH: u32 = 24;
+
+/// A bound of ours.
+pub(super) const TOO_DEEP: &str = "blocks are nested more than 24 deep; the rest is left out";
 
 /// Commands, one after the other.
 pub(super) type Block = Rc<[Node]>;
@@ -47,7 +51,6 @@ pub(super) enum Node {
         name: String,
         body: Block,
     },
-    Group(Block),
     Broken {
         line: u32,
         word: String,
@@ -65,23 +68,32 @@ pub(super) fn parse(text: &str, line: u32, limit: u32) -> (Block, u32) {
         depth: 0,
         tokens: 0,
         limit,
+        functions: Vec::new(),
     };
-    parser.advance();
     let mut nodes = Vec::new();
     loop {
-        nodes.extend(parser.nodes());
-        let (token, line) = &parser.next;
-        let word = match token {
+        match &parser.next.0 {
             Token::End => return (nodes.into(), parser.tokens),
-            Token::Word(word) => word.plain().unwrap_or_default().to_string(),
-            _ => "}".to_string(),
-        };
-        nodes.push(Node::Broken {
-            line: *line,
-            word,
-            why: "nothing before it asks for that word",
-        });
-        parser.advance();
+            Token::Newline => {
+                parser.advance();
+                continue;
+            }
+            _ => {}
+        }
+        let read = parser.line();
+        // GRUB makes functions while it reads, before anything of the line is run.
+        nodes.append(&mut parser.functions);
+        match read {
+            Ok(mut line) => nodes.append(&mut line),
+            Err((line, word, why)) => {
+                nodes.push(Node::Broken { line, word, why });
+                parser.depth = 0;
+                if parser.next.0 != Token::Newline {
+                    parser.lexer.skip_line();
+                    parser.advance();
+                }
+            }
+        }
     }
 }
 
@@ -91,17 +103,22 @@ struct Parser<'s> {
     depth: u32,
     tokens: u32,
     limit: u32,
+    /// Functions of the line that is read.
+    functions: Vec<Node>,
 }
 
-/// Words that end a block.
-const ENDS: [&str; 6] = ["then", "elif", "else", "fi", "do", "done"];
+/// Words that begin no command.
+const RESERVED: [&str; 13] = [
+    "case", "do", "done", "elif", "else", "esac", "fi", "in", "select", "then", "function", "[[",
+    "]]",
+];
 
 impl Parser<'_> {
     fn advance(&mut self) -> Token {
         let next = if self.tokens < self.limit {
             let next = self.lexer.token();
             let parts = match &next.0 {
-                Token::Word(word) => u32::try_from(word.0.len()).unwrap_or(u32::MAX),
+                Token::Word(word) => u32::try_from(word.pieces.len()).unwrap_or(u32::MAX),
                 _ => 1,
             };
             self.tokens = self.tokens.saturating_add(parts.max(1));
@@ -112,192 +129,226 @@ impl Parser<'_> {
         core::mem::replace(&mut self.next, next).0
     }
 
+    fn plain(&self) -> Option<&str> {
+        match &self.next.0 {
+            Token::Word(word) => word.plain(),
+            _ => None,
+        }
+    }
+
     fn at(&self, word: &str) -> bool {
-        matches!(&self.next.0, Token::Word(next) if next.plain() == Some(word))
+        self.plain() == Some(word)
     }
 
-    fn skip_separators(&mut self) {
-        while matches!(self.next.0, Token::Newline | Token::Semicolon) {
+    fn skip_newlines(&mut self) {
+        while self.next.0 == Token::Newline {
             self.advance();
         }
     }
 
-    fn skip_line(&mut self) {
-        while !matches!(self.next.0, Token::Newline | Token::End) {
+    /// One `;` or line end, and line ends behind it; whether there was one.
+    fn delimiters(&mut self) -> bool {
+        let is = matches!(self.next.0, Token::Newline | Token::Semicolon);
+        if is {
             self.advance();
+            self.skip_newlines();
         }
+        is
     }
 
-    /// Commands up to a word or brace that ends them.
-    fn nodes(&mut self) -> Vec<Node> {
+    /// What stands in the way.
+    fn mistake<T>(&mut self, why: &'static str) -> Result<T, Mistake> {
+        let word = match &mut self.next.0 {
+            Token::Bad(word, why) => return Err((self.next.1, core::mem::take(word), why)),
+            Token::Word(word) => word.plain().unwrap_or_default().to_string(),
+            Token::Newline => "the line's end".to_string(),
+            Token::Semicolon => ";".to_string(),
+            Token::Open => "{".to_string(),
+            Token::Close => "}".to_string(),
+            Token::End => "the end".to_string(),
+        };
+        Err((self.next.1, word, why))
+    }
+
+    /// Statements up to a line's end that ends one. GRUB reads a file so: a mistake
+    /// costs all of them, and reading goes on behind the line in which it is.
+    fn line(&mut self) -> Result<Vec<Node>, Mistake> {
         let mut nodes = Vec::new();
         loop {
-            self.skip_separators();
-            match &self.next.0 {
-                Token::End | Token::Close => return nodes,
-                Token::Word(word) if word.plain().is_some_and(|word| ENDS.contains(&word)) => {
-                    return nodes;
-                }
-                _ => {}
+            if self.at("function") {
+                let function = self.function()?;
+                self.functions.push(function);
+            } else {
+                nodes.push(self.node()?);
             }
-            let line = self.next.1;
-            if self.depth == MAX_DEPTH {
-                nodes.push(Node::Broken {
-                    line,
-                    word: "{".into(),
-                    why: "blocks are nested more than 24 deep; the rest is left out",
-                });
-                while self.next.0 != Token::End {
+            match self.next.0 {
+                Token::End | Token::Newline => return Ok(nodes),
+                Token::Semicolon => {
                     self.advance();
+                    if matches!(self.next.0, Token::End | Token::Newline) {
+                        return Ok(nodes);
+                    }
                 }
-                return nodes;
+                _ => return self.mistake("a command must end before it"),
             }
-            self.depth = self.depth.saturating_add(1);
-            let node = self.node(line);
-            self.depth = self.depth.saturating_sub(1);
-            nodes.push(node.unwrap_or_else(|(line, word, why)| Node::Broken { line, word, why }));
         }
     }
 
-    fn block(&mut self) -> Block {
-        self.nodes().into()
+    /// One or more commands in a block, with what ends the last one; that is not
+    /// asked for before a brace.
+    fn block(&mut self) -> Result<Block, Mistake> {
+        self.skip_newlines();
+        let mut nodes = Vec::new();
+        loop {
+            nodes.push(self.node()?);
+            let ends = self.delimiters();
+            let closes = self.next.0 == Token::Close;
+            match self.plain() {
+                _ if closes => return Ok(nodes.into()),
+                Some(word) if ends && RESERVED.contains(&word) => return Ok(nodes.into()),
+                _ if ends => {}
+                _ => return self.mistake("a command must end before it"),
+            }
+        }
     }
 
-    fn node(&mut self, line: u32) -> Result<Node, Mistake> {
-        let plain = match &self.next.0 {
-            Token::Open => return Ok(Node::Group(self.braces(line)?)),
-            Token::Word(word) => word.plain().unwrap_or_default().to_string(),
-            _ => String::new(),
-        };
-        match plain.as_str() {
-            "if" => self.branch(line),
-            "for" => self.each(line),
-            "while" | "until" => {
+    fn node(&mut self) -> Result<Node, Mistake> {
+        if self.depth == MAX_DEPTH {
+            while self.next.0 != Token::End {
                 self.advance();
-                let condition = self.block();
-                let body = self.body(line, &plain)?;
+            }
+            return Err((self.next.1, "{".into(), TOO_DEEP));
+        }
+        self.depth = self.depth.saturating_add(1);
+        let line = self.next.1;
+        let plain = self.plain().unwrap_or_default();
+        let node = match plain {
+            "if" => self.branch(),
+            "for" => self.each(),
+            "while" | "until" => {
+                let wanted = plain == "while";
+                self.advance();
+                let condition = self.block()?;
+                let body = self.body()?;
                 Ok(Node::While {
                     condition,
-                    wanted: plain == "while",
+                    wanted,
                     body,
                 })
             }
-            "function" => {
-                self.advance();
-                let Token::Word(name) = self.advance() else {
-                    return Err((line, plain, "a name must follow"));
-                };
-                let name = name.plain().unwrap_or_default().to_string();
-                self.skip_separators();
-                let body = self.braces(line)?;
-                Ok(Node::Function { name, body })
-            }
+            word if RESERVED.contains(&word) => self.mistake("a command must stand here"),
             _ => self.command(line),
+        }?;
+        self.depth = self.depth.saturating_sub(1);
+        Ok(node)
+    }
+
+    fn function(&mut self) -> Result<Node, Mistake> {
+        self.advance();
+        let name = self.name()?;
+        self.skip_newlines();
+        if self.next.0 != Token::Open {
+            return self.mistake("`{` must stand here");
         }
+        self.advance();
+        let body = self.block()?;
+        self.close()?;
+        Ok(Node::Function { name, body })
+    }
+
+    /// The name of a function, or of a loop's variable.
+    fn name(&mut self) -> Result<String, Mistake> {
+        let name = self.plain().unwrap_or_default();
+        let mut bytes = name.bytes();
+        let begins = bytes
+            .next()
+            .is_some_and(|c| c.is_ascii_alphabetic() || c == b'_');
+        let is_name = begins && bytes.all(|c| c.is_ascii_alphanumeric() || c == b'_');
+        let free = !RESERVED.contains(&name) && !["if", "for", "while", "until"].contains(&name);
+        if !(is_name && free) {
+            return self.mistake("a name must stand here");
+        }
+        let name = name.to_string();
+        self.advance();
+        Ok(name)
     }
 
     fn command(&mut self, line: u32) -> Result<Node, Mistake> {
         let mut words = Vec::new();
+        while let Token::Word(word) = &mut self.next.0 {
+            words.push(core::mem::take(word));
+            self.advance();
+        }
+        if words.is_empty() {
+            return self.mistake("a command must stand here");
+        }
         let mut block = None;
-        loop {
-            match &mut self.next.0 {
-                Token::Word(word) => {
-                    words.push(core::mem::take(word));
-                    self.advance();
-                }
-                Token::Open => block = Some(self.braces(line)?),
-                Token::Bad(word, why) => {
-                    let mistake = (self.next.1, core::mem::take(word), *why);
-                    self.skip_line();
-                    return Err(mistake);
-                }
-                _ => break,
-            }
+        if self.next.0 == Token::Open {
+            self.advance();
+            block = Some(self.block()?);
+            self.close()?;
         }
         Ok(Node::Command { line, words, block })
     }
 
-    /// `{ … }`
-    fn braces(&mut self, line: u32) -> Result<Block, Mistake> {
-        if self.next.0 != Token::Open {
-            return Err((line, "{".into(), "it is missing"));
-        }
-        self.advance();
-        let mut nodes = self.nodes();
-        // A stray `fi` or the like must not end the block of an entry.
-        while let Token::Word(word) = &self.next.0 {
-            nodes.push(Node::Broken {
-                line: self.next.1,
-                word: word.plain().unwrap_or_default().to_string(),
-                why: "nothing before it asks for that word",
-            });
-            self.advance();
-            nodes.extend(self.nodes());
-        }
+    fn close(&mut self) -> Result<(), Mistake> {
         if self.next.0 != Token::Close {
-            return Err((line, "{".into(), "the block is not closed"));
+            return self.mistake("`}` must stand here");
         }
         self.advance();
-        Ok(nodes.into())
+        Ok(())
     }
 
-    fn branch(&mut self, line: u32) -> Result<Node, Mistake> {
+    /// A reserved word.
+    fn keyword(&mut self, word: &str, why: &'static str) -> Result<(), Mistake> {
+        if !self.at(word) {
+            return self.mistake(why);
+        }
+        self.advance();
+        Ok(())
+    }
+
+    fn branch(&mut self) -> Result<Node, Mistake> {
         let mut arms = Vec::new();
         let mut otherwise: Block = Rc::from([]);
         loop {
             self.advance();
-            let condition = self.block();
-            if !self.at("then") {
-                return Err((line, "if".into(), "no `then` follows"));
-            }
-            self.advance();
-            arms.push((condition, self.block()));
+            let condition = self.block()?;
+            self.keyword("then", "`then` must stand here")?;
+            arms.push((condition, self.block()?));
             if !self.at("elif") {
                 break;
             }
         }
         if self.at("else") {
             self.advance();
-            otherwise = self.block();
+            otherwise = self.block()?;
         }
-        if !self.at("fi") {
-            return Err((line, "if".into(), "no `fi` follows"));
-        }
-        self.advance();
+        self.keyword("fi", "`fi` must stand here")?;
         Ok(Node::If { arms, otherwise })
     }
 
-    fn each(&mut self, line: u32) -> Result<Node, Mistake> {
+    fn each(&mut self) -> Result<Node, Mistake> {
         self.advance();
-        let Token::Word(name) = self.advance() else {
-            return Err((line, "for".into(), "a name must follow"));
-        };
-        let name = name.plain().unwrap_or_default().to_string();
-        if !self.at("in") {
-            return Err((line, "for".into(), "no `in` follows"));
-        }
-        self.advance();
+        let name = self.name()?;
+        self.keyword("in", "`in` must stand here")?;
         let mut words = Vec::new();
         while let Token::Word(word) = &mut self.next.0 {
             words.push(core::mem::take(word));
             self.advance();
         }
-        self.skip_separators();
-        let body = self.body(line, "for")?;
+        if !self.delimiters() {
+            return self.mistake("`;` must stand here");
+        }
+        let body = self.body()?;
         Ok(Node::For { name, words, body })
     }
 
     /// `do … done`
-    fn body(&mut self, line: u32, of: &str) -> Result<Block, Mistake> {
-        if !self.at("do") {
-            return Err((line, of.into(), "no `do` follows"));
-        }
-        self.advance();
-        let body = self.block();
-        if !self.at("done") {
-            return Err((line, of.into(), "no `done` follows"));
-        }
-        self.advance();
+    fn body(&mut self) -> Result<Block, Mistake> {
+        self.keyword("do", "`do` must stand here")?;
+        let body = self.block()?;
+        self.keyword("done", "`done` must stand here")?;
         Ok(body)
     }
 }
@@ -328,7 +379,7 @@ mod tests {
         let nodes = parse(
             "function f {\n a\n}\nif b; then c; elif d\nthen e; else f; fi\n\
              for x in 1 2; do g; done\nwhile h; do i; done; until h; do i\ndone\n\
-             menuentry 'x' --id y { linux /k; initrd /i\n}\n{ a; b; }\n",
+             menuentry 'x' --id y { linux /k; initrd /i\n}\n",
             1,
         );
         assert!(broken(&nodes).is_empty(), "{nodes:?}");
@@ -345,7 +396,6 @@ mod tests {
                     block: Some(_),
                     ..
                 },
-                Node::Group(_),
             ]
         ));
         let Node::If { arms, otherwise } = &nodes[1] else {
@@ -355,46 +405,66 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_stays_where_it_is() {
-        for (text, mistake) in [
-            ("a\nfi\nb", (2, "fi")),
-            ("a | b\nb", (1, "|")),
-            ("if a\nb", (1, "if")),
-            ("}\nb", (1, "}")),
-            ("for x\nb", (1, "for")),
-            ("menuentry x {\nb", (1, "{")),
+    fn a_mistake_costs_its_line() {
+        for (text, mistakes, left) in [
+            ("a\nfi\nb", &[(2, "fi")][..], 2),
+            ("a; b | c\nb", &[(1, "|")], 1),
+            ("if a\nb", &[(2, "the end")], 0),
+            ("if a; b; then; c; fi\nd", &[(1, ";")], 1),
+            ("}\nb", &[(1, "}")], 1),
+            ("for x\nb", &[(1, "the line's end")], 1),
+            ("for x in y do a; done\nb", &[(1, "done")], 1),
+            ("menuentry x {\nb", &[(2, "the end")], 0),
+            ("{ a; }\nb", &[(1, "{")], 1),
+            ("menuentry x { }\nb", &[(1, "}")], 1),
+            ("a; ; b\nc", &[(1, ";")], 1),
+            ("a;; b\nc", &[(1, ";;")], 1),
+            ("if a; then function f { b; }; fi\nc", &[(1, "function")], 1),
+            ("case a\nb", &[(1, "case")], 1),
+            ("menuentry x { a; } b\nc", &[(1, "")], 1),
+            ("function 1a { b; }\nc", &[(1, "")], 1),
+            ("for in in a; do b; done\nc", &[(1, "in")], 1),
+            ("[[ a ]]\nb", &[(1, "[[")], 1),
         ] {
             let nodes = parse(text, 1);
-            assert_eq!(broken(&nodes), [mistake], "{text}: {nodes:?}");
+            assert_eq!(broken(&nodes).len(), mistakes.len(), "{text}: {nodes:?}");
+            for (found, want) in broken(&nodes).iter().zip(mistakes) {
+                assert!(
+                    found.0 == want.0 && (want.1.is_empty() || found == want),
+                    "{text}: {found:?}"
+                );
+            }
+            assert_eq!(nodes.len() - mistakes.len(), left, "{text}: {nodes:?}");
         }
-        // In an entry, it is the entry's, and the next one is whole.
+        // What is behind it is read for itself.
         let nodes = parse(
-            "menuentry a {\nif b\nlinux /k\n}\nmenuentry c { linux /k }",
+            "menuentry a {\nb |\nlinux /k\n}\nmenuentry c { linux /k; }",
             1,
         );
-        assert!(broken(&nodes).is_empty(), "{nodes:?}");
-        let Node::Command {
-            block: Some(body), ..
-        } = &nodes[0]
-        else {
-            panic!("{nodes:?}");
-        };
-        assert_eq!(broken(body), [(2, "if")]);
-        assert_eq!(nodes.len(), 2);
+        assert_eq!(broken(&nodes), [(2, "|"), (4, "}")]);
+        assert_eq!(nodes.len(), 4, "{nodes:?}");
+    }
+
+    #[test]
+    fn functions_are_made_before_their_line_is_run() {
+        let nodes = parse("a; function f { b; }; |\nc", 1);
+        assert!(
+            matches!(
+                &*nodes,
+                [
+                    Node::Function { .. },
+                    Node::Broken { .. },
+                    Node::Command { .. }
+                ]
+            ),
+            "{nodes:?}"
+        );
     }
 
     #[test]
     fn depth_has_a_bound() {
-        let deep = "{ ".repeat(10_000);
-        let mut nodes = parse(&deep, 1);
-        for _ in 0..=MAX_DEPTH {
-            nodes = match &nodes[0] {
-                Node::Group(inner) => inner.clone(),
-                Node::Broken { .. } => return,
-                other => panic!("{other:?}"),
-            };
-        }
-        panic!();
+        let nodes = parse(&"menuentry x { ".repeat(10_000), 1);
+        assert_eq!(broken(&nodes).len(), 1, "{nodes:?}");
     }
 
     #[test]

@@ -20,7 +20,8 @@ use regex_automata::{
 
 use super::{
     arguments::{Arguments, Known, Takes},
-    shell::{Flow, Shell},
+    number,
+    shell::{BAD_ARGUMENT, Flow, Shell},
 };
 use crate::entry::Menu;
 
@@ -237,10 +238,10 @@ impl Shell<'_> {
     ) -> Result<bool, Flow> {
         self.spend(menu, line, STEPS)?;
         let Ok(arguments) = Arguments::parse(&OPTIONS, false, words) else {
-            return Ok(false);
+            return Ok(self.fails(BAD_ARGUMENT));
         };
         let [pattern, text] = arguments.words.as_slice() else {
-            return Ok(false);
+            return Ok(self.fails(BAD_ARGUMENT));
         };
         let (found, size) = match groups(pattern, text) {
             Ok(found) => found,
@@ -256,9 +257,9 @@ impl Shell<'_> {
         };
         for asked in arguments.values("set") {
             let (number, name) = match asked.split_once(':') {
-                Some((number, name)) => match number.parse() {
-                    Ok(number) => (number, name),
-                    Err(_) => return Ok(false),
+                Some((index, name)) => match number::unsigned(index, 10) {
+                    Ok((index, "")) => (usize::try_from(index).unwrap_or(usize::MAX), name),
+                    _ => return Ok(self.fails(BAD_ARGUMENT)),
                 },
                 None => (1_usize, asked),
             };

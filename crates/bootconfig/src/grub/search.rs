@@ -8,14 +8,16 @@
 //! `--part-uuid`.
 
 use alloc::{
+    collections::BTreeMap,
     format,
+    rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
 
 use super::{
     arguments::{Arguments, Known, Takes},
-    shell::{Flow, LOOK_STEPS, Shell},
+    shell::{BAD_ARGUMENT, FILE_NOT_FOUND, Flow, INVALID_COMMAND, LOOK_STEPS, Shell},
 };
 use crate::{
     entry::Menu,
@@ -41,12 +43,20 @@ const OPTIONS: [Known; 14] = [
     Known::new(BAREMETAL, None, Takes::Value),
     Known::new("hint-efi", None, Takes::Value),
 ];
+const NO_KEY: &str = "it must say `--fs-uuid`, `--label` or `--file`";
 const BIOS: &str = "hint-bios";
 const BAREMETAL: &str = "hint-baremetal";
 
+/// Searches whose volume is kept, at most.
+const MAX_SEARCHED: usize = 256;
+
+/// What has been found: GRUB looks there first when the same is looked for again,
+/// whatever the hints.
+pub(super) type Searched = BTreeMap<(By, String), usize>;
+
 /// What is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum By {
     Uuid,
     Label,
     File,
@@ -85,9 +95,7 @@ fn asked<'a>(arguments: &'a Arguments, pc: bool) -> Result<Asked<'a>, &'static s
     ];
     let by = by.iter().find(|(option, _)| arguments.has(option));
     Ok(Asked {
-        by: by
-            .ok_or("it must say `--fs-uuid`, `--label` or `--file`")?
-            .1,
+        by: by.ok_or(NO_KEY)?.1,
         name,
         variable,
         hints: hints.collect(),
@@ -133,7 +141,12 @@ impl Shell<'_> {
             // To GRUB, that is an error of this command alone.
             Err(what) => {
                 self.hint = Some(format!("line {line}: {command}: {what}"));
-                return Ok(false);
+                let error = if what == NO_KEY {
+                    INVALID_COMMAND
+                } else {
+                    BAD_ARGUMENT
+                };
+                return Ok(self.fails(error));
             }
         };
         let steps = u32::try_from(self.volumes.len()).unwrap_or(u32::MAX);
@@ -151,7 +164,7 @@ impl Shell<'_> {
                 By::PartUuid => "partition with the UUID",
             };
             self.hint = Some(format!("line {line}: there is no {what} {}", asked.name));
-            return Ok(false);
+            return Ok(self.fails(FILE_NOT_FOUND));
         };
         match asked.variable {
             Some(variable) => Ok(self.assign(line, variable, &found, menu)),
@@ -160,8 +173,14 @@ impl Shell<'_> {
     }
 
     /// GRUB's name of the first volume that is looked for.
-    fn found(&self, asked: &Asked<'_>) -> Option<String> {
+    fn found(&mut self, asked: &Asked<'_>) -> Option<String> {
         let volumes = self.volumes;
+        let key = match asked.by {
+            By::Uuid | By::PartUuid => asked.name.to_ascii_lowercase(),
+            By::Label | By::File => asked.name.to_string(),
+        };
+        let key = (asked.by, key);
+        let again = self.searched.get(&key).copied();
         let is = |(index, volume): &(usize, &Volume<'_>)| match asked.by {
             By::Uuid => !asked.name.is_empty() && volume.fs.uuid().eq_ignore_ascii_case(asked.name),
             By::Label => volume.fs.label() == asked.name,
@@ -189,8 +208,13 @@ impl Shell<'_> {
         });
         let all = volumes.as_grub_lists().into_iter();
         let all = all.filter_map(|index| Some((index, volumes.get(index)?)));
-        let mut all = hinted.chain(all);
-        all.find(is).map(|(_, volume)| volume.grub_name())
+        let again = again.and_then(|index| Some((index, volumes.get(index)?)));
+        let mut all = again.into_iter().chain(hinted).chain(all);
+        let (index, volume) = all.find(is)?;
+        if self.searched.len() < MAX_SEARCHED {
+            Rc::make_mut(&mut self.searched).insert(key, index);
+        }
+        Some(volume.grub_name())
     }
 
     pub(super) fn probe(

@@ -8,30 +8,20 @@
 //! Everything costs steps, of which a script has a number: it ends, whatever
 //! it says.
 
-use alloc::{
-    collections::BTreeMap,
-    format,
-    rc::Rc,
-    string::{String, ToString},
-    vec,
-    vec::Vec,
-};
-
-use kexen_disk::fs::FileType;
+use alloc::{collections::BTreeMap, format, rc::Rc, string::String, vec, vec::Vec};
 
 use super::{
     blscfg::Snippet,
-    condition::{self, Files},
+    condition,
     env::{Environment, MAX_VALUE},
-    legacy,
-    parser::{Block, Node, parse},
+    lexer::TOO_MANY_PARTS,
+    loops::Loops,
+    parser::{Block, Node, TOO_DEEP, parse},
+    search::Searched,
 };
 use crate::{
-    bls::bytes,
-    entry::{
-        EntryProblem, MAX_ENTRIES, MAX_FILE, MAX_FILES_BYTES, MAX_SAID, Menu, Place, Source, shown,
-    },
-    volumes::{Volume, Volumes},
+    entry::{EntryProblem, MAX_ENTRIES, MAX_FILES_BYTES, MAX_SAID, Menu, Place, Source, shown},
+    volumes::Volumes,
 };
 
 /// Steps of a configuration before its menu.
@@ -47,12 +37,14 @@ pub(super) const ALL_ENTRIES_STEPS: u32 = 500_000;
 pub(super) const LOOK_STEPS: u32 = 50;
 /// How deep blocks, functions and files may be in one another while running.
 const MAX_NEST: u32 = 48;
-/// What says which file is read.
-const CONFIG: [&str; 2] = ["config_file", "config_directory"];
 /// Functions, at most.
 const MAX_FUNCTIONS: usize = 256;
-/// What reading a file costs.
-const FILE_STEPS: u32 = 1000;
+/// GRUB's numbers of errors (`include/grub/err.h`): of a file that is not there,
+pub(super) const FILE_NOT_FOUND: u32 = 5;
+/// a command in the wrong place,
+pub(super) const INVALID_COMMAND: u32 = 17;
+/// and a wrong argument.
+pub(super) const BAD_ARGUMENT: u32 = 18;
 
 /// An entry of a menu, whose body is not run yet.
 #[derive(Clone, Debug)]
@@ -99,7 +91,7 @@ pub(super) enum Language {
 pub(super) struct Outer {
     env: Environment,
     items: Vec<Item>,
-    arguments: Vec<String>,
+    arguments: Option<Vec<String>>,
 }
 
 /// What an entry has loaded so far.
@@ -108,15 +100,9 @@ pub(super) struct Loaded {
     pub(super) kind: Option<crate::entry::Kind>,
 }
 
-/// Why a block ends before its end.
+/// Why a script ends before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// Out of so many loops.
-    Break(u32),
-    /// On with the next round, so many loops out.
-    Continue(u32),
-    /// Out of the function or file.
-    Return,
     /// Out of everything.
     Exit,
 }
@@ -127,13 +113,17 @@ pub(super) struct Shell<'a> {
     pub(super) volumes: &'a Volumes<'a>,
     pub(super) env: Environment,
     functions: Rc<BTreeMap<String, Block>>,
-    pub(super) arguments: Vec<String>,
+    pub(super) searched: Rc<Searched>,
+    /// Of the function or entry that is run; outside there are none.
+    pub(super) arguments: Option<Vec<String>>,
     /// The file that is run.
     pub(super) file: Rc<Place>,
     pub(super) items: Vec<Item>,
     pub(super) loaded: Loaded,
     /// What the entry that is run cannot do.
     pub(super) problem: Option<EntryProblem>,
+    /// What would be its problem if nothing is loaded: a command that is none.
+    pub(super) unknown: Option<EntryProblem>,
     /// What went wrong last and may be the cause of a problem.
     pub(super) hint: Option<String>,
     /// Whether an entry is run, not a configuration.
@@ -142,10 +132,11 @@ pub(super) struct Shell<'a> {
     pub(super) blscfg: Vec<Place>,
     /// The configurations that were read in place of the first.
     pub(super) configs: Vec<Place>,
-    /// What the last command came to; 0 is success.
+    /// What the last command came to: 0, or the number of GRUB's error.
     pub(super) status: u32,
-    /// How many functions are being run.
-    pub(super) calls: u32,
+    /// The number of the error of the command that is run, where it is not 1.
+    pub(super) error: u32,
+    pub(super) loops: Loops,
     pub(super) steps: u32,
     /// Tokens and parts of words that may still be read.
     tokens: u32,
@@ -160,17 +151,20 @@ impl<'a> Shell<'a> {
             volumes,
             env,
             functions: Rc::default(),
-            arguments: Vec::new(),
+            searched: Rc::default(),
+            arguments: None,
             configs: vec![file.clone()],
             file: Rc::new(file),
             items: Vec::new(),
             loaded: Loaded::default(),
             problem: None,
+            unknown: None,
             hint: None,
             in_entry: false,
             blscfg: Vec::new(),
             status: 0,
-            calls: 0,
+            error: 0,
+            loops: Loops::default(),
             steps: MAX_STEPS,
             tokens: MAX_TOKENS,
             bytes: MAX_FILES_BYTES,
@@ -181,11 +175,12 @@ impl<'a> Shell<'a> {
     /// A copy of all of this to run an entry in.
     pub(super) fn for_entry(&self, arguments: &[String], file: &Place) -> Self {
         Self {
-            arguments: arguments.to_vec(),
+            arguments: Some(arguments.to_vec()),
             file: Rc::new(file.clone()),
             items: Vec::new(),
             loaded: Loaded::default(),
             problem: None,
+            unknown: None,
             hint: None,
             in_entry: true,
             blscfg: Vec::new(),
@@ -193,8 +188,10 @@ impl<'a> Shell<'a> {
             volumes: self.volumes,
             env: self.env.clone(),
             functions: self.functions.clone(),
+            searched: self.searched.clone(),
             status: 0,
-            calls: 0,
+            error: 0,
+            loops: Loops::default(),
             steps: ENTRY_STEPS,
             tokens: self.tokens,
             bytes: self.bytes,
@@ -242,33 +239,6 @@ impl<'a> Shell<'a> {
         (self.env, self.items, self.arguments) = (outer.env, outer.items, outer.arguments);
     }
 
-    /// Has `config_file` and `config_directory` say which file is read; what
-    /// they were.
-    fn enter_file(&mut self, place: &Place) -> [Option<String>; 2] {
-        let outer = CONFIG.map(|name| self.env.value(name).map(String::from));
-        let (volume, folder) = (
-            self.volumes.get(place.volume).map(Volume::grub_name),
-            place.path.rsplit_once('/').map_or("", |(folder, _)| folder),
-        );
-        let device = volume.unwrap_or_default();
-        for (name, path) in CONFIG.into_iter().zip([&*place.path, folder]) {
-            self.env.set(name, &format!("({device}){path}"));
-            self.env.export(name);
-        }
-        outer
-    }
-
-    fn leave_file(&mut self, outer: [Option<String>; 2]) {
-        for (name, value) in CONFIG.into_iter().zip(outer) {
-            match value {
-                Some(value) => {
-                    self.env.set(name, &value);
-                }
-                None => self.env.unset(name),
-            }
-        }
-    }
-
     /// Takes steps; ends everything if there are not so many left.
     pub(super) fn spend(&mut self, menu: &mut Menu, line: u32, steps: u32) -> Result<(), Flow> {
         match self.steps.checked_sub(steps) {
@@ -300,9 +270,25 @@ impl<'a> Shell<'a> {
             return Err(Flow::Exit);
         }
         self.nest = self.nest.saturating_add(1);
-        let result = nodes.iter().try_for_each(|node| self.node(node, menu));
+        let result = self.list(nodes, menu);
         self.nest = self.nest.saturating_sub(1);
         result
+    }
+
+    fn list(&mut self, nodes: &[Node], menu: &mut Menu) -> Result<(), Flow> {
+        if nodes.is_empty() || self.loops.leaving > 0 {
+            self.status = 0;
+        }
+        for node in nodes {
+            if self.loops.leaving > 0 {
+                break;
+            }
+            self.node(node, menu)?;
+            if self.loops.returning {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn node(&mut self, node: &Node, menu: &mut Menu) -> Result<(), Flow> {
@@ -316,24 +302,28 @@ impl<'a> Shell<'a> {
             Node::If { arms, otherwise } => {
                 for (condition, body) in arms {
                     self.run(condition, menu)?;
+                    if self.loops.returning {
+                        return Ok(());
+                    }
                     if self.status == 0 {
                         return self.run(body, menu);
                     }
                 }
-                self.status = 0;
                 self.run(otherwise, menu)
             }
             Node::For { name, words, body } => {
                 let values = self.expand(words, 0, menu)?;
+                self.loops.enter();
                 self.status = 0;
                 for value in values {
                     self.spend(menu, 0, 1)?;
                     self.env.set(name, &value);
-                    let flow = self.run(body, menu);
-                    if !again(flow)? {
+                    self.run(body, menu)?;
+                    if self.loops.returning || !self.loops.again() {
                         break;
                     }
                 }
+                self.loops.end();
                 Ok(())
             }
             Node::While {
@@ -341,17 +331,19 @@ impl<'a> Shell<'a> {
                 wanted,
                 body,
             } => {
+                self.loops.enter();
                 loop {
                     self.spend(menu, 0, 1)?;
                     self.run(condition, menu)?;
-                    if (self.status == 0) != *wanted {
+                    if self.loops.returning || (self.status == 0) != *wanted {
                         break;
                     }
-                    let flow = self.run(body, menu);
-                    if !again(flow)? {
+                    self.run(body, menu)?;
+                    if self.loops.returning || !self.loops.again() {
                         break;
                     }
                 }
+                self.loops.end();
                 Ok(())
             }
             Node::Function { name, body } => {
@@ -364,10 +356,14 @@ impl<'a> Shell<'a> {
                 }
                 Ok(())
             }
-            Node::Group(body) => self.run(body, menu),
             Node::Broken { line, word, why } => {
-                self.refuse(menu, *line, word, format!("not understood: {why}"));
-                self.status = 1;
+                let what = format!("not understood: {why}");
+                if [TOO_DEEP, TOO_MANY_PARTS].contains(why) {
+                    self.refuse(menu, *line, word, what);
+                } else {
+                    let text = format!("{:?}: {what}; GRUB leaves this out, too", shown(word));
+                    menu.note(self.source(*line), text);
+                }
                 Ok(())
             }
         }
@@ -382,6 +378,7 @@ impl<'a> Shell<'a> {
         menu: &mut Menu,
     ) -> Result<u32, Flow> {
         let (words, inverted) = match words {
+            [first] if first == "!" => return Ok(BAD_ARGUMENT),
             [first, rest @ ..] if first == "!" => (rest, true),
             words => (words, false),
         };
@@ -389,23 +386,23 @@ impl<'a> Shell<'a> {
             // Nothing but variables without a value.
             return Ok(0);
         };
-        let status = if let Some(body) = self.functions.get(name).cloned() {
-            let outer = core::mem::replace(&mut self.arguments, arguments.to_vec());
-            self.calls = self.calls.saturating_add(1);
-            let flow = self.run(&body, menu);
-            self.calls = self.calls.saturating_sub(1);
-            self.arguments = outer;
-            if flow == Err(Flow::Exit) {
-                return Err(Flow::Exit);
+        self.error = 0;
+        let status = if let Some(done) = self.builtin(line, name, arguments, block, menu)? {
+            match self.error {
+                _ if done => 0,
+                0 => 1,
+                error => error,
             }
-            self.status
-        } else if let Some(done) = self.builtin(line, name, arguments, block, menu)? {
-            u32::from(!done)
+        } else if let Some(body) = self.functions.get(name).cloned() {
+            self.call(&body, arguments, menu)?
         } else if let Some((name, value)) = name.split_once('=') {
-            u32::from(!self.assign(line, name, value, menu))
+            // Whatever comes of it, and whether it is inverted, is a success.
+            if !name.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '#' | '*' | '@')) {
+                self.assign(line, name, value, menu);
+            }
+            return Ok(0);
         } else {
-            let what = "no such command here; Kexen leaves it out, the entry may need it";
-            self.refuse(menu, line, name, what.to_string());
+            self.unknown(line, name, menu);
             // To GRUB, that is a success.
             return Ok(0);
         };
@@ -414,6 +411,31 @@ impl<'a> Shell<'a> {
         } else {
             status
         })
+    }
+
+    /// What is no command goes by, as in GRUB; it may have been what loads.
+    fn unknown(&mut self, line: u32, name: &str, menu: &mut Menu) {
+        const WHAT: &str = "no such command here; Kexen leaves it out";
+        if !self.in_entry {
+            self.refuse(menu, line, name, format!("{WHAT}, the menu may need it"));
+            return;
+        }
+        let (source, word) = (self.source(line), shown(name));
+        menu.note(source.clone(), format!("{word:?}: {WHAT}"));
+        let what = format!("{WHAT}, and the entry loads no kernel");
+        self.unknown
+            .get_or_insert(EntryProblem { source, word, what });
+    }
+
+    /// Calls a function.
+    fn call(&mut self, body: &Block, arguments: &[String], menu: &mut Menu) -> Result<u32, Flow> {
+        let outer = self.arguments.replace(arguments.to_vec());
+        let active = core::mem::take(&mut self.loops.active);
+        self.run(body, menu)?;
+        self.loops.returning = false;
+        self.loops.active = active;
+        self.arguments = outer;
+        Ok(self.status)
     }
 
     /// `name=value`
@@ -436,76 +458,6 @@ impl<'a> Shell<'a> {
             self.refuse(menu, line, "words", what);
         }
         Ok(nodes)
-    }
-
-    /// Runs text as a script of its own: a file's, or `eval`'s.
-    pub(super) fn run_text(
-        &mut self,
-        text: &str,
-        line: u32,
-        menu: &mut Menu,
-    ) -> Result<bool, Flow> {
-        let nodes = self.parse(text, line, menu)?;
-        self.status = 0;
-        match self.run(&nodes, menu) {
-            Ok(()) | Err(Flow::Return | Flow::Break(_) | Flow::Continue(_)) => Ok(self.status == 0),
-            Err(Flow::Exit) => Err(Flow::Exit),
-        }
-    }
-
-    /// Runs a file in this context.
-    pub(super) fn source_file(
-        &mut self,
-        line: u32,
-        place: Place,
-        language: Language,
-        menu: &mut Menu,
-    ) -> Result<bool, Flow> {
-        self.spend(menu, line, FILE_STEPS)?;
-        let text = match self.volumes.text(&place, MAX_FILE.min(self.bytes)) {
-            Ok(text) => text,
-            Err(error) => {
-                // To GRUB, that is a success: what matters may come behind.
-                let text = format!("{}: {}", place.path, error.problem);
-                menu.note(self.source(line), text);
-                return Ok(true);
-            }
-        };
-        self.bytes = self.bytes.saturating_sub(bytes(&text));
-        let text = match language {
-            Language::Script => text,
-            Language::Legacy => self.translated(&place, &text, menu),
-        };
-        let names = self.enter_file(&place);
-        let outer = core::mem::replace(&mut self.file, Rc::new(place));
-        let result = self.run_text(&text, 1, menu);
-        self.file = outer;
-        self.leave_file(names);
-        result
-    }
-
-    /// GRUB legacy's file as a script.
-    fn translated(&self, place: &Place, text: &str, menu: &mut Menu) -> String {
-        let beside = Place {
-            volume: place.volume,
-            path: crate::volumes::beside(&place.path, "default"),
-        };
-        let saved = self.volumes.text(&beside, MAX_FILE.min(self.bytes)).ok();
-        let saved = saved.as_deref().and_then(legacy::saved);
-        if let (None, Some(line)) = (saved, legacy::asks_for_saved(text)) {
-            let place = place.clone();
-            let text = format!(
-                "default saved: the file {} with its number cannot be read; the first entry is \
-                 taken",
-                beside.path
-            );
-            menu.doubt(Source { place, line }, text);
-        }
-        let devices = legacy::Devices {
-            volumes: self.volumes,
-            home: place.volume,
-        };
-        legacy::script(devices, text, saved.unwrap_or("0"))
     }
 
     pub(super) fn push_item(&mut self, item: Item, menu: &mut Menu) -> bool {
@@ -532,31 +484,5 @@ impl<'a> Shell<'a> {
     pub(super) fn test(&mut self, arguments: &[String]) -> bool {
         let words = arguments.to_vec();
         condition::holds(&words, self)
-    }
-}
-
-impl Files for Shell<'_> {
-    fn kind(&mut self, path: &str) -> Option<FileType> {
-        self.steps = self.steps.saturating_sub(LOOK_STEPS);
-        let place = self.place(path).ok()?;
-        self.volumes.kind_of(&place).ok()
-    }
-
-    fn bytes(&mut self, path: &str) -> Option<u64> {
-        self.steps = self.steps.saturating_sub(LOOK_STEPS);
-        let place = self.place(path).ok()?;
-        let data = self.volumes.fs(&place).ok()?.metadata(&place.path).ok()?;
-        (data.kind == FileType::Regular).then_some(data.len)
-    }
-}
-
-/// What a round of a loop means for the loop: whether there is another one.
-fn again(flow: Result<(), Flow>) -> Result<bool, Flow> {
-    match flow {
-        Ok(()) | Err(Flow::Continue(0 | 1)) => Ok(true),
-        Err(Flow::Break(0 | 1)) => Ok(false),
-        Err(Flow::Continue(loops)) => Err(Flow::Continue(loops.saturating_sub(1))),
-        Err(Flow::Break(loops)) => Err(Flow::Break(loops.saturating_sub(1))),
-        Err(flow) => Err(flow),
     }
 }
