@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
+use std::{fs, slice, thread};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 use super::menus_bootctl;
@@ -41,6 +42,9 @@ pub(crate) struct MenusArgs {
     /// The number of the first script
     #[arg(long, value_name = "N", default_value_t = 0)]
     first: u64,
+    /// Only a script of your own, on the disks that scripts are made up for
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["filter", "scripts"])]
+    script: Option<PathBuf>,
     /// Only this release of GRUB
     #[arg(long, value_enum)]
     grub: Option<Release>,
@@ -58,7 +62,7 @@ pub(crate) struct MenusArgs {
 /// Scripts that `test` makes up.
 pub(crate) const FEW: usize = 100;
 /// Scripts on one disk.
-const BATCH: usize = 25;
+const BATCH: usize = 50;
 /// Scripts that are made small and shown, at most.
 const MOST_SHOWN: usize = 3;
 
@@ -313,6 +317,9 @@ pub(crate) fn run(args: &MenusArgs) -> Result<()> {
             ui::say(&both.grub);
         }
     };
+    if let Some(path) = &args.script {
+        return own(path, &releases, &mut say);
+    }
     let start = Instant::now();
     let mut outcomes = table(&releases, &wanted, &mut say)?;
     let numbers = args.first..args.first + u64::try_from(count)?;
@@ -346,6 +353,25 @@ pub(crate) fn run(args: &MenusArgs) -> Result<()> {
     }
     if failed > 0 {
         bail!("{failed} of {count} differ");
+    }
+    Ok(())
+}
+
+/// Compares a script of somebody's own.
+fn own(path: &Path, releases: &[Release], say: &mut dyn FnMut(&Outcome)) -> Result<()> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let script = Script::of(&text);
+    let name = path.display().to_string();
+    for release in releases {
+        let emulator = Emulator::fetch(*release)?;
+        for both in scripts::both(&emulator, slice::from_ref(&script))? {
+            let outcome = Outcome::of(&name, *release, both, false);
+            say(&outcome);
+            if let Err(wrong) = outcome.result() {
+                bail!("{name}, GRUB {}: {wrong}", release.version());
+            }
+        }
     }
     Ok(())
 }

@@ -17,8 +17,9 @@ pub(super) struct Machine {
     /// As they were made.
     disks: Vec<PathBuf>,
     dir: PathBuf,
-    /// Whether what is run writes to the disks (`save_env`).
-    writes: bool,
+    /// Whether a run leaves behind what the next one must not find: on the disks
+    /// (`save_env`), or in GRUB itself, which keeps what it searched for.
+    pub(super) anew: bool,
     pub(super) size: Size,
     pub(super) session: Session,
     used: bool,
@@ -30,23 +31,22 @@ impl Machine {
         emulator: &Emulator,
         disks: &[PathBuf],
         dir: &Path,
-        writes: bool,
         size: Size,
     ) -> Result<Self> {
         Ok(Self {
             emulator: emulator.clone(),
             disks: disks.to_vec(),
             dir: dir.to_owned(),
-            writes,
+            anew: false,
             size,
             session: boot(emulator, disks, size, dir)?,
             used: false,
         })
     }
 
-    /// As [`Session::run`], from disks that nothing was written to.
+    /// As [`Session::run`], with nothing left behind by those before.
     pub(super) fn run(&mut self, start: &Start, default: Option<&str>) -> Result<Next> {
-        if self.writes && self.used {
+        if self.anew && self.used {
             self.restart()?;
         }
         self.used = true;

@@ -70,13 +70,9 @@ pub(crate) fn both(emulator: &Emulator, layout: &Layout) -> Result<Both> {
         Some(disks) => make_disks(&disks, dir.path())?,
         None => images,
     };
-    let mut machine = Machine::start(
-        emulator,
-        &images,
-        dir.path(),
-        layout.says("save_env"),
-        Size::LARGE,
-    )?;
+    let mut machine = Machine::start(emulator, &images, dir.path(), Size::LARGE)?;
+    // What is written to the disks must not be read again.
+    machine.anew = layout.says("save_env");
     let grub = walk::seen(&mut machine, &layout.start)?;
     Ok(Both { grub, kexen })
 }

@@ -22,14 +22,16 @@ impl Size {
     };
     /// For short ones: each character is a system call of the emulator's.
     pub(crate) const SMALL: Self = Self {
-        rows: 26,
-        columns: 100,
+        rows: 24,
+        columns: 80,
     };
 
-    /// Entries that are shown at once: GRUB's geometry, and lines that say what
-    /// keys do.
-    pub(super) const fn entries(self) -> usize {
-        self.rows.saturating_sub(13)
+    /// Whether all entries are shown at once and titles whole: GRUB's geometry, and
+    /// lines that say what keys do.
+    pub(super) fn fits(self, menu: &Shown) -> bool {
+        let longest = menu.titles.iter().map(|title| title.chars().count()).max();
+        menu.titles.len() < self.rows.saturating_sub(13)
+            && longest.unwrap_or_default() < self.columns.saturating_sub(8)
     }
 }
 

@@ -43,6 +43,15 @@ impl Node {
 }
 
 impl Script {
+    /// One of a text.
+    pub(crate) fn of(text: &str) -> Self {
+        let lines = text.lines().map(|line| Node::Line(line.to_owned()));
+        Self {
+            files: vec![("grub.cfg".into(), lines.collect())],
+            env: Vec::new(),
+        }
+    }
+
     /// The text of a file, on a disk where the script has this number.
     pub(crate) fn text_for(nodes: &[Node], number: usize) -> String {
         Self::text(nodes).replace(FUNCTION, &format!("fn{number}_"))

@@ -25,9 +25,10 @@ pub(crate) fn both(emulator: &Emulator, scripts: &[Script]) -> Result<Vec<Result
     let dir = tempfile::tempdir()?;
     let images = make_disks(&world::disks(scripts), dir.path())?;
     let volumes = kexen::volumes(&images)?;
-    let mut machine = Machine::start(emulator, &images, dir.path(), false, Size::SMALL)?;
+    let mut machine = Machine::start(emulator, &images, dir.path(), Size::SMALL)?;
     let mut all = Vec::new();
-    for number in 0..scripts.len() {
+    for (number, script) in scripts.iter().enumerate() {
+        machine.anew = script.shown().contains(world::MANY);
         let start = world::start(number);
         let menu = kexen::read(&volumes, &start)?;
         let kexen = kexen::seen(&volumes, &menu);

@@ -25,6 +25,10 @@ const RECORD: char = '\u{1e}';
 /// Bytes that can be told of one run.
 const TOLD: usize = 16 << 10;
 
+/// The command of a run, in a variable: each key that is pressed is told by many
+/// characters.
+const RUN: &str = "$kx";
+
 /// What a line of commands begins with.
 const PROMPT: &str = "grub> ";
 
@@ -33,10 +37,11 @@ const PROMPT: &str = "grub> ";
 pub(super) const ESCAPE: &str = "\x1b\x15";
 
 /// How long the emulator may do nothing that can be seen. It waits ten seconds
-/// itself at most, for a key.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// After so long without a word, a menu that was expected is hidden.
-const SILENCE: Duration = Duration::from_millis(1500);
+/// itself at most, for a key; the machine may have other work.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long what is written is let come together. The emulator writes each
+/// character by itself, and would have each waited for by two threads.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// Where a configuration starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,8 +72,6 @@ pub(super) enum Next {
     Menu(Shown),
     /// The command line, behind everything.
     Prompt,
-    /// Nothing: a hidden menu counts its seconds.
-    Silence,
     /// The emulator has ended.
     End,
 }
@@ -111,6 +114,8 @@ pub(super) struct Session {
     told_at: u64,
     number: u32,
     run_cfg: PathBuf,
+    /// What is run behind the variables of a run.
+    run_text: String,
     at_prompt: bool,
     said_error: bool,
     /// Titles that were said to be started, in this run.
@@ -171,6 +176,7 @@ impl Session {
                 if send.send(buffer[..count].to_vec()).is_err() {
                     break;
                 }
+                thread::sleep(TOGETHER);
             }
         });
         let mut session = Self {
@@ -182,6 +188,7 @@ impl Session {
             told_at,
             number: 0,
             run_cfg: dir.join("run.cfg"),
+            run_text: fill(include_str!("../../../../lab/menus/run.cfg")),
             at_prompt: false,
             said_error: false,
             booting: Vec::new(),
@@ -200,7 +207,7 @@ impl Session {
     /// of its default unless it is empty; or to stay there.
     pub(super) fn run(&mut self, start: &Start, default: Option<&str>) -> Result<Next> {
         self.number += 1;
-        let mut line = String::new();
+        let mut text = String::new();
         for (name, value) in [
             ("number", self.number.to_string().as_str()),
             ("device", &start.device),
@@ -209,11 +216,12 @@ impl Session {
             ("mode", if default.is_some() { "timed" } else { "still" }),
             ("default", default.unwrap_or_default()),
         ] {
-            line += &format!("kx_{name}='{value}';export kx_{name};");
+            text += &format!("kx_{name}='{value}'\nexport kx_{name}\n");
         }
-        line += &format!("configfile (host){}\r", self.run_cfg.display());
+        text += &self.run_text;
+        fs::write(&self.run_cfg, text)?;
         self.booting.clear();
-        self.press(&line)?;
+        self.press(&format!("{RUN}\r"))?;
         self.next()
     }
 
@@ -243,19 +251,19 @@ impl Session {
     pub(super) fn next(&mut self) -> Result<Next> {
         const ANY_KEY: &str = "Press any key to continue...";
         let start = Instant::now();
-        let mut heard = Instant::now();
         loop {
             match self.written.recv_timeout(Duration::from_millis(50)) {
-                Ok(bytes) => {
-                    heard = Instant::now();
-                    self.screen.feed(&bytes);
+                Ok(bytes) => self.screen.feed(&bytes),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().context("GRUB is gone")?;
+                    ensure!(
+                        status.success(),
+                        "GRUB itself has ended by a mistake of its own ({status}):\n{}",
+                        self.tail()
+                    );
+                    return Ok(Next::End);
                 }
-                Err(RecvTimeoutError::Disconnected) => return Ok(Next::End),
-                Err(RecvTimeoutError::Timeout) => {
-                    if heard.elapsed() > SILENCE && !self.screen.text.is_empty() {
-                        return Ok(Next::Silence);
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
             self.note_booting();
             if let Some((before, rest)) = self.screen.text.split_once(ANY_KEY) {
@@ -290,7 +298,8 @@ impl Session {
             let Some((title, rest)) = rest.split_once("'\n") else {
                 return;
             };
-            let (title, rest) = (title.to_owned(), rest.to_owned());
+            // At their ends blanks are not seen in a menu.
+            let (title, rest) = (title.trim_end().to_owned(), rest.to_owned());
             self.booting.push(title);
             self.screen.text = format!("{}\n{rest}", &self.screen.text[..at]);
         }
@@ -377,6 +386,12 @@ fn call(record: &str) -> Result<Call> {
     })
 }
 
+/// A text of ours, with the characters between parts.
+fn fill(text: &str) -> String {
+    text.replace("%U", &UNIT.to_string())
+        .replace("%R", &RECORD.to_string())
+}
+
 /// Puts down what the emulator reads at its start.
 fn prepare(emulator: &Emulator, disks: &[PathBuf], dir: &Path) -> Result<()> {
     let grub = dir.join("grub");
@@ -392,15 +407,12 @@ fn prepare(emulator: &Emulator, disks: &[PathBuf], dir: &Path) -> Result<()> {
     for module in MODULES.iter().chain(more) {
         text += &format!("insmod {module}\n");
     }
-    let fill = |text: &str| {
-        text.replace("%U", &UNIT.to_string())
-            .replace("%R", &RECORD.to_string())
-    };
     text += "set kx_platform=xen_pvh\nset kx_cpu=i386\nexport kx_platform kx_cpu\n";
     text += &fill(include_str!("../../../../lab/menus/prologue.cfg"));
+    let run = dir.join("run.cfg");
+    let name = RUN.trim_start_matches('$');
+    text += &format!("{name}=\"configfile (host){}\"\n", run.display());
     fs::write(grub.join("grub.cfg"), text)?;
-    let run = fill(include_str!("../../../../lab/menus/run.cfg"));
-    fs::write(dir.join("run.cfg"), run)?;
     let told = dir.join("told");
     fs::create_dir_all(&told)?;
     fs::write(told.join("told"), envblock_of(TOLD))?;

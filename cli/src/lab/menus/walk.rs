@@ -7,7 +7,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::machine::Machine;
-use super::screen::Shown;
+use super::screen::{Shown, Size};
 use super::seen::{Boots, Seen, SeenEntry};
 use super::session::{Call, ESCAPE, Next, Settings, Start};
 
@@ -16,8 +16,35 @@ const MAX_ENTRIES: usize = 64;
 /// How deep menus are gone into.
 const MAX_DEPTH: usize = 5;
 
-/// What GRUB makes of a configuration.
+/// What GRUB makes of a configuration. A menu is drawn a character a system call:
+/// the screen is large only where that is not enough.
 pub(super) fn seen(machine: &mut Machine, start: &Start) -> Result<Seen> {
+    match seen_in(machine, start) {
+        Err(error) if error.is::<TooLarge>() && machine.size != Size::LARGE => {
+            machine.size = Size::LARGE;
+            machine.restart()?;
+            let seen = seen_in(machine, start);
+            machine.size = Size::SMALL;
+            machine.restart()?;
+            seen
+        }
+        seen => seen,
+    }
+}
+
+/// A menu that a screen does not show whole.
+#[derive(Debug)]
+struct TooLarge;
+
+impl std::error::Error for TooLarge {}
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("not all entries fit on the screen")
+    }
+}
+
+fn seen_in(machine: &mut Machine, start: &Start) -> Result<Seen> {
     let mut seen = Seen {
         style: "menu",
         ..Seen::default()
@@ -30,11 +57,9 @@ pub(super) fn seen(machine: &mut Machine, start: &Start) -> Result<Seen> {
     let settings = machine.session.told()?.settings.unwrap_or_default();
     seen.style = style(&settings, seen.timeout);
     machine.session.leave()?;
-    let most = machine.size.entries();
-    ensure!(
-        shown.titles.len() <= most,
-        "more than {most} entries do not fit on the screen"
-    );
+    if !machine.size.fits(&shown) {
+        return Err(TooLarge.into());
+    }
     let mut walk = Walk {
         machine,
         start,
@@ -42,7 +67,14 @@ pub(super) fn seen(machine: &mut Machine, start: &Start) -> Result<Seen> {
     };
     walk.level(&mut Vec::new(), &[], &shown)?;
     seen.entries = walk.entries;
-    for word in settings.fallback.split_ascii_whitespace() {
+    // Beyond what there is, GRUB reads memory that is none.
+    let exists = |word: &&str| {
+        word.parse()
+            .is_ok_and(|index: usize| index < shown.titles.len())
+    };
+    let all = settings.fallback.split_ascii_whitespace();
+    let numbers = all.take_while(|word| word.parse::<usize>().is_ok());
+    for word in numbers.filter(exists) {
         let started = default(machine, start, word)?.map(|(started, ..)| started);
         seen.fallback.extend(started);
         machine.session.leave()?;
@@ -59,7 +91,6 @@ fn default(machine: &mut Machine, start: &Start, other: &str) -> Result<Option<S
     let mut shown = match machine.run(start, Some(other))? {
         Next::Menu(shown) => shown,
         Next::Prompt => return Ok(None),
-        Next::Silence => bail!("a menu behind `configfile` is hidden: its seconds cannot be seen"),
         Next::End => bail!("GRUB ends: the configuration says `exit`"),
     };
     let mut seconds = Some(0);
@@ -123,9 +154,13 @@ impl Walk<'_> {
         }
         let told = self.machine.session.told()?;
         let below = match next {
-            Next::Menu(shown) if shown.titles != above.titles => Some(shown),
+            Next::Menu(shown) if shown.titles != above.titles => {
+                if !self.machine.size.fits(&shown) {
+                    return Err(TooLarge.into());
+                }
+                Some(shown)
+            }
             Next::Menu(_) | Next::Prompt => None,
-            Next::Silence => bail!("entry {titles:?} leads to a hidden menu"),
             Next::End => bail!("entry {titles:?} ends GRUB"),
         };
         self.machine.session.leave()?;

@@ -1,6 +1,6 @@
 //! Words and commands of generated scripts.
 
-use super::world::{BOOT, DATA, ESP, ROOT, VARIABLES};
+use super::world::{self, BOOT, DATA, ESP, ROOT, VARIABLES};
 
 /// Numbers that are the same for the same seed (splitmix64).
 #[derive(Clone, Debug)]
@@ -176,7 +176,6 @@ impl Words {
             "/vmlinuz-*",
             "/vmlinuz-?",
             "/*/a.cfg",
-            "*",
             "/d/a*.cfg",
             "(hd0,gpt3)/boot/*",
         ])
@@ -274,7 +273,7 @@ impl Words {
             "'b|d'",
             "'(a)?(x)?'",
             "'[[:digit:]]+'",
-            "'^(.*)/([^/]*)$'",
+            "'^(.*)-([^-]*)$'",
             "a.c",
             "'('",
             "'\\$'",
@@ -324,7 +323,7 @@ impl Words {
                 "kx-boot",
             ]),
             _ => self.rng.pick(&[
-                "/vmlinuz-1",
+                world::MANY,
                 "/only-root",
                 "/only-esp",
                 "/only-data",

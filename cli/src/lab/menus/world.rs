@@ -12,6 +12,9 @@ pub(super) const BOOT: &str = "a0b1c2d3-0001-4000-8000-0123456789ab";
 pub(super) const ROOT: &str = "a0b1c2d3-0002-4000-8000-0123456789ab";
 pub(super) const DATA: &str = "a0b1c2d3-0003-4000-8000-0123456789ab";
 
+/// A file on several volumes. GRUB keeps where it found it for the next search.
+pub(super) const MANY: &str = "/many";
+
 /// Where scripts are.
 const DEVICE: &str = "hd0,gpt2";
 
@@ -41,6 +44,7 @@ pub(crate) fn disks(scripts: &[Script]) -> Vec<Disk> {
             "initrd-1",
             "initrd-2",
             "only-boot",
+            "many",
             "d/a.cfg",
             "d/b.cfg",
             "d/c1.cfg",
@@ -64,12 +68,24 @@ pub(crate) fn disks(scripts: &[Script]) -> Vec<Disk> {
         boot.files
             .push(File::new(&format!("s/{number}/grubenv"), &block));
     }
-    let root = ["boot/vmlinuz-1", "boot/initrd-1", "vmlinuz-1", "only-root"];
+    let root = [
+        "boot/vmlinuz-1",
+        "boot/initrd-1",
+        "vmlinuz-1",
+        "only-root",
+        "many",
+    ];
     vec![
         Disk {
             table: Table::Gpt,
             parts: vec![
-                part(Fs::Fat, "uefi", ESP, "KX-ESP", &["vmlinuz-1", "only-esp"]),
+                part(
+                    Fs::Fat,
+                    "uefi",
+                    ESP,
+                    "KX-ESP",
+                    &["vmlinuz-1", "only-esp", "many"],
+                ),
                 boot,
                 part(Fs::Ext4, "linux", ROOT, "KX root", &root),
             ],
