@@ -164,7 +164,10 @@ pub(crate) fn load<G: Ground>(
         disks.leave_late(guest.ledger());
     }
     match from(guest, report, asked, tried, &disks) {
-        Ok(loaded) => Ok((loaded, disks)),
+        Ok(loaded) => {
+            room::give_back(guest, loaded.initrd.map_or(0, |(_, len)| len));
+            Ok((loaded, disks))
+        }
         Err(failure) => {
             if let Err(error) = close(guest, asked.options, &mut disks) {
                 report.line(guest.machine(), format_args!("error: {error}"));

@@ -6,6 +6,9 @@
 //! disk beside the one that boots must not take what that needs. The rest is
 //! for what one read leads to, be it a list that doubles where it was full, and
 //! for the configurations, which have bounds of their own.
+//!
+//! When the files are in memory most of it is given back: unpacking the kernel
+//! is where a boot needs the most.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -28,20 +31,32 @@ const PLENTY: u64 = 224 << 20;
 static WHOLE: AtomicU64 = AtomicU64::new(0);
 static FLOOR: AtomicU64 = AtomicU64::new(0);
 
+/// Bytes of the heap that are left when the files have been read, beside what is
+/// in use then, and how many bytes of initrd one of them is for: lists of pages.
+const LEFT: u64 = 1 << 20;
+const INITRD: u64 = 32;
+
 /// Gets the heap its memory, and leaves the hand-off its own.
 pub(super) fn make<G: Ground>(guest: &mut G) -> Result<(), HandoffError> {
+    guest.step_aside();
     guest.set_aside();
     let spare = guest.free().count().saturating_mul(PAGE_SIZE);
     if spare > PLENTY {
         // To map that much takes lists that the first heap has no room for.
         guest.grow_heap(LISTS)?;
-        guest.grow_heap(MUCH)?;
+        guest.lend_heap(MUCH)?;
     } else {
-        guest.grow_heap(LITTLE)?;
+        guest.lend_heap(LITTLE)?;
     }
     WHOLE.store(heap::free(), Relaxed);
     leave_fifths(4);
     Ok(())
+}
+
+/// Gives back what reading the disks has taken, for the kernel to be unpacked in:
+/// there is an initrd of so many bytes in memory.
+pub(super) fn give_back<G: Ground>(guest: &mut G, initrd: u64) {
+    guest.cut_heap(LEFT + initrd / INITRD);
 }
 
 fn leave_fifths(fifths: u64) {

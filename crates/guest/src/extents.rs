@@ -118,6 +118,17 @@ impl Extents {
         Some(run)
     }
 
+    /// The first `count` pages in one run that begin at a multiple of `align`;
+    /// they stay in the set.
+    #[must_use]
+    pub fn first_run(&self, count: u64, align: u64) -> Option<Extent> {
+        self.0.iter().find_map(|run| {
+            let start = run.start.checked_next_multiple_of(align)?;
+            let found = Extent::new(start, count);
+            (found.end() <= run.end()).then_some(found)
+        })
+    }
+
     /// Takes `count` pages in any number of runs, from the end; nothing is
     /// taken where there are not enough.
     pub fn take(&mut self, count: u64) -> Option<Self> {
@@ -183,6 +194,18 @@ mod tests {
             all.insert(Extent::new(*start, *count));
         }
         all
+    }
+
+    #[test]
+    fn the_first_run_is_aligned_and_stays() {
+        let free = set(&[(1, 8), (17, 100), (300, 50)]);
+        assert_eq!(free.first_run(8, 1), Some(Extent::new(1, 8)));
+        assert_eq!(free.first_run(8, 16), Some(Extent::new(32, 8)));
+        assert_eq!(free.first_run(9, 1), Some(Extent::new(17, 9)));
+        assert_eq!(free.first_run(85, 32), Some(Extent::new(32, 85)));
+        assert_eq!(free.first_run(86, 32), None);
+        assert_eq!(free.first_run(101, 1), None);
+        assert_eq!(free.first_run(u64::MAX, 1), None);
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub fn prepare(guest: &mut PvhGuest, files: &Files<'_>, pages: u64) -> Result<Ex
         let (physical, end) = machine::physical_image();
         let seen = Range {
             physical,
-            virt: physical + machine::IMAGE_OFFSET,
+            virt: physical + machine::image_offset(),
             len: end - physical,
         };
         let capture = Capture {

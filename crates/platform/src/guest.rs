@@ -2,6 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
+use kexen_abi::PAGE_SIZE;
 use kexen_guest::{Extent, Extents, console::Console};
 use kexen_handoff::{
     HandoffError, Ledger, OnDemand,
@@ -82,6 +83,36 @@ impl HeapPieces {
     }
 }
 
+/// A piece of memory that the heap has for a part of the way.
+#[derive(Clone, Copy, Debug)]
+pub struct LentHeap {
+    /// All of it.
+    whole: Extent,
+    /// How many of its pages the heap has now, from the first on.
+    pages: u64,
+}
+
+/// What the heap is given memory for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeapFor {
+    /// What is on the disks; given back before the kernel is placed. Of the
+    /// first pages: what stays in use of it leaves the rest in one piece.
+    Disks,
+    /// To unpack. Of the last ones: the low pages are what kernels are linked to.
+    Unpacking,
+}
+
+impl HeapFor {
+    /// In messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disks => "reading the disks",
+            Self::Unpacking => "the decompressor",
+        }
+    }
+}
+
 /// A guest's pages, as far as they are no matter of its type.
 #[derive(Debug, Default)]
 pub struct Stock {
@@ -95,6 +126,8 @@ pub struct Stock {
     pub returned: Extents,
     /// What the heap was given.
     pub heap: HeapPieces,
+    /// What of it is given back.
+    pub lent: Option<LentHeap>,
     /// What is mapped for one attempt: address, pages.
     pub areas: Vec<(u64, u64)>,
 }
@@ -127,6 +160,49 @@ pub struct Outcome {
 
 /// Runs when all is staged and only the release is left.
 pub type WhenStaged<'a, G> = &'a mut dyn FnMut(&mut G, Outcome) -> Result<(), HandoffError>;
+
+/// Takes pages for the heap, and gives it them.
+fn give_to_heap<G: Guest>(guest: &mut G, bytes: u64, to: HeapFor) -> Result<Extent, HandoffError> {
+    let run = guest.heap_run(bytes.div_ceil(PAGE_SIZE), to)?;
+    guest.stock().kept.insert(run);
+    let (at, len) = (guest.address(run.start), run.count * PAGE_SIZE);
+    if guest.machine().give_to_heap(at, len) {
+        Ok(run)
+    } else {
+        Err(no_more_pieces(run.count))
+    }
+}
+
+/// Gives the heap again what it was lent before and has given back.
+fn lengthen_heap<G: Guest>(
+    guest: &mut G,
+    lent: LentHeap,
+    rest: Extent,
+) -> Result<(), HandoffError> {
+    guest.free().remove(rest);
+    guest.stock().kept.insert(rest);
+    let mut pages = Extents::new();
+    pages.insert(rest);
+    guest.map_in_place(&pages)?;
+    let at = guest.address(lent.whole.start);
+    let (len, new) = (lent.pages * PAGE_SIZE, lent.whole.count * PAGE_SIZE);
+    if !guest.machine().lengthen_heap(at, len, new) {
+        return Err(no_more_pieces(rest.count));
+    }
+    guest.stock().lent = Some(LentHeap {
+        pages: lent.whole.count,
+        ..lent
+    });
+    Ok(())
+}
+
+const fn no_more_pieces(want: u64) -> HandoffError {
+    HandoffError::Memory {
+        what: "one more piece of heap",
+        want,
+        have: 0,
+    }
+}
 
 /// A guest of one type.
 pub trait Guest: Sized {
@@ -198,8 +274,48 @@ pub trait Guest: Sized {
     /// is taken: a PV guest's tables must be where the next kernel's map nothing,
     /// and other things need not. They are free again with the attempt's others.
     fn set_aside(&mut self) {}
+    /// Leaves free memory in one piece, if this kernel lies in the midst of it.
+    fn step_aside(&mut self) {}
+    /// Takes a run of free pages that can be written at [`Self::address`], for
+    /// the heap.
+    fn heap_run(&mut self, pages: u64, to: HeapFor) -> Result<Extent, HandoffError>;
     /// Gives the heap at least so many bytes more, for this attempt.
-    fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError>;
+    fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
+        if self.stock().heap.reuse(bytes) {
+            return Ok(());
+        }
+        let run = give_to_heap(self, bytes, HeapFor::Unpacking)?;
+        self.stock().heap.add(run.count * PAGE_SIZE);
+        Ok(())
+    }
+    /// Gives the heap so many bytes more until [`Self::cut_heap`].
+    fn lend_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
+        if let Some(lent) = self.stock().lent {
+            let rest = Extent::new(lent.whole.start + lent.pages, lent.whole.count - lent.pages);
+            if self.free().within(rest).count() == rest.count {
+                return lengthen_heap(self, lent, rest);
+            }
+        }
+        let whole = give_to_heap(self, bytes, HeapFor::Disks)?;
+        self.stock().lent = Some(LentHeap {
+            whole,
+            pages: whole.count,
+        });
+        Ok(())
+    }
+    /// Takes back what was lent to the heap, as far as it is not in use, but for
+    /// `spare` bytes.
+    fn cut_heap(&mut self, spare: u64) {
+        let Some(mut lent) = self.stock().lent else {
+            return;
+        };
+        let (at, len) = (self.address(lent.whole.start), lent.pages * PAGE_SIZE);
+        let left = self.machine().cut_heap(at, len, spare).div_ceil(PAGE_SIZE);
+        let rest = Extent::new(lent.whole.start + left, lent.pages.saturating_sub(left));
+        lent.pages -= rest.count;
+        self.stock().give_back(rest);
+        self.stock().lent = Some(lent);
+    }
     /// Takes the boot module's pages for another one's, whose bytes are at
     /// [`MODULE_BUFFER`] in these pages; the old ones are free.
     fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError>;

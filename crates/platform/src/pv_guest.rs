@@ -20,8 +20,8 @@ use kexen_image::GuestType;
 use crate::{
     arch::{self, Xen, jump},
     guest::{
-        BUFFER, GLANCE, Guest, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready, Stock,
-        WhenStaged, lists_for,
+        BUFFER, GLANCE, Guest, HeapFor, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready,
+        Stock, WhenStaged, lists_for,
     },
     vcpus,
 };
@@ -312,33 +312,19 @@ impl Guest for PvGuest {
         &mut self.stock
     }
 
-    fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
-        if self.stock.heap.reuse(bytes) {
-            return Ok(());
-        }
-        let want = bytes.div_ceil(PAGE_SIZE);
+    fn heap_run(&mut self, want: u64, to: HeapFor) -> Result<Extent, HandoffError> {
+        // An initrd need not be in one piece here: always the last ones.
         let have = self.stock.free.count();
         let short = HandoffError::Memory {
-            what: "the decompressor",
+            what: to.name(),
             want,
             have,
         };
         let run = self.stock.free.take_run(want).ok_or(short)?;
-        self.stock.kept.insert(run);
         let mut pages = Extents::new();
         pages.insert(run);
         self.map_in_place(&pages)?;
-        let address = self.address(run.start);
-        if self.m.give_to_heap(address, want * PAGE_SIZE) {
-            self.stock.heap.add(want * PAGE_SIZE);
-            Ok(())
-        } else {
-            Err(HandoffError::Memory {
-                what: "one more piece of heap",
-                want,
-                have: 0,
-            })
-        }
+        Ok(run)
     }
 
     fn set_aside(&mut self) {

@@ -26,7 +26,8 @@ use kexen_image::{GuestType, start::Relocation};
 use crate::{
     arch::{Xen, jump, machine},
     guest::{
-        GLANCE, Guest, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged, lists_for,
+        GLANCE, Guest, HeapFor, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged,
+        lists_for,
     },
     pci, vcpus,
 };
@@ -322,26 +323,36 @@ impl Guest for PvhGuest {
         &mut self.stock
     }
 
-    fn grow_heap(&mut self, bytes: u64) -> Result<(), HandoffError> {
-        if self.stock.heap.reuse(bytes) {
-            return Ok(());
+    fn step_aside(&mut self) {
+        // Where firmware and device model have used low memory, it stays put.
+        if self.hvm {
+            return;
         }
-        let pages = bytes.div_ceil(PAGE_SIZE);
-        let run = self.take_low(pages, "the decompressor")?;
-        self.stock.kept.insert(run);
-        if self
-            .m
-            .give_to_heap(run.start * PAGE_SIZE, pages * PAGE_SIZE)
-        {
-            self.stock.heap.add(pages * PAGE_SIZE);
-            Ok(())
-        } else {
-            Err(HandoffError::Memory {
-                what: "one more piece of heap",
-                want: pages,
-                have: 0,
-            })
+        let (image, end) = machine::physical_image();
+        let was = Extent::covering(image, end - image);
+        let below = self.stock.free.within(Extent::new(0, was.start));
+        let align = machine::IMAGE_ALIGN / PAGE_SIZE;
+        let Some(to) = below.first_run(was.count, align) else {
+            return;
+        };
+        if !machine::move_image(to.start * PAGE_SIZE) {
+            return;
         }
+        self.space.moved(machine::boot_l4());
+        self.stock.free.remove(to);
+        self.stock.kept.insert(to);
+        self.stock.give_back(was);
+    }
+
+    fn heap_run(&mut self, pages: u64, to: HeapFor) -> Result<Extent, HandoffError> {
+        if to == HeapFor::Disks {
+            let low = self.stock.free.within(Extent::new(0, IDENTITY_PAGES));
+            if let Some(run) = low.first_run(pages, 1) {
+                self.stock.free.remove(run);
+                return Ok(run);
+            }
+        }
+        self.take_low(pages, to.name())
     }
 
     fn replace_module(&mut self, pages: Vec<u64>, len: u64) -> Result<(), HandoffError> {
@@ -486,8 +497,9 @@ impl PvhGuest {
         }
         let (image, end) = machine::physical_image();
         pages.insert(Extent::covering(image, end - image));
-        // Not all that the heap has was used: what is as it was stays so.
-        for run in self.stock.kept.runs() {
+        // Not all that the heap has, or had, was used: what is as it was stays so.
+        let heap = self.stock.kept.runs().iter();
+        for run in heap.chain(self.stock.returned.runs()) {
             pages.extend(&self.space.written(self.m, *run)?);
         }
         let low = self.stock.free.within(Extent::new(0, IDENTITY_PAGES));

@@ -63,6 +63,11 @@ impl AddressSpace {
         }
     }
 
+    /// Goes on with the same tables, the first of which is at `root` now.
+    pub const fn moved(&mut self, root: u64) {
+        self.root = root;
+    }
+
     /// Maps pages, writable, one after the other from `va`, with tables
     /// from `free` (below 4 GiB). What was there before is replaced.
     pub fn map<M: Machine + ?Sized>(

@@ -225,6 +225,7 @@ hvm_start:
 
     .section .rodata.kexen_gdt, "a", @progbits
     .balign 16
+    .global kexen_gdt
 kexen_gdt:
     .quad 0
     .quad 0x00af9b000000ffff            /* 8: 64-bit code */
@@ -236,7 +237,7 @@ kexen_gdt_pointer:
     /* Last in the image: guest memory, not Rust's (kexen.ld). */
     .section .bss.tables, "aw", @nobits
     .balign 4096
-    .global kexen_boot_l4
+    .global kexen_boot_l4, kexen_boot_l3, kexen_image_l3, kexen_image_l2
 kexen_boot_l4: .zero 4096
 kexen_boot_l3: .zero 4096
 kexen_boot_l2: .zero 16384

@@ -1,6 +1,9 @@
 //! The heap: a small arena in the image, and runs of guest pages added to
 //! it when a decompressor needs more.
 
+use core::ptr::NonNull;
+
+use kexen_abi::PAGE_SIZE;
 use spin::Mutex;
 use talc::{TalcLock, source::Manual};
 
@@ -31,6 +34,51 @@ pub(super) fn add(address: u64, len: u64) -> bool {
     // SAFETY: `Xen::give_to_heap`, the only caller, mapped these pages for
     // this purpose and made them Rust's own.
     unsafe { HEAP.lock().claim(base, len) }.is_some()
+}
+
+/// Cuts the end off a piece of guest memory that [`add`] was given, `len` bytes
+/// of it until now, and leaves `spare` bytes behind what is in use: its length
+/// now, in whole pages. What is cut off is not Rust's any more.
+pub(super) fn cut(address: u64, len: u64, spare: u64) -> u64 {
+    let Some(end) = end(address, len) else {
+        return len;
+    };
+    let mut heap = HEAP.lock();
+    // SAFETY: the piece ends there: `Xen::cut_heap`, the only caller, keeps
+    // count of its length.
+    let used = unsafe { heap.reserved(end) }.up_to;
+    let used = u64::try_from(used.addr().get()).unwrap_or(u64::MAX);
+    let new = used.saturating_add(spare).next_multiple_of(PAGE_SIZE);
+    let new = new.max(address.saturating_add(PAGE_SIZE));
+    if new >= address.saturating_add(len) {
+        return len;
+    }
+    let to = end
+        .as_ptr()
+        .with_addr(usize::try_from(new).unwrap_or(usize::MAX));
+    // SAFETY: as above.
+    let left = unsafe { heap.truncate(end, to) };
+    left.and_then(|left| u64::try_from(left.addr().get()).ok())
+        .map_or(len, |left| {
+            left.next_multiple_of(PAGE_SIZE).saturating_sub(address)
+        })
+}
+
+/// Lengthens a piece of guest memory that was cut, from `len` bytes to `new`.
+/// What comes to it is Rust's: as for [`add`].
+pub(super) fn lengthen(address: u64, len: u64, new: u64) -> bool {
+    let (Some(end), Some(new_end)) = (end(address, len), end(address, new)) else {
+        return false;
+    };
+    // SAFETY: the piece ends there, and the pages behind it are for this alone:
+    // `Xen::lengthen_heap`, the only caller, sees to both.
+    unsafe { HEAP.lock().extend(end, new_end.as_ptr()) == new_end }
+}
+
+/// Where a piece ends.
+fn end(address: u64, len: u64) -> Option<NonNull<u8>> {
+    let end = usize::try_from(address.checked_add(len)?).ok()?;
+    NonNull::new(core::ptr::with_exposed_provenance_mut(end))
 }
 
 /// Bytes that can still be had, not all in one piece.

@@ -24,12 +24,23 @@ unsafe extern "C" {
     static kexen_owned_end: u8;
     static kexen_image_end: u8;
     static kexen_boot_l4: u8;
+    static kexen_boot_l3: u8;
+    static kexen_image_l3: u8;
+    static kexen_image_l2: u8;
+    static kexen_gdt: u8;
     static kexen_scratch: u8;
     static hypercall_page: u8;
 }
 
+/// Virtual address of the image.
+const IMAGE: u64 = 0xffff_ffff_c000_0000;
+/// Its physical address in a PVH guest: as linked, until it is moved.
+static IMAGE_AT: AtomicU64 = AtomicU64::new(0x0600_0000);
+
 /// Virtual minus physical address of the image in a PVH guest.
-pub const IMAGE_OFFSET: u64 = 0xffff_ffff_c000_0000 - 0x0600_0000;
+pub fn image_offset() -> u64 {
+    IMAGE - IMAGE_AT.load(Ordering::Relaxed)
+}
 
 const KIND_PV: u8 = 1;
 const KIND_AMD: u8 = 2;
@@ -128,7 +139,7 @@ impl Xen {
         XEN.owned.add(start, end);
         if kind != KIND_PV {
             // The identity map shows the image a second time.
-            XEN.owned.add(start - IMAGE_OFFSET, end - IMAGE_OFFSET);
+            XEN.owned.add(start - image_offset(), end - image_offset());
         }
         super::heap::start();
         &XEN
@@ -146,6 +157,27 @@ impl Xen {
             && !self.lent.hit(address, end)
             && self.owned.add(address, end)
             && super::heap::add(address, len)
+    }
+
+    /// Takes the end of such pages from the heap again, as far as it is not in
+    /// use, but for `spare` bytes: how many bytes are left of `len`.
+    pub(crate) fn cut_heap(&self, address: u64, len: u64, spare: u64) -> u64 {
+        let left = super::heap::cut(address, len, spare);
+        if left < len {
+            self.owned.remove(address, address.saturating_add(len));
+            self.owned.add(address, address.saturating_add(left));
+        }
+        left
+    }
+
+    /// Gives pages that were cut off to the heap again.
+    pub(crate) fn lengthen_heap(&self, address: u64, len: u64, new: u64) -> bool {
+        let (end, new_end) = (address.saturating_add(len), address.saturating_add(new));
+        if self.owned.hit(end, new_end) || self.lent.hit(end, new_end) {
+            return false;
+        }
+        self.owned.remove(address, end);
+        self.owned.add(address, new_end) && super::heap::lengthen(address, len, new)
     }
 
     /// Hypercalls made so far, by number; those made at least once.
@@ -233,7 +265,7 @@ fn image() -> (u64, u64) {
 pub fn physical_image() -> (u64, u64) {
     let address = |symbol: *const u8| {
         let address = u64::try_from(symbol.addr()).unwrap_or(0);
-        address.wrapping_sub(IMAGE_OFFSET)
+        address.wrapping_sub(image_offset())
     };
     (
         address(&raw const kexen_image_start),
@@ -247,7 +279,75 @@ pub fn boot_l4() -> u64 {
     let address = (&raw const kexen_boot_l4).addr();
     u64::try_from(address)
         .unwrap_or(0)
-        .wrapping_sub(IMAGE_OFFSET)
+        .wrapping_sub(image_offset())
+}
+
+/// What a large page of the image's mapping begins at a multiple of.
+pub const IMAGE_ALIGN: u64 = 2 << 20;
+
+/// Moves the image of a PVH guest, with its stack and its tables, to another
+/// physical address; the virtual ones stay. Only while one vCPU runs.
+///
+/// Order of steps: all of it is copied, by its one-to-one mapping; the tables of
+/// the copy, which say where tables and image are, are made to say the new
+/// place; the processor is given them. Whether that was done: not where the
+/// place is not aligned, reaches beyond 4 GiB, or overlaps memory that is
+/// Rust's.
+pub fn move_image(to: u64) -> bool {
+    let (from, from_end) = physical_image();
+    let len = from_end - from;
+    let Some(end) = to.checked_add(len).filter(|end| *end <= 1 << 32) else {
+        return false;
+    };
+    let free = !XEN.owned.hit(to, end) && !XEN.lent.hit(to, end);
+    // Tables are no Rust's, but the image all the same.
+    let apart = end <= from || from_end <= to;
+    if XEN.is_pv() || !to.is_multiple_of(IMAGE_ALIGN) || !free || !apart {
+        return false;
+    }
+    let (owned, owned_end) = image();
+    let old = image_offset();
+    let copy_of = |table: *const u8| u64::try_from(table.addr()).unwrap_or(0) - IMAGE + to;
+    // SAFETY: nothing but this instruction writes memory between the copy and
+    // the new tables: the copy is what memory is then, at the same addresses.
+    // All that it writes is the new place (checked).
+    unsafe {
+        asm!(
+            "rep movsq",
+            "add [{image_l3} + 511 * 8], {by}",
+            "add [{l4}], {by}",
+            "add [{l4} + 511 * 8], {by}",
+            "2: add [{l3} + 8 * {n} - 8], {by}",
+            "dec {n}",
+            "jnz 2b",
+            "mov {n:e}, 16",
+            "3: add [{l2} + 8 * {n} - 8], {by}",
+            "dec {n}",
+            "jnz 3b",
+            "mov cr3, {l4}",
+            inout("rcx") len / 8 => _, inout("rsi") from => _, inout("rdi") to => _,
+            by = in(reg) to.wrapping_sub(from),
+            l4 = in(reg) copy_of(&raw const kexen_boot_l4),
+            l3 = in(reg) copy_of(&raw const kexen_boot_l3),
+            image_l3 = in(reg) copy_of(&raw const kexen_image_l3),
+            l2 = in(reg) copy_of(&raw const kexen_image_l2),
+            n = inout(reg) 4_u64 => _,
+            options(nostack)
+        );
+    }
+    IMAGE_AT.store(to, Ordering::Relaxed);
+    XEN.owned.remove(owned - old, owned_end - old);
+    XEN.owned
+        .add(owned - image_offset(), owned_end - image_offset());
+    // The old place is not the table's any more, either.
+    let mut pointer = [0_u8; 10];
+    let (limit, base) = pointer.split_at_mut(2);
+    limit.copy_from_slice(&23_u16.to_le_bytes());
+    base.copy_from_slice(&(&raw const kexen_gdt).addr().to_le_bytes());
+    // SAFETY: the same three descriptors, by the image's own address, which is
+    // mapped as long as this kernel runs.
+    unsafe { asm!("lgdt [{}]", in(reg) &raw const pointer, options(readonly, nostack)) };
+    true
 }
 
 /// A page of guest memory for what a hypercall reads or writes by address.
