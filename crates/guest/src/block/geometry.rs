@@ -1,6 +1,6 @@
 //! What a block device is, as its backend says.
 
-use alloc::format;
+use alloc::{format, string::String};
 
 use kexen_abi::io::blkif::{
     FEATURE_FLUSH_CACHE, FEATURE_MAX_INDIRECT_SEGMENTS, INFO, MAX_RING_PAGE_ORDER, SECTOR_BYTES,
@@ -44,35 +44,54 @@ impl Geometry {
         let store = |error| Problem::Xenbus(xenbus::Problem::Store(error));
         let path = |name: &str| format!("{}/{name}", device.backend());
         let wrong = |name, value: u64, expected: &str| {
-            Err(Problem::Xenbus(xenbus::Problem::Entry {
+            Problem::Xenbus(xenbus::Problem::Entry {
                 path: path(name),
                 value: format!("{value}"),
                 expected: expected.into(),
-            }))
+            })
         };
-        let sectors: u64 = s.read_number(&path(SECTORS)).map_err(store)?;
+        let names = [
+            SECTORS,
+            SECTOR_SIZE,
+            INFO,
+            FEATURE_FLUSH_CACHE,
+            FEATURE_MAX_INDIRECT_SEGMENTS,
+            MAX_RING_PAGE_ORDER,
+        ];
+        let paths = names.map(path);
+        let numbers = s.read_numbers(paths.each_ref().map(String::as_str));
+        let [sectors, sector_size, info, flush, segments, order] = numbers.map_err(store)?;
+        let sectors: u64 = sectors.map_err(store)?;
         if sectors == 0 || sectors.checked_mul(SECTOR_BYTES).is_none() {
-            return wrong(SECTORS, sectors, "the number of sectors");
+            return Err(wrong(SECTORS, sectors, "the number of sectors"));
         }
-        let mut number = |name, default: u32| {
-            let value = if_present(s.read_number(&path(name)));
-            value.map(|value| value.unwrap_or(default)).map_err(store)
+        let number = |name, value, default: u32| {
+            let value: Option<u64> = if_present(value).map_err(store)?;
+            match value.map(u32::try_from) {
+                None => Ok(default),
+                Some(Ok(value)) => Ok(value),
+                Some(Err(_)) => Err(wrong(
+                    name,
+                    value.unwrap_or_default(),
+                    "a number of 32 bits",
+                )),
+            }
         };
-        let sector_size = number(SECTOR_SIZE, 512)?;
+        let sector_size = number(SECTOR_SIZE, sector_size, 512)?;
         if !matches!(sector_size, 512 | 1024 | 2048 | 4096) {
             let expected = "512, 1024, 2048 or 4096";
-            return wrong(SECTOR_SIZE, u64::from(sector_size), expected);
+            return Err(wrong(SECTOR_SIZE, u64::from(sector_size), expected));
         }
-        let info = number(INFO, 0)?;
+        let info = number(INFO, info, 0)?;
         Ok(Self {
             sectors,
             sector_size,
             read_only: info & VDISK_READONLY != 0,
             removable: info & VDISK_REMOVABLE != 0,
             cdrom: info & VDISK_CDROM != 0,
-            flush: number(FEATURE_FLUSH_CACHE, 0)? == 1,
-            indirect_segments: number(FEATURE_MAX_INDIRECT_SEGMENTS, 0)?,
-            ring_page_order: number(MAX_RING_PAGE_ORDER, 0)?,
+            flush: number(FEATURE_FLUSH_CACHE, flush, 0)? == 1,
+            indirect_segments: number(FEATURE_MAX_INDIRECT_SEGMENTS, segments, 0)?,
+            ring_page_order: number(MAX_RING_PAGE_ORDER, order, 0)?,
         })
     }
 

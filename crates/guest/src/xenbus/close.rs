@@ -4,13 +4,13 @@
 //! left behind: how far the two ends have got is read from the store, and
 //! the steps that are left are taken.
 
-use alloc::{format, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use core::{ops::ControlFlow, task::Poll};
 
 use super::{Course, Device, DeviceError, Follow, Problem, SideBySide, XenbusState, alone};
 use crate::{
     Machine,
-    xenstore::{Session, StoreError, if_present},
+    xenstore::{Ask, Session, StoreError, if_present},
 };
 
 /// How a device was left.
@@ -24,6 +24,8 @@ pub enum Closed {
 
 const AT_LEAST_CLOSING: &[XenbusState] = &[XenbusState::CLOSING, XenbusState::CLOSED];
 const CLOSED: &[XenbusState] = &[XenbusState::CLOSED];
+/// Requests that are made together.
+const AT_A_TIME: usize = 16;
 const INIT_WAIT: &[XenbusState] = &[XenbusState::INIT_WAIT];
 
 /// Closes a device in the order that the next kernel expects.
@@ -294,9 +296,15 @@ fn remove_what_was_written<M: Machine + ?Sized>(
 ) -> Result<(), DeviceError> {
     let store = |error| device.store(error);
     let names = if_present(s.directory(device.frontend())).map_err(store)?;
-    for name in names.iter().flatten() {
-        if written_by_frontend(name) {
-            let removed = s.rm(&format!("{}/{name}", device.frontend()));
+    let written = names.iter().flatten();
+    let written = written.filter(|name| written_by_frontend(name));
+    let written: Vec<String> = written
+        .map(|name| format!("{}/{name}", device.frontend()))
+        .collect();
+    // As many at a time as go into the ring.
+    for some in written.chunks(AT_A_TIME) {
+        let asks: Vec<Ask<'_>> = some.iter().map(|path| Ask::Remove(path)).collect();
+        for removed in s.together(&asks).map_err(store)? {
             if_present(removed).map_err(store)?;
         }
     }

@@ -9,7 +9,7 @@ use alloc::{format, string::String, vec::Vec};
 use super::{DeviceError, Problem, XenbusState};
 use crate::{
     Machine,
-    xenstore::{Session, StoreError, if_present, wire::printable},
+    xenstore::{Ask, Session, StoreError, if_present, number_of, text_of, wire::printable},
 };
 
 /// A device: both its ends, checked to be each other's.
@@ -73,11 +73,14 @@ impl Device {
             };
             Err(DeviceError::new(&frontend, problem))
         };
-        let own: u16 = s.read_number("domid").map_err(store)?;
-        let path = format!("{frontend}/backend-id");
-        let backend_id: u16 = s.read_number(&path).map_err(store)?;
+        let id = format!("{frontend}/backend-id");
         let path = format!("{frontend}/backend");
-        let backend = s.read_text(&path).map_err(store)?;
+        let asks = [Ask::Read("domid"), Ask::Read(&id), Ask::Read(&path)];
+        let mut answers = s.together(&asks).map_err(store)?.into_iter();
+        let mut next = || answers.next().unwrap_or(Ok(Vec::new())).map_err(store);
+        let own: u16 = number_of("domid", &next()?).map_err(store)?;
+        let backend_id: u16 = number_of(&id, &next()?).map_err(store)?;
+        let backend = text_of(&path, &next()?).map_err(store)?;
         // The backend's class may have another name than the frontend's:
         // qemu's of a vbd is `qdisk`.
         let root = format!("/local/domain/{backend_id}/backend/");
@@ -190,16 +193,23 @@ impl Device {
         state: XenbusState,
         entries: &[(&str, &str)],
     ) -> Result<(), DeviceError> {
+        let store = |error| self.store(error);
+        let path = |name: &str| format!("{}/{name}", self.frontend);
+        let (at, value) = (path("state"), format!("{}", state.0));
+        let writes: Vec<_> = entries.iter().map(|(name, to)| (path(name), *to)).collect();
         s.transaction(|t| {
-            if self.frontend_state(t)?.is_none() {
+            let mut asks = Vec::from([Ask::Read(&at)]);
+            for (path, to) in &writes {
+                asks.push(Ask::Write(path, to.as_bytes()));
+            }
+            asks.push(Ask::Write(&at, value.as_bytes()));
+            let mut answers = t.together(&asks).map_err(store)?.into_iter();
+            let was = answers.next().unwrap_or(Ok(Vec::new()));
+            let was = if_present(was.and_then(|was| number_of::<u32>(&at, &was)));
+            if was.map_err(store)?.is_none() {
                 return Err(self.error(Problem::Removed));
             }
-            let value = format!("{}", state.0);
-            for (name, value) in entries.iter().copied().chain([("state", &value[..])]) {
-                t.write(&format!("{}/{name}", self.frontend), value.as_bytes())
-                    .map_err(|error| self.store(error))?;
-            }
-            Ok(())
+            answers.try_for_each(|answer| answer.map(drop).map_err(store))
         })
         .map_err(|error: DeviceError| self.error(error.problem))
     }

@@ -2,7 +2,8 @@
 //!
 //! Protocol: `docs/misc/xenstore.txt` and `xenstore-ring.txt`,
 //! `public/io/xs_wire.h`. One page is shared with xenstored: a ring of bytes
-//! to it and one from it. Requests are sent one at a time; an answer is known
+//! to it and one from it. Requests are sent one at a time, or several of which
+//! none needs another's answer ([`Session::together`]); an answer is known
 //! by its number, and whatever else arrives is an event of a watch or is
 //! thrown away.
 //!
@@ -28,6 +29,7 @@ mod error;
 mod operations;
 mod resume;
 mod ring;
+mod together;
 mod transaction;
 mod watch;
 pub mod wire;
@@ -37,6 +39,8 @@ use alloc::{string::String, vec::Vec};
 use kexen_abi::io::xs_wire::MessageType;
 
 pub use self::error::{StoreError, Why};
+pub(crate) use self::operations::{number_of, text_of};
+pub use self::together::Ask;
 pub use self::watch::Event;
 use self::{ring::Ring, watch::Watches, wire::Assembler, wire::Message};
 use crate::{Machine, wait::Wait};
@@ -193,20 +197,7 @@ impl<'a, M: Machine + ?Sized> Session<'a, M> {
             self.begin()?;
         }
         let id = self.post(kind, self.tx, parts)?;
-        let message = self.answer(id)?;
-        if message.header.kind == kind {
-            return Ok(message.payload);
-        }
-        if message.header.kind != MessageType::ERROR {
-            return Err(Why::Kind(message.header.kind));
-        }
-        let word = message.payload.strip_suffix(&[0]);
-        let word = word.unwrap_or(&message.payload);
-        let good = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
-        if word.is_empty() || word.len() > WORD || !word.iter().all(good) {
-            return Err(Why::Answer(wire::printable(word)));
-        }
-        Err(Why::Refused(word.iter().copied().map(char::from).collect()))
+        payload(self.answer(id)?, kind)
     }
 
     /// Waits for the answer to a request.
@@ -249,6 +240,23 @@ impl<'a, M: Machine + ?Sized> Session<'a, M> {
         };
         payload.map_err(|why| StoreError::new(doing, path, why))
     }
+}
+
+/// What an answer to a request of this kind says.
+fn payload(message: Message, kind: MessageType) -> Result<Vec<u8>, Why> {
+    if message.header.kind == kind {
+        return Ok(message.payload);
+    }
+    if message.header.kind != MessageType::ERROR {
+        return Err(Why::Kind(message.header.kind));
+    }
+    let word = message.payload.strip_suffix(&[0]);
+    let word = word.unwrap_or(&message.payload);
+    let good = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    if word.is_empty() || word.len() > WORD || !word.iter().all(good) {
+        return Err(Why::Answer(wire::printable(word)));
+    }
+    Err(Why::Refused(word.iter().copied().map(char::from).collect()))
 }
 
 /// `None` where there is no such entry.

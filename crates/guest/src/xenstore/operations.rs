@@ -28,8 +28,7 @@ impl<M: Machine + ?Sized> Session<'_, M> {
     /// # Errors
     /// See [`Why`].
     pub fn read_text(&mut self, path: &str) -> Result<String, StoreError> {
-        let value = self.read(path)?;
-        text(&value).map_err(|why| StoreError::new("read", path, why))
+        text_of(path, &self.read(path)?)
     }
 
     /// An entry's value, which has to be a decimal number in range.
@@ -37,13 +36,7 @@ impl<M: Machine + ?Sized> Session<'_, M> {
     /// # Errors
     /// See [`Why`].
     pub fn read_number<N: FromStr>(&mut self, path: &str) -> Result<N, StoreError> {
-        let value = self.read(path)?;
-        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        let number = digits.then_some(&value[..]);
-        let number = number.and_then(|digits| core::str::from_utf8(digits).ok());
-        number
-            .and_then(|digits| digits.parse().ok())
-            .ok_or_else(|| StoreError::new("read", path, Why::Value(printable(&value))))
+        number_of(path, &self.read(path)?)
     }
 
     /// Sets an entry's value; makes it if it is not there.
@@ -253,6 +246,21 @@ impl<M: Machine + ?Sized> Session<'_, M> {
         let payload = self.ask(doing, path, kind, parts)?;
         check_done(doing, path, &payload)
     }
+}
+
+/// The value of an entry as text.
+pub(crate) fn text_of(path: &str, value: &[u8]) -> Result<String, StoreError> {
+    text(value).map_err(|why| StoreError::new("read", path, why))
+}
+
+/// The value of an entry as a number.
+pub(crate) fn number_of<N: FromStr>(path: &str, value: &[u8]) -> Result<N, StoreError> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let number = digits.then_some(value);
+    let number = number.and_then(|digits| core::str::from_utf8(digits).ok());
+    number
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| StoreError::new("read", path, Why::Value(printable(value))))
 }
 
 pub(super) fn check_done(

@@ -4,7 +4,7 @@ use kexen_abi::io::xs_wire::{
     ERROR, MessageType, REQ, REQ_CONS, REQ_PROD, RSP, RSP_CONS, RSP_PROD,
 };
 use kexen_guest::xenstore::wire::encode;
-use kexen_guest::xenstore::{StoreError, Why, if_present};
+use kexen_guest::xenstore::{Ask, StoreError, Why, if_present};
 use kexen_model::Machine;
 
 use super::daemon::Fault;
@@ -34,6 +34,75 @@ fn entries_are_written_read_listed_and_removed() {
         "xenstore: write /local/domain/0/a: this domain may not do that (EACCES)"
     );
     s.finish().unwrap();
+}
+
+#[test]
+fn several_requests_take_the_time_of_one() {
+    let world = World::new();
+    let (mut store, mut time) = (world.store(), world.time(5000));
+    let mut s = store.on(&world.m, &mut time);
+    s.watch("data", "x").unwrap();
+    let long = vec![b'x'; 900];
+    let asks = [
+        Ask::Write("data/a", b"1"),
+        Ask::Read("data/a"),
+        Ask::Read("data/none"),
+        // With this one they are more than the ring holds.
+        Ask::Write("data/long", &long),
+        Ask::Read("data/long"),
+        Ask::Write("/local/domain/0/a", b""),
+        Ask::Remove("data/a"),
+        Ask::Read("data/a"),
+    ];
+    let before = world.turned.get();
+    let answers = s.together(&asks).unwrap();
+    let together = world.turned.get() - before;
+    for n in [0, 3, 6] {
+        assert_eq!(answers[n].as_deref(), Ok(&[][..]), "{n}");
+    }
+    assert_eq!(answers[1].as_deref(), Ok(&b"1"[..]));
+    assert_eq!(answers[4].as_deref(), Ok(&long[..]));
+    assert!(answers[2].as_ref().unwrap_err().is_missing());
+    assert!(answers[7].as_ref().unwrap_err().is_missing());
+    assert_eq!(
+        answers[5].as_ref().unwrap_err().to_string(),
+        "xenstore: write /local/domain/0/a: this domain may not do that (EACCES)"
+    );
+    // What came meanwhile of a watch is there.
+    assert!(s.event("x").unwrap().is_some());
+    let few = [Ask::Read("domid"); 8];
+    let before = world.turned.get();
+    s.together(&few).unwrap();
+    let eight = world.turned.get() - before;
+    s.read("domid").unwrap();
+    let one = world.turned.get() - before - eight;
+    assert!(
+        eight < 2 * one.max(2) && together < 16,
+        "{eight}, {one}, {together}"
+    );
+    assert_eq!(s.together(&[]), Ok(Vec::new()));
+    let bad = [Ask::Read("domid"), Ask::Read("a//b")];
+    assert_eq!(s.together(&bad).unwrap_err().why, Why::Path);
+    s.finish().unwrap();
+}
+
+/// In a transaction too; and a store that says nothing is waited for no longer
+/// than there is time.
+#[test]
+fn several_requests_are_part_of_a_transaction_and_have_an_end() {
+    let world = World::new();
+    let (mut store, mut time) = (world.store(), world.time(500));
+    let mut s = store.on(&world.m, &mut time);
+    let failed = s.transaction(|t| {
+        let asks = [Ask::Write("data/a", b"1"), Ask::Read("data/none")];
+        let answers = t.together(&asks)?;
+        answers.into_iter().try_for_each(|answer| answer.map(drop))
+    });
+    assert!(failed.unwrap_err().is_missing());
+    assert!(s.read("data/a").unwrap_err().is_missing());
+    world.peers().daemon.fault = Some(Fault::Silent);
+    let late = s.together(&[Ask::Read("domid"), Ask::Read("data")]);
+    assert_eq!(late.unwrap_err().why, Why::TimeOver);
 }
 
 #[test]
