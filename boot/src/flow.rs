@@ -387,6 +387,7 @@ fn go<G: Ground>(
     }
     let moved = Cell::new(0);
     let mapped = Cell::new(0);
+    let waits = Cell::new(None);
     let never = guest.hand_off(
         ready,
         &mut |guest, outcome| {
@@ -395,6 +396,7 @@ fn go<G: Ground>(
             tell_on_demand(guest, report, options.quiet);
             if let Some(disks) = &mut disks {
                 disk::stop(guest, disks)?;
+                waits.set(Some(disks.waits()));
             }
             if options.verify_memory {
                 let line = ready.command_line;
@@ -405,7 +407,8 @@ fn go<G: Ground>(
         },
         &mut || {
             if options.stats {
-                stats::print(m, report, kernel, moved.get(), mapped.get());
+                let pages = (moved.get(), mapped.get());
+                stats::print(m, report, kernel, pages, waits.get());
                 report.console().drain(m);
             }
         },

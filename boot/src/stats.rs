@@ -5,11 +5,22 @@ use core::fmt::Write;
 
 use kexen_guest::hypercall;
 
-use kexen_platform::{arch::Xen, kernel::Kernel, report::Report};
+use kexen_platform::{
+    arch::{Xen, heap},
+    disks::Waits,
+    kernel::Kernel,
+    report::Report,
+};
 
 /// Prints the line. Times are those of `VCPUOP_get_runstate_info`, from the
 /// vCPU's creation to now: what is left is one hypercall (PV) and the jump.
-pub(crate) fn print(m: &Xen, report: &Report, kernel: &Kernel, exchanged: u64, mapped: u64) {
+pub(crate) fn print(
+    m: &Xen,
+    report: &Report,
+    kernel: &Kernel,
+    (exchanged, mapped): (u64, u64),
+    waits: Option<Waits>,
+) {
     let mut line = String::new();
     if let Ok(info) = hypercall::runstate(m) {
         let [running, runnable, blocked, offline] = info.time;
@@ -27,6 +38,17 @@ pub(crate) fn print(m: &Xen, report: &Report, kernel: &Kernel, exchanged: u64, m
         m.written(),
         m.zeroed(),
     );
+    if let Some(waits) = waits {
+        for (what, waited) in [
+            ("connect", waits.connect),
+            ("read", waits.read),
+            ("close", waits.close),
+        ] {
+            let (ns, times) = (waited.nanoseconds, waited.times);
+            let _ = write!(line, " waited_{what}_ns={ns} waited_{what}={times}");
+        }
+    }
+    let _ = write!(line, " heap_left={}", heap::free());
     let mut total = 0;
     let mut kinds = String::new();
     for (call, count) in m.calls() {

@@ -18,6 +18,13 @@ const FIGURES: &[&str] = &[
     "zeroed",
     "exchanged",
     "mapped",
+    "waited_connect_ns",
+    "waited_connect",
+    "waited_read_ns",
+    "waited_read",
+    "waited_close_ns",
+    "waited_close",
+    "heap_left",
     "hypercalls",
 ];
 

@@ -4,6 +4,8 @@
 //! a moment; look again. The list for Xen is a word of the scratch page; time
 //! is Xen's, by shared info, which the caller says how to reach.
 
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use kexen_guest::{
     Machine, clock, events, hypercall,
     shared_info::Place,
@@ -16,6 +18,37 @@ use crate::arch::{Xen, machine};
 const MOMENT: u64 = 20_000_000;
 /// Where the list is in the scratch page.
 const LIST: u64 = 512;
+
+/// What all waits so far have come to.
+static NANOSECONDS: AtomicU64 = AtomicU64::new(0);
+static TIMES: AtomicU64 = AtomicU64::new(0);
+
+/// How long was waited, and how often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// Nanoseconds of Xen's clock.
+    pub nanoseconds: u64,
+    /// Polls.
+    pub times: u64,
+}
+
+impl Waited {
+    /// All waits since the start.
+    #[must_use]
+    pub fn so_far() -> Self {
+        Self {
+            nanoseconds: NANOSECONDS.load(Relaxed),
+            times: TIMES.load(Relaxed),
+        }
+    }
+
+    /// Adds what was waited since then.
+    pub fn add_since(&mut self, then: Self) {
+        let now = Self::so_far();
+        self.nanoseconds += now.nanoseconds - then.nanoseconds;
+        self.times += now.times - then.times;
+    }
+}
 
 /// A wait of vCPU 0 that ends at a time of Xen's clock.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +125,8 @@ impl Wait for Patience {
         {
             return Err(TimeOver);
         }
+        TIMES.fetch_add(1, Relaxed);
+        NANOSECONDS.fetch_add(self.now().saturating_sub(now), Relaxed);
         let _ = self.look(|at| events::take(m, at, port));
         Ok(())
     }

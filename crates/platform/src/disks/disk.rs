@@ -26,7 +26,10 @@ use kexen_guest::{
 use kexen_handoff::{Ledger, ledger::Claim};
 
 use super::{PATIENCE, SECTOR, claim, text};
-use crate::{arch::Xen, wait::Patience};
+use crate::{
+    arch::Xen,
+    wait::{Patience, Waited},
+};
 
 /// What all devices share.
 #[derive(Debug)]
@@ -37,6 +40,18 @@ pub(super) struct Shared {
     pub(super) references: Rc<RefCell<References>>,
     pub(super) bounce: Vec<Page>,
     pub(super) window: Option<Window>,
+    pub(super) waits: Waits,
+}
+
+/// What the guest has waited for, on the way from its disks to the next kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waits {
+    /// For backends to connect, and the store meanwhile.
+    pub connect: Waited,
+    /// For answers to requests.
+    pub read: Waited,
+    /// For backends to close, and the store meanwhile.
+    pub close: Waited,
 }
 
 impl Shared {
@@ -114,6 +129,19 @@ impl Disk {
 
     /// Reads whole sectors into pages.
     fn fetch(&self, shared: &mut Shared, at: u64, len: u64, pages: &[Page]) -> Result<(), String> {
+        let before = Waited::so_far();
+        let result = self.fetch_now(shared, at, len, pages);
+        shared.waits.read.add_since(before);
+        result
+    }
+
+    fn fetch_now(
+        &self,
+        shared: &mut Shared,
+        at: u64,
+        len: u64,
+        pages: &[Page],
+    ) -> Result<(), String> {
         let mut wait = shared.patience();
         let mut io = Io {
             m: shared.m,

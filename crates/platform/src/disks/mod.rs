@@ -26,9 +26,13 @@ use kexen_handoff::{
 
 mod disk;
 
-pub use self::disk::Disk;
+pub use self::disk::{Disk, Waits};
 use self::disk::{Shared, Window, name};
-use crate::{arch::Xen, ground::Ground, wait::Patience};
+use crate::{
+    arch::Xen,
+    ground::Ground,
+    wait::{Patience, Waited},
+};
 
 /// How long a backend may take to answer, and all of them together to connect or
 /// to close, in nanoseconds.
@@ -175,6 +179,7 @@ impl Disks {
             references,
             bounce: guest.take(BOUNCE)?,
             window: None,
+            waits: Waits::default(),
         };
         Ok(Self {
             shared: Rc::new(RefCell::new(shared)),
@@ -209,6 +214,17 @@ impl Disks {
     /// # Errors
     /// The store's; what is wrong with one device is in [`Self::problems`].
     pub fn connect_all<G: Ground>(
+        &mut self,
+        guest: &mut G,
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<(), String> {
+        let before = Waited::so_far();
+        let result = self.connect_these(guest, waiting);
+        self.shared.borrow_mut().waits.connect.add_since(before);
+        result
+    }
+
+    fn connect_these<G: Ground>(
         &mut self,
         guest: &mut G,
         waiting: &mut dyn FnMut(&str),
@@ -328,6 +344,19 @@ impl Disks {
     /// # Errors
     /// The blockers.
     pub fn close(&mut self, ledger: &mut Ledger) -> Result<(), Vec<String>> {
+        let before = Waited::so_far();
+        let result = self.close_these(ledger);
+        self.shared.borrow_mut().waits.close.add_since(before);
+        result
+    }
+
+    /// What was waited for so far.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        self.shared.borrow().waits
+    }
+
+    fn close_these(&mut self, ledger: &mut Ledger) -> Result<(), Vec<String>> {
         let mut blockers = Vec::new();
         let shared = &mut *self.shared.borrow_mut();
         let open = self.all.iter().filter(|disk| disk.is_open(ledger));
