@@ -57,6 +57,9 @@ pub(crate) const REPACK: &[Need] = &[
     need("zstd", "zstd", "repacks a kernel"),
 ];
 
+/// For counting instructions.
+pub(crate) const COUNT: &[Need] = &[need("valgrind", "valgrind", "counts instructions")];
+
 /// For disks that guests boot from.
 pub(crate) const MKFS: &[Need] = &[
     need("mke2fs", "e2fsprogs", "makes a disk's file system"),
