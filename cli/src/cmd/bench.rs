@@ -36,9 +36,12 @@ pub(crate) struct BenchArgs {
     /// With --peers: also how little memory the guests can do with (minutes more)
     #[arg(long, requires = "peers")]
     least_memory: bool,
-    /// With --peers: only guests with this text in their name (`pvh cloud, LZ4`)
+    /// With --peers: only guests with this text in their name (`pvh cloud, LZ4, Kexen`)
     #[arg(long, value_name = "TEXT", requires = "peers")]
     filter: Option<String>,
+    /// With --peers: how much filler the initrds have (default: 32)
+    #[arg(long, value_name = "MiB", requires = "peers", value_parser = clap::value_parser!(u64).range(..=512))]
+    initrd: Option<u64>,
     /// Measure the decompressors alone, beside GRUB's, on this host
     #[arg(long, conflicts_with = "peers")]
     unpack: bool,
@@ -75,7 +78,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     }
     tools::require_lab()?;
     if args.peers {
-        return bench_peers::run(args.xen, args.json, args.least_memory, args.filter.clone());
+        return bench_peers::run(bench_peers::Asked {
+            xen: args.xen,
+            json: args.json,
+            least: args.least_memory,
+            initrd: args.initrd,
+            filter: args.filter.clone(),
+        });
     }
     let model = bench_model::measure()?;
     let image = build::image(Variant::Normal)?;

@@ -9,31 +9,45 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use kexen_image::Compression;
 use serde::Serialize;
 
 use super::bench_unpack;
 use super::peers::{self, Figures};
-use crate::lab::artefacts::{Flavour, Grub, Kernel, Xen};
+use crate::lab::artefacts::{Flavour, Grub, GrubImages, Kernel, Xen};
 use crate::lab::boot_disk::{self, DiskLayout};
 use crate::lab::build::{self, Variant};
 use crate::lab::dom0::Dom0;
 use crate::lab::guest::{self, Attach, Guest, Mode, Reply};
 use crate::lab::repack;
+use crate::lab::stats::Stats;
 use crate::ui;
 
-/// MiB of each guest.
-const MEMORY: u64 = 384;
-/// Filler in the initrd.
-const BALLAST: usize = 32 << 20;
+/// MiB of each guest beside the filler in its initrd, and of that by default.
+const MEMORY: u64 = 352;
+const BALLAST: u64 = 32;
 /// The least MiB that a guest is tried with, and by how many they differ.
 const LEAST: u64 = 64;
 const STEP: u64 = 8;
 /// Who starts the kernel.
 const DIRECT: &str = "xl itself";
 const KEXEN: &str = "Kexen";
-const GRUB: &str = "GRUB";
+/// Which GRUB the cost of unpacking is compared with.
+const GRUB: &str = "GRUB 2.14";
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) xen: Xen,
+    pub(super) json: bool,
+    /// Also how little memory does.
+    pub(super) least: bool,
+    /// MiB of filler in the initrd.
+    pub(super) initrd: Option<u64>,
+    /// Only what has this text in its name: `pv cloud, LZ4, Kexen`.
+    pub(super) filter: Option<String>,
+}
 
 /// One guest, started in one way.
 #[derive(Debug, Serialize)]
@@ -45,6 +59,8 @@ struct Row {
     /// MiB of the smallest guest in which Linux begins with its initrd, if asked
     /// for.
     least_memory: Option<u64>,
+    /// What Kexen says of itself.
+    stats: Option<Stats>,
     /// Nothing else is known of one that does not boot, but why.
     boots: Result<Figures, String>,
 }
@@ -61,37 +77,40 @@ struct Bench {
     dom0: Dom0,
     scratch: tempfile::TempDir,
     kexen: PathBuf,
-    grub: Grub,
-    least: bool,
-    /// Only what has this text in its name: `pv cloud, LZ4`.
-    filter: Option<String>,
+    grubs: Vec<GrubImages>,
+    asked: Asked,
+    /// MiB of each guest, and bytes of filler in the initrd.
+    memory: u64,
+    ballast: usize,
     rows: Vec<Row>,
 }
 
-/// All of it, or what a filter wants.
-pub(crate) fn run(xen: Xen, json: bool, least: bool, filter: Option<String>) -> Result<()> {
+/// All of it, or what is asked for.
+pub(super) fn run(asked: Asked) -> Result<()> {
+    let ballast = asked.initrd.unwrap_or(BALLAST);
+    let memory = MEMORY + ballast;
     let mut bench = Bench {
-        dom0: Dom0::boot(xen, MEMORY)?,
+        dom0: Dom0::boot(asked.xen, memory)?,
         scratch: tempfile::tempdir()?,
         kexen: build::image(Variant::Normal)?.stripped,
-        grub: Grub::debian()?,
-        least,
-        filter,
+        grubs: GrubImages::all()?,
+        asked,
+        memory,
+        ballast: usize::try_from(ballast << 20)?,
         rows: Vec::new(),
     };
-    for flavour in [Flavour::Cloud, Flavour::Generic] {
-        let kernel = Kernel::debian(flavour)?;
-        let name = match flavour {
-            Flavour::Cloud => "cloud, LZ4",
-            Flavour::Generic => "generic, xz",
-        };
-        for mode in [Mode::Pv, Mode::Pvh] {
-            let image = || Ok(kernel.image.clone());
-            bench.each(name, &kernel, image, mode, &[DIRECT, KEXEN, GRUB])?;
-        }
+    let mut ways = vec![DIRECT, KEXEN];
+    ways.extend(bench.grubs.iter().map(|grub| grub.name));
+    let cloud = || Kernel::debian(Flavour::Cloud);
+    let generic = || Kernel::debian(Flavour::Generic);
+    for mode in [Mode::Pv, Mode::Pvh] {
+        bench.each("cloud, LZ4", &cloud, None, mode, &ways)?;
+        bench.each("generic, xz", &generic, None, mode, &ways)?;
+        bench.each("cloud 7, zstd", &Kernel::forky, None, mode, &ways)?;
     }
+    let gzip = || repack::kernel(Compression::Gzip);
+    bench.each("cloud, gzip", &cloud, Some(&gzip), Mode::Pvh, &ways)?;
     // The same kernel in forms that GRUB unpacks too: what unpacking costs.
-    let cloud = Kernel::debian(Flavour::Cloud)?;
     let forms = [
         ("cloud, plain", None),
         ("cloud, gzip", Some(Compression::Gzip)),
@@ -100,35 +119,46 @@ pub(crate) fn run(xen: Xen, json: bool, least: bool, filter: Option<String>) -> 
     ];
     for (name, packed) in forms {
         let image = || packed.map_or_else(repack::elf, repack::kernel);
-        bench.each(name, &cloud, image, Mode::Pv, &[KEXEN, GRUB])?;
+        bench.each(name, &cloud, Some(&image), Mode::Pv, &[KEXEN, GRUB])?;
     }
     if bench.rows.is_empty() {
-        bail!("nothing is called so; names are such as \"pvh cloud, LZ4\"");
+        bail!("nothing is called so; names are such as \"pvh cloud, LZ4, Kexen\"");
     }
-    let unpacked = bench_unpack::run(&bench.grub)?;
-    show(xen, json, &bench.rows, &unpacked)
+    // That is a bench of its own, too.
+    let unpacked = if bench.asked.filter.is_none() {
+        bench_unpack::run(&Grub::debian()?)?
+    } else {
+        Vec::new()
+    };
+    show(&bench, &unpacked)
 }
 
 impl Bench {
-    /// A guest of this kind and kernel, started in each of these ways, if the
-    /// filter wants it: what it boots is made only then.
+    /// A guest of this kind and kernel, or another form of its image, started in
+    /// each of these ways, if the filter wants it: what it boots is fetched and
+    /// made only then.
     fn each(
         &mut self,
         name: &str,
-        kernel: &Kernel,
-        image: impl FnOnce() -> Result<PathBuf>,
+        kernel: &dyn Fn() -> Result<Kernel>,
+        image: Option<&dyn Fn() -> Result<PathBuf>>,
         mode: Mode,
         ways: &[&'static str],
     ) -> Result<()> {
-        let whole = format!("{} {name}", mode.name());
-        if self.filter.as_ref().is_some_and(|t| !whole.contains(t)) {
+        let wanted = |by: &&&str| {
+            let whole = format!("{} {name}, {by}", mode.name());
+            self.asked.filter.as_ref().is_none_or(|t| whole.contains(t))
+        };
+        let ways: Vec<_> = ways.iter().filter(wanted).copied().collect();
+        if ways.is_empty() {
             return Ok(());
         }
+        let kernel = kernel()?;
         let payload = Payload {
             name: name.to_owned(),
             release: kernel.release.clone(),
-            image: image()?,
-            initrd: kernel.test_initrd(BALLAST, "")?,
+            image: image.map_or_else(|| Ok(kernel.image.clone()), |image| image())?,
+            initrd: kernel.test_initrd(self.ballast, "")?,
         };
         let disk = format!("peer-{}", self.rows.len());
         let disk = boot_disk::make(
@@ -151,9 +181,16 @@ impl Bench {
         let step = ui::step(format!("{guest} guest, {kernel}, started by {by}"));
         let (start, module, words) = match by {
             DIRECT => (&payload.image, Some(&payload.initrd), mode.console()),
-            KEXEN => (&self.kexen, None, "kexen.on-error=crash"),
-            _ if mode == Mode::Pv => (&self.grub.pv, None, ""),
-            _ => (&self.grub.pvh, None, ""),
+            KEXEN => (&self.kexen, None, "kexen.on-error=crash kexen.stats"),
+            grub => {
+                let found = self.grubs.iter().find(|one| one.name == grub);
+                let found = found.context("no such release of GRUB")?;
+                let image = match mode {
+                    Mode::Pv => &found.pv,
+                    _ => &found.pvh,
+                };
+                (image, None, "")
+            }
         };
         let name = format!("peer-{}", self.rows.len());
         let mut guest = Guest {
@@ -162,9 +199,9 @@ impl Bench {
             afterwards: peers::afterwards(&name),
             module: module.cloned(),
             cmdline: words.to_owned(),
-            memory: MEMORY,
+            memory: self.memory,
             images: vec![(disk.to_path_buf(), Attach::Disk)],
-            timeout: Duration::from_secs(150),
+            timeout: Duration::from_secs(150 + self.memory / 2),
             ..Guest::new(name, mode, start.clone())
         };
         let run = self.dom0.run_guest(&guest)?;
@@ -172,10 +209,11 @@ impl Bench {
             Ok(()) => Ok(peers::figures(&guest, &run)?),
             Err(error) => Err(peers::first_error(&run).unwrap_or_else(|| format!("{error:#}"))),
         };
+        let stats = run.lines.iter().find_map(|line| Stats::parse(&line.text));
         let image_bytes = fs::metadata(start)?.len();
         step.done("measured");
         let least_memory = match &boots {
-            Ok(figures) if self.least => Some(self.least_memory(&mut guest, figures)?),
+            Ok(figures) if self.asked.least => Some(self.least_memory(&mut guest, figures)?),
             _ => None,
         };
         self.rows.push(Row {
@@ -184,6 +222,7 @@ impl Bench {
             by,
             image_bytes,
             least_memory,
+            stats,
             boots,
         });
         Ok(())
@@ -202,7 +241,7 @@ impl Bench {
         let name = guest.name.clone();
         // It does not begin with the first, or there is no such guest; it does
         // with the second.
-        let (mut fails, mut works) = (LEAST - STEP, MEMORY);
+        let (mut fails, mut works) = (LEAST - STEP, self.memory);
         while works - fails > STEP {
             guest.memory = fails + (works - fails) / 2 / STEP * STEP;
             guest.name = format!("{name}-{}", guest.memory);
@@ -233,8 +272,9 @@ pub(super) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-fn show(xen: Xen, json: bool, rows: &[Row], unpacked: &[bench_unpack::Row]) -> Result<()> {
-    if json {
+fn show(bench: &Bench, unpacked: &[bench_unpack::Row]) -> Result<()> {
+    let (rows, xen) = (bench.rows.as_slice(), bench.asked.xen);
+    if bench.asked.json {
         let document = serde_json::json!({
             "xen": xen.version(),
             "peers": rows,
@@ -244,8 +284,10 @@ fn show(xen: Xen, json: bool, rows: &[Row], unpacked: &[bench_unpack::Row]) -> R
         return Ok(());
     }
     println!(
-        "\nA guest that boots its own disk (ext4, grub.cfg), Xen {}, {MEMORY} MiB, 1 vCPU, initrd of 32 MiB:",
-        xen.version()
+        "\nA guest that boots its own disk (ext4, grub.cfg), Xen {}, {} MiB, 1 vCPU, initrd of {} MiB:",
+        xen.version(),
+        bench.memory,
+        bench.ballast >> 20,
     );
     println!(
         "{:<5} {:<12} {:<10} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>9}  adds to xl's",
@@ -296,8 +338,11 @@ fn show(xen: Xen, json: bool, rows: &[Row], unpacked: &[bench_unpack::Row]) -> R
          instruction to Linux's first line. Asked: requests on the ring, looked at each 100 ms. Read: \
          from the disk's file."
     );
+    waiting(rows);
     unpacking(rows);
-    bench_unpack::show(unpacked);
+    if !unpacked.is_empty() {
+        bench_unpack::show(unpacked);
+    }
     let least: Vec<_> = rows
         .iter()
         .filter(|row| row.least_memory.is_some())
@@ -320,6 +365,25 @@ fn same<'a>(rows: &'a [Row], row: &Row, by: &str) -> Option<&'a Figures> {
     let same = |other: &&Row| other.guest == row.guest && other.kernel == row.kernel;
     let other = rows.iter().filter(same).find(|other| other.by == by)?;
     other.boots.as_ref().ok()
+}
+
+/// What Kexen waited for.
+#[expect(clippy::cast_precision_loss, reason = "figures for a table")]
+fn waiting(rows: &[Row]) {
+    for row in rows {
+        let figure = |key: &str| row.stats.as_ref()?.figures.get(key).copied();
+        let waits = ["connect", "read", "close"].map(|what| {
+            let seconds = figure(&format!("waited_{what}_ns"))? as f64 / 1e9;
+            let times = figure(&format!("waited_{what}"))?;
+            Some(format!("to {what} {seconds:.1} s in {times}"))
+        });
+        if let [Some(connect), Some(read), Some(close)] = waits {
+            println!(
+                "{} {}: waits of Kexen's {connect}, {read}, {close}",
+                row.guest, row.kernel
+            );
+        }
+    }
 }
 
 /// What a packed kernel costs more than a plain one, by each.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::apt::{Apt, Suite};
 use super::cpio::Archive;
@@ -146,6 +146,36 @@ impl Kernel {
         Self::fetch(name, flavour, wanted, &format!("{wanted:?}"))
     }
 
+    /// The cloud kernel of what becomes Debian 14: its payload is zstd's.
+    pub(crate) fn forky() -> Result<Self> {
+        let meta = Flavour::Cloud.meta_package();
+        let suite = Suite::Forky;
+        let recipe = format!("kernel 1\n{meta}\n{}\n{GUEST_MODULES:?}\n", suite.name());
+        let dir = cache::get("kernel-forky", "Debian's kernel", &recipe, |dir| {
+            let apt = Apt::new(suite)?;
+            let package = apt.kernel_behind(meta)?;
+            let release = package.trim_start_matches("linux-image-").to_owned();
+            let root = tempfile::tempdir_in(dir)?;
+            // What was one package is two there.
+            let mut packages = String::new();
+            for part in ["binary", "modules"] {
+                packages += &(apt.unpack(&format!("linux-{part}-{release}"), root.path())? + "\n");
+            }
+            let all = root.path().join("usr/lib/modules").join(&release);
+            fs::copy(all.join("vmlinuz"), dir.join("vmlinuz"))?;
+            command::run(
+                Command::new("find")
+                    .arg(&all)
+                    .args(["-name", "*.ko.xz", "-exec", "xz", "-d", "{}", "+"]),
+            )?;
+            keep_modules(&all, GUEST_MODULES, dir)?;
+            fs::write(dir.join("release"), release)?;
+            fs::write(dir.join("packages.txt"), packages)?;
+            Ok(())
+        })?;
+        Self::in_folder(dir)
+    }
+
     fn fetch(name: &str, flavour: Flavour, wanted: &[&str], recipe: &str) -> Result<Self> {
         let meta = flavour.meta_package();
         let recipe = format!("kernel 1\n{meta}\nbookworm\n{recipe}\n");
@@ -160,15 +190,15 @@ impl Kernel {
                 dir.join("vmlinuz"),
             )?;
             let all = root.path().join("lib/modules").join(&release);
-            fs::create_dir(dir.join("modules"))?;
-            for module in modules::closure(&all, wanted)? {
-                let name = module.file_name().context("a module without a name")?;
-                fs::copy(&module, dir.join("modules").join(name))?;
-            }
+            keep_modules(&all, wanted, dir)?;
             fs::write(dir.join("release"), release)?;
             fs::write(dir.join("packages.txt"), file + "\n")?;
             Ok(())
         })?;
+        Self::in_folder(dir)
+    }
+
+    fn in_folder(dir: PathBuf) -> Result<Self> {
         Ok(Self {
             image: dir.join("vmlinuz"),
             release: fs::read_to_string(dir.join("release"))?,
@@ -212,6 +242,16 @@ impl Kernel {
     }
 }
 
+/// Copies modules, and what they need, into the folder `modules`.
+fn keep_modules(all: &Path, wanted: &[&str], dir: &Path) -> Result<()> {
+    fs::create_dir(dir.join("modules"))?;
+    for module in modules::closure(all, wanted)? {
+        let name = module.file_name().context("a module without a name")?;
+        fs::copy(&module, dir.join("modules").join(name))?;
+    }
+    Ok(())
+}
+
 /// Bytes that do not compress and are the same each time (xorshift).
 pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -244,7 +284,7 @@ pub(crate) struct Grub {
 }
 
 impl Grub {
-    /// Debian 12's.
+    /// Debian 12's: 2.06.
     pub(crate) fn debian() -> Result<Self> {
         const FILES: [(&str, &str); 3] = [
             ("grub-xen-host", "usr/lib/grub-xen/grub-x86_64-xen.bin"),
@@ -266,6 +306,61 @@ impl Grub {
         })?;
         let [pv, pvh, fstest] = FILES.map(|(_, path)| dir.join(name(path)));
         Ok(Self { pv, pvh, fstest })
+    }
+}
+
+/// A release of GRUB's images for Xen guests.
+#[derive(Clone, Debug)]
+pub(crate) struct GrubImages {
+    /// `GRUB 2.14`.
+    pub(crate) name: &'static str,
+    /// For PV guests.
+    pub(crate) pv: PathBuf,
+    /// For PVH guests.
+    pub(crate) pvh: PathBuf,
+}
+
+impl GrubImages {
+    /// Those of Debian 12, of Debian 13, and of what becomes Debian 14.
+    pub(crate) fn all() -> Result<Vec<Self>> {
+        let old = Grub::debian()?;
+        Ok(vec![
+            Self {
+                name: "GRUB 2.06",
+                pv: old.pv,
+                pvh: old.pvh,
+            },
+            Self::of("GRUB 2.12", Suite::Trixie)?,
+            Self::of("GRUB 2.14", Suite::Forky)?,
+        ])
+    }
+
+    fn of(name: &'static str, suite: Suite) -> Result<Self> {
+        const PACKAGE: &str = "grub-xen-host";
+        const FILES: [&str; 2] = ["grub-x86_64-xen.bin", "grub-i386-xen_pvh.bin"];
+        let recipe = format!("grub-images 1\n{PACKAGE}\n{}\n{FILES:?}\n", suite.name());
+        let folder = format!("grub-images-{}", suite.name());
+        let dir = cache::get(&folder, "GRUB's images for Xen guests", &recipe, |dir| {
+            let apt = Apt::new(suite)?;
+            let root = tempfile::tempdir_in(dir)?;
+            let file = apt.unpack(PACKAGE, root.path())?;
+            let version = name.replace("GRUB ", &format!("{PACKAGE}_"));
+            ensure!(
+                file.starts_with(&version),
+                "Debian's {} has another release than {name} by now: {file}",
+                suite.name()
+            );
+            for file in FILES {
+                fs::copy(
+                    root.path().join("usr/lib/grub-xen").join(file),
+                    dir.join(file),
+                )?;
+            }
+            fs::write(dir.join("packages.txt"), file + "\n")?;
+            Ok(())
+        })?;
+        let [pv, pvh] = FILES.map(|file| dir.join(file));
+        Ok(Self { name, pv, pvh })
     }
 }
 
