@@ -1,17 +1,17 @@
 //! `demo`: the main job, shown on a real Xen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 
-use crate::host::tools;
 use crate::lab::artefacts::{self, Flavour, Kernel, Xen};
-use crate::lab::build::{self, Variant};
+use crate::lab::build::{self, Image, Variant};
 use crate::lab::dom0::Dom0;
 use crate::lab::guest::{self, Guest, Mode, Run};
-use crate::lab::{bare, payload};
+use crate::lab::{bare, fetch, payload};
 use crate::ui;
 
 /// Options of `demo`.
@@ -103,81 +103,40 @@ fn memory_of(mode: Mode, asked: u64) -> u64 {
 /// Runs the demo; an error if any guest did not reach its userspace.
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let modes = modes(args)?;
-    tools::require_lab()?;
-    let kexen = if args.direct {
-        None
-    } else {
-        Some(build::image(Variant::Normal)?)
-    };
+    let needs_dom0 = modes.iter().any(|mode| !mode.is_dom0());
+    let kexen = fetch::beside(args.xen, needs_dom0, || {
+        let build = || build::image(Variant::Normal);
+        (!args.direct).then(build).transpose()
+    })?;
     let scratch = tempfile::tempdir()?;
-    let mut dom0 = None;
-    let mut rows = Vec::new();
-    for mode in modes {
-        // The cloud kernel cannot be dom0 (no CONFIG_XEN_DOM0).
-        let flavour = if mode.is_dom0() {
-            Flavour::Generic
-        } else {
-            Flavour::Cloud
-        };
-        let debian = Kernel::debian(flavour)?;
-        let kernel = args
-            .kernel
-            .as_deref()
-            .map_or(Ok(debian.image.clone()), artefacts::given)?;
-        let initrd = match &args.initrd {
-            Some(file) => artefacts::given(file)?,
-            None => debian.test_initrd(0, "")?,
-        };
-        let disks = !mode.is_dom0() && args.initrd.is_none();
-        let mut cmdline = String::from(mode.console());
-        if disks {
-            cmdline.push_str(" lab.disks");
-        }
-        if let Some(more) = &args.cmdline {
-            cmdline.push(' ');
-            cmdline.push_str(more);
-        }
-        let (start, module, outer) = match &kexen {
-            None => (kernel, initrd, cmdline),
-            Some(kexen) => {
-                let module = scratch.path().join(format!("{}.module", mode.name()));
-                payload::write(&module, &kernel, Some(&initrd), &cmdline)?;
-                let image = match mode {
-                    Mode::Hvm => &kexen.hvm,
-                    _ => &kexen.stripped,
-                };
-                (image.clone(), module, ON_ERROR.to_owned())
+    let guests: Vec<Guest> = modes
+        .into_iter()
+        .map(|mode| guest(args, mode, kexen.as_ref(), scratch.path()))
+        .collect::<Result<_>>()?;
+    let (bare, inside): (Vec<&Guest>, Vec<&Guest>) =
+        guests.iter().partition(|guest| guest.mode.is_dom0());
+    // A dom0 is a machine of its own: it runs beside the one with guests.
+    let mut rows = thread::scope(|scope| -> Result<Vec<Row>> {
+        let bare = scope.spawn(|| {
+            let run = |guest| one(args, guest, || bare::run_guest(args.xen, guest));
+            bare.into_iter().map(run).collect::<Vec<_>>()
+        });
+        let mut rows = Vec::new();
+        if !inside.is_empty() {
+            let mut dom0 = Dom0::boot(args.xen, args.memory)?;
+            for guest in inside {
+                rows.push(one(args, guest, || dom0.run_guest(guest)));
             }
-        };
-        let guest = Guest {
-            module: Some(module),
-            cmdline: outer,
-            memory: memory_of(mode, args.memory),
-            vcpus: args.vcpus,
-            disks,
-            plain: args.direct,
-            timeout: Duration::from_secs(300),
-            ..Guest::new(format!("demo-{}", mode.name()), mode, start)
-        };
-        let step = ui::step(format!(
-            "running the {} guest on Xen {}",
-            mode.name(),
-            args.xen.version()
-        ));
-        let run = if mode.is_dom0() {
-            bare::run_guest(args.xen, &guest)
-        } else {
-            if dom0.is_none() {
-                dom0 = Some(Dom0::boot(args.xen, args.memory)?);
-            }
-            let dom0 = dom0.as_mut().context("dom0 is gone")?;
-            dom0.run_guest(&guest)
-        };
-        let row = row(args, &guest, run);
-        step.done(row.problem.as_deref().unwrap_or("userspace reached"));
-        rows.push(row);
-    }
-    drop(dom0);
+        }
+        let bare = bare.join();
+        rows.extend(bare.map_err(|_| anyhow::anyhow!("the thread that runs dom0 panicked"))?);
+        Ok(rows)
+    })?;
+    rows.sort_by_key(|row| {
+        guests
+            .iter()
+            .position(|guest| guest.mode.name() == row.guest)
+    });
     show(args, &rows)?;
     let missed: Vec<&str> = rows
         .iter()
@@ -188,6 +147,68 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         bail!("not passed: {}", missed.join(", "));
     }
     Ok(())
+}
+
+/// A guest, with the files that it starts with.
+fn guest(args: &DemoArgs, mode: Mode, kexen: Option<&Image>, scratch: &Path) -> Result<Guest> {
+    // The cloud kernel cannot be dom0 (no CONFIG_XEN_DOM0).
+    let flavour = if mode.is_dom0() {
+        Flavour::Generic
+    } else {
+        Flavour::Cloud
+    };
+    let debian = Kernel::debian(flavour)?;
+    let kernel = args
+        .kernel
+        .as_deref()
+        .map_or(Ok(debian.image.clone()), artefacts::given)?;
+    let initrd = match &args.initrd {
+        Some(file) => artefacts::given(file)?,
+        None => debian.test_initrd(0, "")?,
+    };
+    let disks = !mode.is_dom0() && args.initrd.is_none();
+    let mut cmdline = String::from(mode.console());
+    if disks {
+        cmdline.push_str(" lab.disks");
+    }
+    if let Some(more) = &args.cmdline {
+        cmdline.push(' ');
+        cmdline.push_str(more);
+    }
+    let (start, module, outer) = match kexen {
+        None => (kernel, initrd, cmdline),
+        Some(kexen) => {
+            let module = scratch.join(format!("{}.module", mode.name()));
+            payload::write(&module, &kernel, Some(&initrd), &cmdline)?;
+            let image = match mode {
+                Mode::Hvm => &kexen.hvm,
+                _ => &kexen.stripped,
+            };
+            (image.clone(), module, ON_ERROR.to_owned())
+        }
+    };
+    Ok(Guest {
+        module: Some(module),
+        cmdline: outer,
+        memory: memory_of(mode, args.memory),
+        vcpus: args.vcpus,
+        disks,
+        plain: args.direct,
+        timeout: Duration::from_secs(300),
+        ..Guest::new(format!("demo-{}", mode.name()), mode, start)
+    })
+}
+
+/// Runs one guest, and says how it went.
+fn one(args: &DemoArgs, guest: &Guest, run: impl FnOnce() -> Result<Run>) -> Row {
+    let step = ui::step(format!(
+        "running the {} guest on Xen {}",
+        guest.mode.name(),
+        args.xen.version()
+    ));
+    let row = row(args, guest, run());
+    step.done(row.problem.as_deref().unwrap_or("userspace reached"));
+    row
 }
 
 fn row(args: &DemoArgs, guest: &Guest, run: Result<Run>) -> Row {

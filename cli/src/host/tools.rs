@@ -153,9 +153,10 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
-/// One installation at a time: the host's apt has one lock, and does not wait;
-/// two of rustup take away each other's files.
+/// One installation at a time: the host's apt has one lock, and does not wait.
 static INSTALL: Mutex<()> = Mutex::new(());
+/// Two of rustup take away each other's files.
+static RUSTUP: Mutex<()> = Mutex::new(());
 
 /// Makes sure that all of these are there; installs what is missing.
 pub(crate) fn require(lists: &[&[Need]]) -> Result<()> {
@@ -238,7 +239,7 @@ pub(crate) const TARGET: &str = "x86_64-unknown-none";
 
 /// Makes sure that the Rust toolchain can build for bare metal.
 pub(crate) fn require_target() -> Result<()> {
-    let _alone = INSTALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = RUSTUP.lock().unwrap_or_else(PoisonError::into_inner);
     let sysroot = command::text(Command::new("rustc").args(["--print", "sysroot"]))?;
     let there = Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET);
     if there.is_dir() {

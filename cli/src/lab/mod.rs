@@ -12,6 +12,7 @@ pub(crate) mod distro;
 pub(crate) mod dom0;
 pub(crate) mod dom0_image;
 pub(crate) mod example;
+pub(crate) mod fetch;
 mod greedy_disk;
 pub(crate) mod guest;
 pub(crate) mod hostile;

@@ -12,19 +12,15 @@ mod checks;
 mod host;
 mod real_xen;
 
-use std::thread;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use self::budget::{Budget, in_turn};
 use self::checks::Check;
 use super::differential::{self, Part};
 use super::readers;
 use super::tally::Tally;
-use crate::host::tools;
-use crate::lab::artefacts::{Flavour, Kernel, Xen};
-use crate::lab::dom0_image;
-use crate::lab::example::Toolstack;
+use crate::lab::artefacts::Xen;
+use crate::lab::fetch;
 use crate::lab::matrix::{self, Case, Expect, Linux};
 use crate::ui;
 
@@ -247,28 +243,12 @@ fn finish(tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Does the work while what the first runs need is fetched and made: that
-/// waits for the network and for one processor, mostly.
+/// Does the work while what the first runs need is fetched and made.
 fn beside(cases: &[Case], work: impl FnOnce() -> Result<Tally>) -> Result<Tally> {
-    let Some(xen) = cases.iter().map(|case| case.xen).min() else {
-        return work();
-    };
-    // One after the other here: the host's package manager has one lock.
-    tools::require_lab()?;
-    thread::scope(|scope| {
-        let fetch = scope.spawn(move || -> Result<()> {
-            dom0_image::get(xen, Toolstack::Xl)?;
-            xen.hypervisor()?;
-            Kernel::debian(Flavour::Cloud).map(drop)
-        });
-        let tally = work();
-        let panicked = |_| anyhow::anyhow!("the thread that fetches panicked");
-        fetch
-            .join()
-            .map_err(panicked)?
-            .context("cannot make what the runs on a real Xen need")?;
-        tally
-    })
+    match cases.iter().map(|case| case.xen).min() {
+        Some(xen) => fetch::beside(xen, true, work),
+        None => work(),
+    }
 }
 
 /// The file systems' readers, on these images.
