@@ -64,6 +64,23 @@ impl Xen {
         )?;
         Ok(dir.join("xen"))
     }
+
+    /// The shim: a Xen that runs as a PVH guest, with one PV guest inside.
+    pub(crate) fn shim(self) -> Result<PathBuf> {
+        let version = self.version();
+        let package = format!("xen-utils-{version}");
+        let recipe = format!("shim 1\n{package}\n{}", self.suite().name());
+        let name = format!("xen-shim-{version}");
+        let dir = cache::get(&name, "the shim for a PV guest", &recipe, |dir| {
+            let root = tempfile::tempdir_in(dir)?;
+            let file = Apt::new(self.suite())?.unpack(&package, root.path())?;
+            let shim = format!("usr/lib/xen-{version}/boot/xen-shim");
+            fs::copy(root.path().join(shim), dir.join("xen-shim"))?;
+            fs::write(dir.join("packages.txt"), file + "\n")?;
+            Ok(())
+        })?;
+        Ok(dir.join("xen-shim"))
+    }
 }
 
 /// One of Debian's kernels.

@@ -183,6 +183,8 @@ pub(crate) struct Guest {
     pub(crate) before: String,
     /// Whether the toolstack starts a Linux, not Kexen.
     pub(crate) plain: bool,
+    /// What the last kernel is started as: inside Xen's shim a PV one.
+    pub(crate) linux: Mode,
     /// Emulated devices of an HVM guest.
     pub(crate) devices: &'static [Device],
     /// What the test userspace is asked for: words of its command line.
@@ -216,6 +218,7 @@ impl Guest {
             images: Vec::new(),
             before: String::new(),
             plain: false,
+            linux: mode,
             devices: &[],
             asked: "",
             extra: String::new(),
@@ -318,7 +321,7 @@ pub(crate) fn check(guest: &Guest, run: &Run, release: Option<&str>) -> Result<(
     }
     let mut wanted = vec![
         ("vcpus", guest.vcpus.to_string()),
-        ("type", guest.mode.guest_type().to_owned()),
+        ("type", guest.linux.guest_type().to_owned()),
         ("echo", HELLO.to_owned()),
         ("problems", "0".to_owned()),
     ];

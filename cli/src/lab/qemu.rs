@@ -55,8 +55,10 @@ impl Machine<'_> {
         let mut command = Command::new("qemu-system-x86_64");
         command
             .current_dir(dir)
-            // SVM with nested paging is emulated, so PVH guests run too.
-            .args(["-cpu", "qemu64,+svm,+npt"])
+            // SVM with nested paging is emulated, so PVH guests run too. On the
+            // family that `qemu64` has by itself, 15, Xen's shim writes HWCR, which
+            // the Xen below it does not allow (xen/arch/x86/cpu/amd.c, init_amd).
+            .args(["-cpu", "qemu64,+svm,+npt,family=20,model=2"])
             .args(["-accel", "tcg,thread=multi"])
             .args(["-m", &self.memory.to_string()])
             .args(["-smp", &self.cpus.to_string()])

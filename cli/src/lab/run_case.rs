@@ -222,6 +222,7 @@ impl Bench {
         let name = guest_name(case);
         let mut images = Vec::new();
         let (start, module, words) = if let Some(layout) = case.disk {
+            let image = self.image(case.image)?;
             let scratch = self.scratch.path();
             let signing = case.signing;
             let disk =
@@ -233,6 +234,11 @@ impl Bench {
                 images.push((disk, Attach::Disk));
             }
             let module = match signing {
+                None if case.module == Module::Shim => {
+                    let module = scratch.join(format!("{name}.module"));
+                    payload::write(&module, &case.xen.shim()?, Some(&image.stripped), SHIM)?;
+                    Some(module)
+                }
                 None if case.module == Module::Grub => {
                     let grub = Grub::debian()?;
                     let image = match case.mode {
@@ -254,7 +260,6 @@ impl Bench {
             if !matches!(case.expect, Expect::Talk(_)) {
                 options.push_str(" kexen.on-error=crash");
             }
-            let image = self.image(case.image)?;
             let image = match case.mode {
                 Mode::Hvm => image.hvm,
                 _ => image.stripped,
@@ -316,6 +321,8 @@ impl Bench {
         let timeout = match case.expect {
             // Three of them take all the time that they are given.
             _ if !case.hostile.is_empty() => 420,
+            // A Xen in a Xen in an emulated processor.
+            _ if case.module == Module::Shim => 600,
             Expect::Userspace
             | Expect::Retry(_)
             | Expect::Reset
@@ -351,6 +358,10 @@ impl Bench {
             images,
             before,
             plain: self.control || case.start == Start::Toolstack,
+            linux: match case.module {
+                Module::Shim => Mode::Pv,
+                _ => case.mode,
+            },
             devices: case.devices,
             asked: case.asked,
             extra: case.config.clone(),
@@ -368,6 +379,9 @@ impl Bench {
 fn guest_name(case: &Case) -> String {
     case.to_string().replace(['/', '.'], "-")
 }
+
+/// The command line of Xen's shim: it says what it does.
+const SHIM: &str = "console=xen,pv loglvl=all";
 
 /// Makes the boot module, good or bad.
 fn write_module(
@@ -388,7 +402,9 @@ fn write_module(
             fs::write(&other, form.of(&fs::read(image)?)?)?;
             payload::write_chain(out, &other, kernel, initrd, cmdline)
         }
-        Module::Grub => bail!("GRUB boots from a disk, which this case does not have"),
+        Module::Grub | Module::Shim => {
+            bail!("it boots from a disk, which this case does not have")
+        }
         Module::Empty => payload::write_empty(out),
         Module::CutArchive => {
             payload::write(out, kernel, None, cmdline)?;

@@ -136,6 +136,12 @@ fn others() -> Vec<Case> {
         case.disk = Some(DiskLayout::GrubExt4);
         cases.push(case.memory(512));
     }
+    for xen in Xen::ALL {
+        let mut case = Case::new(xen, Pvh, "other-shim");
+        case.module = Module::Shim;
+        case.disk = Some(DiskLayout::GrubExt4);
+        cases.push(case.memory(768));
+    }
     let mut disk = Case::new(V4_20, Pvh, "other-from-disk");
     disk.disk = Some(DiskLayout::GrubElf);
     cases.push(disk.memory(384));

@@ -57,6 +57,8 @@ pub(crate) enum Module {
     Other(Form),
     /// GRUB's image for this guest, which boots from the disk.
     Grub,
+    /// Xen's shim, and Kexen as the PV guest inside, which boots from the disk.
+    Shim,
     /// No entries.
     Empty,
     /// The archive ends in the middle of the kernel.
