@@ -59,8 +59,8 @@ pub(crate) struct MenusArgs {
     json: bool,
 }
 
-/// Scripts that `test` makes up.
-pub(crate) const FEW: usize = 100;
+/// Scripts that are made up if no number is given.
+const FEW: usize = 100;
 /// Scripts on one disk.
 const BATCH: usize = 50;
 /// Scripts that are made small and shown, at most.

@@ -4,18 +4,21 @@
 //! |---|---|
 //! | `checks` | formatting, lints, documentation |
 //! | `host` | `cargo test`, counted |
+//! | `menus` | boot menus as GRUB and `bootctl` make them |
 //! | `real_xen` | the runs on a real Xen: the order, and how many at once |
 //! | `budget` | how long it may take, and what is left out when it is over |
 
 mod budget;
 mod checks;
 mod host;
+mod menus;
 mod real_xen;
 
 use anyhow::{Result, bail};
 
 use self::budget::{Budget, in_turn};
 use self::checks::Check;
+use self::menus::Menu;
 use super::differential::{self, Part};
 use super::readers;
 use super::tally::Tally;
@@ -96,6 +99,12 @@ impl TestArgs {
             Extent::Short
         }
     }
+
+    /// Whether a test of this name (`layer: name`) is wanted.
+    fn wants(&self, name: &str) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_none_or(|text| name.contains(text.as_str()))
+    }
 }
 
 /// The tests that were chosen.
@@ -103,6 +112,7 @@ struct Chosen {
     checks: Vec<Check>,
     host: bool,
     readers: Vec<&'static str>,
+    menus: Vec<Menu>,
     differential: Vec<Part>,
     /// A few cases of the differential test, not all.
     few: bool,
@@ -110,13 +120,8 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn of(args: &TestArgs, extent: Extent) -> Self {
-        let wanted = |layer: &str, name: &str| {
-            let name = format!("{layer}: {name}");
-            args.filter
-                .as_ref()
-                .is_none_or(|text| name.contains(text.as_str()))
-        };
+    fn of(args: &TestArgs, extent: Extent) -> Result<Self> {
+        let wanted = |layer: &str, name: &str| args.wants(&format!("{layer}: {name}"));
         // Host tests are not of a Xen.
         let only_xen = args.control || args.xen.is_some();
         let short = |name: &str, is_short: bool, layer: &str| {
@@ -146,19 +151,17 @@ impl Chosen {
             };
             by_extent && !args.control && wanted("differential", &part.to_string())
         });
-        let checks = checks::all().into_iter().filter(|check| {
-            extent != Extent::Short
-                && !only_xen
-                && args
-                    .filter
-                    .as_ref()
-                    .is_none_or(|text| check.to_string().contains(text.as_str()))
-        });
+        let checks = checks::all()
+            .into_iter()
+            .filter(|check| extent != Extent::Short && !only_xen && args.wants(&check.to_string()));
         let readers = readers::names(&|name| {
             // All the others: `cargo kexen readers`.
             !only_xen && readers::often(name) && short(name, false, "readers")
         });
+        let menus = menus::all()?.into_iter();
+        let menus = menus.filter(|menu| !only_xen && short(&menu.to_string(), false, "menus"));
         let mut chosen = Self {
+            menus: menus.collect(),
             checks: checks.collect(),
             host: !only_xen && extent != Extent::Rest,
             readers,
@@ -168,18 +171,20 @@ impl Chosen {
         };
         if let Some(turn) = &args.turn {
             in_turn(&mut chosen.cases, turn, Case::to_string);
+            in_turn(&mut chosen.menus, turn, Menu::to_string);
             in_turn(&mut chosen.differential, turn, Part::to_string);
         }
-        chosen
+        Ok(chosen)
     }
 
     /// How many there are beside the host tests, by layer.
     fn counts(&self) -> String {
         format!(
-            "{} checks of the sources, {} readers of file systems, {} parts of the \
-             differential test, {} runs on a real Xen",
+            "{} checks of the sources, {} readers of file systems, {} boot menus, {} parts of \
+             the differential test, {} runs on a real Xen",
             self.checks.len(),
             self.readers.len(),
+            self.menus.len(),
             self.differential.len(),
             self.cases.len()
         )
@@ -194,7 +199,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         return finish(&tally);
     }
     let extent = args.extent();
-    let chosen = Chosen::of(args, extent);
+    let chosen = Chosen::of(args, extent)?;
     if args.list {
         return list(args, &chosen);
     }
@@ -204,6 +209,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         tally.add(beside(&chosen.cases, || host::run(args.filter.as_deref()))?);
     }
     tally.add(read(&chosen.readers)?);
+    tally.add(menus::run(&chosen.menus, &budget)?);
     for part in &chosen.differential {
         if budget.allows(&format!("differential: {part}"), budget.share(100)) {
             let few = chosen.few;
@@ -226,7 +232,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         }
     }
     if extent == Extent::Short {
-        let rest = Chosen::of(args, Extent::Rest).counts();
+        let rest = Chosen::of(args, Extent::Rest)?.counts();
         ui::say(format!("`--rest` makes what is left: {rest}"));
     }
     finish(&tally)
@@ -276,11 +282,13 @@ fn list(args: &TestArgs, chosen: &Chosen) -> Result<()> {
     if chosen.host {
         for name in host::names()? {
             let name = format!("host: {name}");
-            let filter = args.filter.as_ref();
-            if filter.is_none_or(|text| name.contains(text.as_str())) {
+            if args.wants(&name) {
                 ui::say(name);
             }
         }
+    }
+    for menu in &chosen.menus {
+        ui::say(format!("menus: {menu}"));
     }
     for case in &chosen.cases {
         ui::say(format!("real-xen: {case}"));
@@ -306,7 +314,7 @@ mod tests {
 
     fn chosen(words: &[&str]) -> Chosen {
         let line = Line::parse_from([&["test"], words].concat());
-        Chosen::of(&line.args, line.args.extent())
+        Chosen::of(&line.args, line.args.extent()).unwrap()
     }
 
     fn names(chosen: &Chosen) -> Vec<String> {
