@@ -83,7 +83,7 @@ impl Maker {
                 let value = self
                     .words
                     .rng
-                    .pick(&["1", "x y", "a=b", "v'q", "*", "", "ü"]);
+                    .pick(&["1", "x y", "a=b", "v'q", "x*", "", "ü"]);
                 format!("{name}={value}")
             })
             .collect()

@@ -190,7 +190,8 @@ fn id(chosen: &str) -> String {
 fn boots(calls: &[Call]) -> Boots {
     let mut boots = Boots::Nothing("it loads nothing".into());
     let mut failed = false;
-    for call in calls {
+    // What is called while a configuration is read is no entry's: nothing is chosen.
+    for call in calls.iter().filter(|call| !call.chosen.is_empty()) {
         let (first, rest) = match call.words.as_slice() {
             [first, rest @ ..] => (first.as_str(), rest),
             [] => ("", call.words.as_slice()),

@@ -57,6 +57,9 @@ pub(super) struct Words {
     pub(super) scope: Scope,
 }
 
+// Nothing begins with a `*`: that stands for all devices, and the emulator has some
+// that no guest has.
+
 /// Bare words, in GRUB's lexer's sense.
 const BARE: &[&str] = &[
     "x", "abc", "1", "07", "-n", "a-b_c", "a.b", "x/y", "a,b", "k=v", "50%", "x+", "a:b", "@", "^",
@@ -64,17 +67,17 @@ const BARE: &[&str] = &[
 ];
 /// What is between single quotes.
 const SINGLE: &[&str] = &[
-    "", " ", "a b", "  two  ", "$a", "\\", "\"", "a;b", "{", "}", "#", "*", "?", "[a]", "&", "|",
+    "", " ", "a b", "  two  ", "$a", "\\", "\"", "a;b", "{", "}", "#", "x*", "?", "[a]", "&", "|",
     "<>", "`", "ü", "\\n", "a\\'", "$$",
 ];
 /// What is between double quotes.
 const DOUBLE: &[&str] = &[
-    "", " ", "a b", "it's", "\\\"", "\\\\", "\\$a", "\\n", "\\'", "*", "/d/*", "a;b", "{x}", "#1",
+    "", " ", "a b", "it's", "\\\"", "\\\\", "\\$a", "\\n", "\\'", "x*", "/d/*", "a;b", "{x}", "#1",
     "ü", "$", "$ ", "a\\b", "`", "\\`", "%s",
 ];
 /// Behind a backslash, outside quotes.
 const ESCAPED: &[&str] = &[
-    "\\ ", "\\'", "\\\"", "\\\\", "\\$", "\\;", "\\#", "\\a", "\\{", "\\*", "\\?",
+    "\\ ", "\\'", "\\\"", "\\\\", "\\$", "\\;", "\\#", "\\a", "\\{", "x\\*", "\\?",
 ];
 
 impl Words {
