@@ -388,7 +388,9 @@ impl Words {
         let name = self.variable();
         let other = self.variable();
         match self.rng.range(0, 3) {
-            0 => format!("eval \"{name}=\\$${other}\""),
+            // Not the value of any variable for a name: a device has other names in
+            // a guest, of which another part would be one.
+            0 => format!("{other}={name}; eval \"{name}=\\$${other}\""),
             1 => format!("eval {name}=\"x y\""),
             2 => format!("eval \"set {name}='a b'; {other}=\\\"\\${name}.\\\"\""),
             _ => format!("eval \"${other}\""),
