@@ -283,7 +283,7 @@ pub fn boot_l4() -> u64 {
 }
 
 /// What a large page of the image's mapping begins at a multiple of.
-pub const IMAGE_ALIGN: u64 = 2 << 20;
+pub(crate) const IMAGE_ALIGN: u64 = 2 << 20;
 
 /// Moves the image of a PVH guest, with its stack and its tables, to another
 /// physical address; the virtual ones stay. Only while one vCPU runs.
@@ -293,7 +293,7 @@ pub const IMAGE_ALIGN: u64 = 2 << 20;
 /// place; the processor is given them. Whether that was done: not where the
 /// place is not aligned, reaches beyond 4 GiB, or overlaps memory that is
 /// Rust's.
-pub fn move_image(to: u64) -> bool {
+pub(crate) fn move_image(to: u64) -> bool {
     let (from, from_end) = physical_image();
     let len = from_end - from;
     let Some(end) = to.checked_add(len).filter(|end| *end <= 1 << 32) else {
