@@ -63,7 +63,7 @@ fn on_demand_limits() -> Vec<Case> {
     omitted.image = Variant::Omission;
     // The kernel, unpacked beside its file, is more than the guest has.
     let mut short = pod(Xen::V4_17, Mode::Pvh, "pod-short").asked("");
-    short.memory = 96;
+    short.memory = 64;
     short.linux = Linux::Debian(Flavour::Generic);
     vec![
         counted.expect(Expect::Chain(3)),
