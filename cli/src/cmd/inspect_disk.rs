@@ -264,16 +264,20 @@ mod tests {
     use crate::lab::boot_disk::{self, DiskLayout};
     use crate::lab::menus::{self, layouts};
     use std::fs;
+    use std::path::PathBuf;
+
+    /// A disk of that layout; the entry's words are `a b`.
+    fn made(layout: DiskLayout, scratch: &Path) -> PathBuf {
+        let (kernel, initrd) = (scratch.join("k"), scratch.join("i"));
+        fs::write(&kernel, vec![1; 10_000]).unwrap();
+        fs::write(&initrd, vec![2; 5_000]).unwrap();
+        boot_disk::make("t", layout, &kernel, &initrd, "a b", None, scratch).unwrap()
+    }
 
     #[test]
     fn a_disk_says_what_it_would_boot() {
         let scratch = tempfile::tempdir().unwrap();
-        let (kernel, initrd) = (scratch.path().join("k"), scratch.path().join("i"));
-        fs::write(&kernel, vec![1; 10_000]).unwrap();
-        fs::write(&initrd, vec![2; 5_000]).unwrap();
-        let layout = DiskLayout::SystemdFat;
-        let path = scratch.path();
-        let disk = boot_disk::make("t", layout, &kernel, &initrd, "a b", None, path).unwrap();
+        let disk = made(DiskLayout::SystemdFat, scratch.path());
         let disk = report(&disk, GuestKind::Pv).unwrap().unwrap();
         let default = &disk.entries[disk.default.unwrap()];
         assert_eq!(default.files, ["xvda1:/vmlinuz", "xvda1:/initrd"]);
@@ -287,12 +291,8 @@ mod tests {
     #[test]
     fn the_configurations_own_choice_is_the_default() {
         let scratch = tempfile::tempdir().unwrap();
-        let (kernel, initrd) = (scratch.path().join("k"), scratch.path().join("i"));
-        fs::write(&kernel, vec![1; 10_000]).unwrap();
-        fs::write(&initrd, vec![2; 5_000]).unwrap();
         for layout in DiskLayout::CHOOSERS {
-            let path = scratch.path();
-            let disk = boot_disk::make("t", layout, &kernel, &initrd, "a b", None, path).unwrap();
+            let disk = made(layout, scratch.path());
             let disk = report(&disk, GuestKind::Pvh).unwrap().unwrap();
             let default = disk.default.map(|number| &disk.entries[number]);
             let cmdline = default.and_then(|entry| entry.cmdline.as_deref());
@@ -347,12 +347,7 @@ mod tests {
     #[test]
     fn a_log_that_is_not_replayed_is_a_note() {
         let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path();
-        let (kernel, initrd) = (path.join("k"), path.join("i"));
-        fs::write(&kernel, "kernel").unwrap();
-        fs::write(&initrd, "initrd").unwrap();
-        let layout = DiskLayout::GrubBtrfs;
-        let disk = boot_disk::make("t", layout, &kernel, &initrd, "a b", None, path).unwrap();
+        let disk = made(DiskLayout::GrubBtrfs, scratch.path());
         let clean = report(&disk, GuestKind::Pvh).unwrap().unwrap();
         assert!(!clean.to_string().contains("its log"), "{clean}");
         // `log_root` is not 0, and the sum is right again.

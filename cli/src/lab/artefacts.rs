@@ -72,12 +72,8 @@ impl Xen {
         let recipe = format!("shim 1\n{package}\n{}", self.suite().name());
         let name = format!("xen-shim-{version}");
         let dir = cache::get(&name, "the shim for a PV guest", &recipe, |dir| {
-            let root = tempfile::tempdir_in(dir)?;
-            let file = Apt::new(self.suite())?.unpack(&package, root.path())?;
             let shim = format!("usr/lib/xen-{version}/boot/xen-shim");
-            fs::copy(root.path().join(shim), dir.join("xen-shim"))?;
-            fs::write(dir.join("packages.txt"), file + "\n")?;
-            Ok(())
+            keep_files(dir, self.suite(), &package, &[&shim]).map(drop)
         })?;
         Ok(dir.join("xen-shim"))
     }
@@ -259,6 +255,22 @@ impl Kernel {
     }
 }
 
+/// Copies files of a package into a folder, and adds the package to the list that
+/// is there: its own file's name.
+fn keep_files(dir: &Path, suite: Suite, package: &str, paths: &[&str]) -> Result<String> {
+    let root = tempfile::tempdir_in(dir)?;
+    let file = Apt::new(suite)?.unpack(package, root.path())?;
+    for path in paths {
+        let name = Path::new(path).file_name();
+        let name = name.context("a file without a name")?;
+        fs::copy(root.path().join(path), dir.join(name))?;
+    }
+    let list = dir.join("packages.txt");
+    let before = fs::read_to_string(&list).unwrap_or_default();
+    fs::write(list, before + &file + "\n")?;
+    Ok(file)
+}
+
 /// Copies modules, and what they need, into the folder `modules`.
 fn keep_modules(all: &Path, wanted: &[&str], dir: &Path) -> Result<()> {
     fs::create_dir(dir.join("modules"))?;
@@ -311,14 +323,9 @@ impl Grub {
         let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
         let recipe = format!("grub 2\nbookworm\n{FILES:?}\n");
         let dir = cache::get("grub", "GRUB's images for Xen guests", &recipe, |dir| {
-            let apt = Apt::new(Suite::Bookworm)?;
-            let mut packages = String::new();
             for (package, path) in FILES {
-                let root = tempfile::tempdir_in(dir)?;
-                packages += &(apt.unpack(package, root.path())? + "\n");
-                fs::copy(root.path().join(path), dir.join(name(path)))?;
+                keep_files(dir, Suite::Bookworm, package, &[path])?;
             }
-            fs::write(dir.join("packages.txt"), packages)?;
             Ok(())
         })?;
         let [pv, pvh, fstest] = FILES.map(|(_, path)| dir.join(name(path)));
@@ -358,22 +365,15 @@ impl GrubImages {
         let recipe = format!("grub-images 1\n{PACKAGE}\n{}\n{FILES:?}\n", suite.name());
         let folder = format!("grub-images-{}", suite.name());
         let dir = cache::get(&folder, "GRUB's images for Xen guests", &recipe, |dir| {
-            let apt = Apt::new(suite)?;
-            let root = tempfile::tempdir_in(dir)?;
-            let file = apt.unpack(PACKAGE, root.path())?;
+            let paths = FILES.map(|file| format!("usr/lib/grub-xen/{file}"));
+            let paths = paths.each_ref().map(String::as_str);
+            let file = keep_files(dir, suite, PACKAGE, &paths)?;
             let version = name.replace("GRUB ", &format!("{PACKAGE}_"));
             ensure!(
                 file.starts_with(&version),
                 "Debian's {} has another release than {name} by now: {file}",
                 suite.name()
             );
-            for file in FILES {
-                fs::copy(
-                    root.path().join("usr/lib/grub-xen").join(file),
-                    dir.join(file),
-                )?;
-            }
-            fs::write(dir.join("packages.txt"), file + "\n")?;
             Ok(())
         })?;
         let [pv, pvh] = FILES.map(|file| dir.join(file));
@@ -387,15 +387,8 @@ pub(crate) fn efi_stub() -> Result<PathBuf> {
     const STUB: &str = "linuxx64.efi.stub";
     let recipe = format!("stub 1\n{PACKAGE}\nbookworm\n{STUB}\n");
     let dir = cache::get("efi-stub", "systemd's EFI stub", &recipe, |dir| {
-        let apt = Apt::new(Suite::Bookworm)?;
-        let root = tempfile::tempdir_in(dir)?;
-        let file = apt.unpack(PACKAGE, root.path())?;
-        fs::copy(
-            root.path().join("usr/lib/systemd/boot/efi").join(STUB),
-            dir.join(STUB),
-        )?;
-        fs::write(dir.join("packages.txt"), file + "\n")?;
-        Ok(())
+        let stub = format!("usr/lib/systemd/boot/efi/{STUB}");
+        keep_files(dir, Suite::Bookworm, PACKAGE, &[&stub]).map(drop)
     })?;
     Ok(dir.join(STUB))
 }
