@@ -159,6 +159,8 @@ pub fn volumes(data: &[u8], first: &str) -> Volumes<'static> {
         table: Some(TableKind::Gpt),
         partuuid: format!("0a3f8a10-d66d-4a3c-a0bd-8d6d6b1d0a0{number}"),
         type_guid: if number == 2 { ESP } else { "" }.into(),
+        partlabel: String::new(),
+        attributes: 0,
         fs: Box::new(fs),
         raw: None,
     });

@@ -113,6 +113,11 @@ pub fn volumes(disk: Rc<dyn BlockSource>, partition: Option<u32>, memory: Memory
             },
             partuuid: entry.part_uuid.clone(),
             type_guid,
+            partlabel: entry.label.clone(),
+            attributes: match table.scheme {
+                Scheme::Gpt => entry.flags,
+                Scheme::Mbr | Scheme::None => 0,
+            },
         };
         found.add(Rc::new(source), &name, volume);
     }
@@ -142,6 +147,8 @@ impl Found {
                 table: volume.table,
                 partuuid: volume.partuuid,
                 type_guid: volume.type_guid,
+                partlabel: volume.partlabel,
+                attributes: volume.attributes,
                 fs,
                 raw: Some(source),
             }),
@@ -162,6 +169,8 @@ struct Unread {
     table: Option<TableKind>,
     partuuid: String,
     type_guid: String,
+    partlabel: String,
+    attributes: u64,
 }
 
 #[cfg(test)]

@@ -40,11 +40,13 @@ use crate::{
 };
 
 /// Where grub.cfg is.
-pub const GRUB: [&str; 4] = [
+pub const GRUB: [&str; 6] = [
     "/boot/grub/grub.cfg",
     "/boot/grub2/grub.cfg",
     "/grub/grub.cfg",
     "/grub2/grub.cfg",
+    "/flatcar/grub/grub.cfg",
+    "/coreos/grub/grub.cfg",
 ];
 /// Where GRUB legacy's configuration is; the first counts.
 pub const GRUB_LEGACY: [&str; 4] = [

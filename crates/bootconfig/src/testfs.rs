@@ -24,6 +24,9 @@ pub(crate) struct TestFs {
     note: Option<&'static str>,
     raw: Option<Rc<dyn BlockSource>>,
     files: BTreeMap<String, Vec<u8>>,
+    type_guid: &'static str,
+    partlabel: String,
+    attributes: u64,
 }
 
 struct TestFile<'a> {
@@ -63,7 +66,16 @@ impl TestFs {
             note: None,
             raw: None,
             files: BTreeMap::new(),
+            ..Self::default()
         }
+    }
+
+    /// On a partition of that type, name and attributes.
+    pub(crate) fn on(mut self, type_guid: &'static str, label: &str, attributes: u64) -> Self {
+        self.type_guid = type_guid;
+        self.partlabel = label.into();
+        self.attributes = attributes;
+        self
     }
 
     pub(crate) fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
@@ -187,8 +199,10 @@ pub(crate) fn gpt(parts: Vec<TestFs>) -> Volumes<'static> {
                 partuuid: alloc::format!("0a3f8a10-d66d-4a3c-a0bd-8d6d6b1d0a0{number}"),
                 type_guid: match fs.kind {
                     "vfat" => crate::volumes::ESP.into(),
-                    _ => String::new(),
+                    _ => fs.type_guid.into(),
                 },
+                partlabel: fs.partlabel.clone(),
+                attributes: fs.attributes,
                 raw: fs.raw.clone(),
                 fs: Box::new(fs),
             }

@@ -55,6 +55,10 @@ pub struct Volume<'d> {
     pub partuuid: String,
     /// The GUID of its partition type; empty if it has none.
     pub type_guid: String,
+    /// Its partition's name in a GPT (PARTLABEL); empty if it has none.
+    pub partlabel: String,
+    /// Its partition's attributes in a GPT, or 0.
+    pub attributes: u64,
     /// What is on it.
     pub fs: Box<dyn FileSystem + 'd>,
     /// Its bytes, for what is outside its file system.
@@ -406,6 +410,8 @@ mod tests {
             table: None,
             partuuid: String::new(),
             type_guid: String::new(),
+            partlabel: String::new(),
+            attributes: 0,
             fs: Box::new(fs),
             raw: None,
         };

@@ -197,6 +197,8 @@ fn the_first_disk_leads() {
         table: None,
         partuuid: String::new(),
         type_guid: String::new(),
+        partlabel: String::new(),
+        attributes: 0,
         fs: alloc::boxed::Box::new(fs),
         raw: None,
     };

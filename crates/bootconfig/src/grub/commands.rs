@@ -184,8 +184,11 @@ impl Shell<'_> {
                 self.assign(line, first, &number, menu)
             }
             "search" | "search.fs_uuid" | "search.fs_label" | "search.file"
-            | "search.part_uuid" => self.search(line, name, arguments, menu)?,
+            | "search.part_uuid" | "search.part_label" => {
+                self.search(line, name, arguments, menu)?
+            }
             "probe" => self.probe(line, arguments, menu)?,
+            "gptprio.next" => self.gptprio(line, arguments, menu)?,
             "menuentry" | "submenu" | "hiddenentry" => {
                 self.menuentry(line, name, arguments, block, menu)?
             }

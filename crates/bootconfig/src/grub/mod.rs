@@ -31,6 +31,7 @@ mod env;
 pub mod envblock;
 mod expand;
 mod files;
+mod gptprio;
 mod legacy;
 mod lexer;
 mod loaders;

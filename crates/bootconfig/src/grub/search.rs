@@ -5,7 +5,7 @@
 //! two file systems of one UUID (snapshots, copies) it is the hinted one. A hint that ends with a comma
 //! means the disk and all its partitions; those for other platforms say nothing.
 //! Fedora's GRUB knows `--root-dev-only` beside, CoreOS' and Flatcar's
-//! `--part-uuid`.
+//! `--part-uuid` and `--part-label`.
 
 use alloc::{
     collections::BTreeMap,
@@ -27,11 +27,12 @@ use crate::{
 /// What looking at one volume's names costs.
 const VOLUME_STEPS: u32 = 5;
 
-const OPTIONS: [Known; 14] = [
+const OPTIONS: [Known; 15] = [
     Known::new("file", Some('f'), Takes::Nothing),
     Known::new("label", Some('l'), Takes::Nothing),
     Known::new("fs-uuid", Some('u'), Takes::Nothing),
     Known::new("part-uuid", Some('p'), Takes::Nothing),
+    Known::new("part-label", Some('L'), Takes::Nothing),
     Known::new("set", Some('s'), Takes::Maybe),
     Known::new("no-floppy", Some('n'), Takes::Nothing),
     Known::new("efidisk-only", None, Takes::Nothing),
@@ -61,6 +62,7 @@ pub(super) enum By {
     Label,
     File,
     PartUuid,
+    PartLabel,
 }
 
 /// What a `search` asks for.
@@ -92,6 +94,7 @@ fn asked<'a>(arguments: &'a Arguments, pc: bool) -> Result<Asked<'a>, &'static s
         ("fs-uuid", By::Uuid),
         ("file", By::File),
         ("part-uuid", By::PartUuid),
+        ("part-label", By::PartLabel),
     ];
     let by = by.iter().find(|(option, _)| arguments.has(option));
     Ok(Asked {
@@ -115,6 +118,7 @@ impl Shell<'_> {
             "search.fs_label" => Some(By::Label),
             "search.file" => Some(By::File),
             "search.part_uuid" => Some(By::PartUuid),
+            "search.part_label" => Some(By::PartLabel),
             _ => None,
         };
         let arguments;
@@ -162,6 +166,7 @@ impl Shell<'_> {
                 By::Label => "file system with the label",
                 By::File => "volume with the file",
                 By::PartUuid => "partition with the UUID",
+                By::PartLabel => "partition with the label",
             };
             self.hint = Some(format!("line {line}: there is no {what} {}", asked.name));
             return Ok(self.fails(FILE_NOT_FOUND));
@@ -177,13 +182,14 @@ impl Shell<'_> {
         let volumes = self.volumes;
         let key = match asked.by {
             By::Uuid | By::PartUuid => asked.name.to_ascii_lowercase(),
-            By::Label | By::File => asked.name.to_string(),
+            By::Label | By::File | By::PartLabel => asked.name.to_string(),
         };
         let key = (asked.by, key);
         let again = self.searched.get(&key).copied();
         let is = |(index, volume): &(usize, &Volume<'_>)| match asked.by {
             By::Uuid => !asked.name.is_empty() && volume.fs.uuid().eq_ignore_ascii_case(asked.name),
             By::Label => volume.fs.label() == asked.name,
+            By::PartLabel => !asked.name.is_empty() && volume.partlabel == asked.name,
             By::PartUuid => {
                 !asked.name.is_empty() && volume.partuuid.eq_ignore_ascii_case(asked.name)
             }

@@ -41,6 +41,8 @@ const MAX_NEST: u32 = 48;
 const MAX_FUNCTIONS: usize = 256;
 /// GRUB's numbers of errors (`include/grub/err.h`): of a file that is not there,
 pub(super) const FILE_NOT_FOUND: u32 = 5;
+/// a device that is not there,
+pub(super) const UNKNOWN_DEVICE: u32 = 12;
 /// a command in the wrong place,
 pub(super) const INVALID_COMMAND: u32 = 17;
 /// and a wrong argument.
