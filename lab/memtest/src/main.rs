@@ -3,8 +3,8 @@
 //!
 //! Every word gets a pattern of its own, so that two addresses of one word
 //! are noticed, then that pattern's complement. Each is read back twice with
-//! a pause between: somebody else's writes have time to land. Of much memory one
-//! word of each cache line is taken. The lines are those of the test userspace,
+//! a pause between: somebody else's writes have time to land. Of much memory eight
+//! words of each page are taken. The lines are those of the test userspace,
 //! `kexen-lab: KEY=VALUE`.
 
 use std::error::Error;
@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// More KiB than these are much.
 const MUCH: u64 = 4 << 20;
 
-/// Words of a cache line.
-const LINE: usize = 8;
+/// Words from one that is taken of much memory to the next: 512 bytes.
+const STEP: usize = 64;
 
 /// A word's pattern: no two words have the same.
 fn pattern(index: usize, flip: u64) -> u64 {
@@ -51,10 +51,9 @@ fn available(meminfo: &str) -> Option<u64> {
 fn test() -> Result<(), Box<dyn Error>> {
     let free = available(&fs::read_to_string("/proc/meminfo")?).ok_or("no MemAvailable")?;
     let length = usize::try_from(free.saturating_sub(MARGIN) << 10)? / size_of::<u64>();
-    let step = if free > MUCH { LINE } else { 1 };
-    let mut words: Vec<u64> = Vec::new();
-    words.try_reserve_exact(length)?;
-    words.resize(length, 0);
+    let step = if free > MUCH { STEP } else { 1 };
+    // Fresh from the kernel, which has cleared it: no pass of our own.
+    let mut words = vec![0; length];
     let mut wrong = 0;
     for flip in [0, u64::MAX] {
         for (index, word) in words.iter_mut().enumerate().step_by(step) {
@@ -91,9 +90,9 @@ mod tests {
         assert_eq!(errors(&words, 1, 0), 0);
         words[50] ^= 1 << 40;
         words.swap(3, 4);
-        words[LINE] ^= 1;
+        words[STEP] ^= 1;
         assert_eq!(errors(&words, 1, 0), 4);
-        assert_eq!(errors(&words, LINE, 0), 1);
+        assert_eq!(errors(&words, STEP, 0), 1);
     }
 
     #[test]
