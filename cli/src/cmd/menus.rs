@@ -258,6 +258,9 @@ fn at_once(emulator: &Emulator, seed: u64, numbers: &[u64]) -> Result<Vec<Outcom
                     .collect();
                 if let Ok(mut done) = done.lock() {
                     done.insert(index, outcomes);
+                    if done.len() % 10 == 0 {
+                        ui::say(format!("{} of {} batches", done.len(), batches.len()));
+                    }
                 }
             }
         };
@@ -394,6 +397,10 @@ fn summary(outcomes: &[Outcome]) {
     }
     for (kind, count) in kinds {
         ui::say(format!("not meant: {kind} ({count} times)"));
+    }
+    // One is run again by `--seed S --first NUMBER --scripts 1`.
+    for one in outcomes.iter().filter(|one| one.result().is_err()) {
+        ui::say(format!("differs: {}, GRUB {}", one.name, one.grub));
     }
     let errors = outcomes
         .iter()

@@ -17,8 +17,8 @@ pub(crate) struct Size {
 impl Size {
     /// For menus as people have them.
     pub(crate) const LARGE: Self = Self {
-        rows: 44,
-        columns: 200,
+        rows: 90,
+        columns: 400,
     };
     /// For short ones: each character is a system call of the emulator's.
     pub(crate) const SMALL: Self = Self {
@@ -246,7 +246,7 @@ mod tests {
             .as_bytes(),
         );
         assert!(!screen.was_drawn());
-        screen.feed(b"\x1b[6;198H");
+        screen.feed(b"\x1b[6;398H");
         assert!(screen.was_drawn());
         assert!(!screen.was_drawn());
         let wanted = Shown {

@@ -34,13 +34,13 @@ pub(super) fn seen(machine: &mut Machine, start: &Start) -> Result<Seen> {
 
 /// A menu that a screen does not show whole.
 #[derive(Debug)]
-struct TooLarge;
+struct TooLarge(Vec<String>);
 
 impl std::error::Error for TooLarge {}
 
 impl std::fmt::Display for TooLarge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("not all entries fit on the screen")
+        write!(f, "not all entries fit on the screen: {:?}", self.0)
     }
 }
 
@@ -58,7 +58,7 @@ fn seen_in(machine: &mut Machine, start: &Start) -> Result<Seen> {
     seen.style = style(&settings, seen.timeout);
     machine.session.leave()?;
     if !machine.size.fits(&shown) {
-        return Err(TooLarge.into());
+        return Err(TooLarge(shown.titles).into());
     }
     let mut walk = Walk {
         machine,
@@ -156,7 +156,7 @@ impl Walk<'_> {
         let below = match next {
             Next::Menu(shown) if shown.titles != above.titles => {
                 if !self.machine.size.fits(&shown) {
-                    return Err(TooLarge.into());
+                    return Err(TooLarge(shown.titles).into());
                 }
                 Some(shown)
             }

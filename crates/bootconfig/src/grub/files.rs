@@ -131,15 +131,25 @@ impl Shell<'_> {
 impl Files for Shell<'_> {
     fn kind(&mut self, path: &str) -> Option<FileType> {
         self.steps = self.steps.saturating_sub(LOOK_STEPS);
-        let place = self.place(path).ok()?;
+        let place = self.place(behind_device(path)).ok()?;
         self.volumes.kind_of(&place).ok()
     }
 
     fn bytes(&mut self, path: &str) -> Option<u64> {
         self.steps = self.steps.saturating_sub(LOOK_STEPS);
-        let place = self.place(path).ok()?;
+        let place = self.place(behind_device(path)).ok()?;
         let data = self.volumes.fs(&place).ok()?.metadata(&place.path).ok()?;
         (data.kind == FileType::Regular).then_some(data.len)
+    }
+}
+
+/// The path that conditions look at: wherever a `)` is, what is before it is taken
+/// for the device's name, and without a `(` at the start that is `$root`
+/// (`get_fileinfo` in `grub-core/commands/test.c`).
+fn behind_device(path: &str) -> &str {
+    match path.split_once(')') {
+        Some((_, rest)) if !path.starts_with('(') => rest,
+        _ => path,
     }
 }
 

@@ -12,7 +12,7 @@ use alloc::{
 
 use super::{
     notes,
-    shell::{LOOK_STEPS, Shell},
+    shell::{BAD_ARGUMENT, FILE_NOT_FOUND, LOOK_STEPS, Shell},
 };
 use crate::{
     bls::{image, type1::MAX_INITRDS, uki},
@@ -96,10 +96,15 @@ impl Shell<'_> {
         };
         let what = format!("{why}{hint}; install that kernel again, or take another entry");
         self.refuse(menu, line, word, what);
+        self.error = FILE_NOT_FOUND;
         None
     }
 
     fn linux(&mut self, line: u32, file: &str, words: &[String], menu: &mut Menu) -> bool {
+        if file.is_empty() {
+            self.error = BAD_ARGUMENT;
+            return self.refuse(menu, line, "linux", "no file follows".into());
+        }
         let Some(kernel) = self.file(line, file, menu) else {
             return false;
         };
@@ -193,6 +198,17 @@ impl Shell<'_> {
     }
 
     fn initrd(&mut self, line: u32, words: &[String], menu: &mut Menu) -> bool {
+        if words.is_empty() {
+            // To GRUB, that is an error of this command alone: the kernel starts.
+            let text = "`initrd` names no file: none is loaded";
+            menu.note(self.source(line), text.into());
+            return self.fails(BAD_ARGUMENT);
+        }
+        if !matches!(self.loaded.kind, Some(Kind::Linux { .. })) {
+            self.error = BAD_ARGUMENT;
+            let what = "there is no `linux` before it, or that failed";
+            return self.refuse(menu, line, "initrd", what.into());
+        }
         let mut found = Vec::new();
         for word in words {
             if found.len() == MAX_INITRDS {
@@ -208,16 +224,10 @@ impl Shell<'_> {
                 None => return false,
             }
         }
-        match &mut self.loaded.kind {
-            Some(Kind::Linux { initrds, .. }) => {
-                *initrds = found;
-                true
-            }
-            _ => {
-                let what = "there is no `linux` before it, or that failed";
-                self.refuse(menu, line, "initrd", what.into())
-            }
+        if let Some(Kind::Linux { initrds, .. }) = &mut self.loaded.kind {
+            *initrds = found;
         }
+        true
     }
 
     fn chain(&mut self, line: u32, file: &str, menu: &mut Menu) -> bool {
