@@ -16,10 +16,9 @@ use crate::ui;
 pub(crate) enum Variant {
     /// The one to use.
     Normal,
-    /// The one that can leave single steps of the hand-off out, for tests.
-    Omission,
-    /// The one that can ask Xen questions instead of starting anything.
-    Probe,
+    /// The one for tests, which can leave single steps of the hand-off out, and ask
+    /// Xen questions instead of starting anything.
+    Lab,
     /// The example of a kernel in full swing.
     Busy,
     /// The smallest example of a kernel that hands over.
@@ -78,8 +77,7 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
     tools::require_target()?;
     let (name, package, features): (_, _, &[&str]) = match variant {
         Variant::Normal => ("kexen-x86_64", "kexen-boot", &[]),
-        Variant::Omission => ("kexen-omission-x86_64", "kexen-boot", &["omission"]),
-        Variant::Probe => ("kexen-probe-x86_64", "kexen-boot", &["probe"]),
+        Variant::Lab => ("kexen-lab-x86_64", "kexen-boot", &["omission", "probe"]),
         Variant::Busy => ("kexen-busy-x86_64", "kexen-busy", &[]),
         Variant::Example => ("kexen-example-x86_64", "kexen-example", &[]),
     };
@@ -87,7 +85,8 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
     let step = ui::step(match variant {
         Variant::Busy => "building the busy guest",
         Variant::Example => "building the example kernel",
-        _ => "building Kexen's boot image",
+        Variant::Lab => "building the lab's boot image",
+        Variant::Normal => "building Kexen's boot image",
     });
     command::run(
         workspace::cargo()

@@ -158,7 +158,7 @@ impl Real {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             bench: Bench::new(&[], false)?,
-            image: build::image(Variant::Probe)?.stripped,
+            image: build::image(Variant::Lab)?.stripped,
             runs: 0,
         })
     }

@@ -37,14 +37,14 @@ pub(super) fn plain() -> Vec<Case> {
     [
         (V4_17, Pv, Cloud, 1, 256),
         (V4_17, Pv, Generic, 4, 4096),
-        (V4_17, Pvh, Cloud, 4, 4096),
-        (V4_17, Pvh, Generic, 1, 256),
+        (V4_17, Pvh, Cloud, 1, 256),
+        (V4_17, Pvh, Generic, 4, 4096),
         (V4_17, Dom0Pv, Generic, 1, 256),
         (V4_17, Dom0Pv, Generic, 4, 4096),
         (V4_20, Pv, Generic, 1, 256),
         (V4_20, Pv, Cloud, 4, 4096),
-        (V4_20, Pvh, Cloud, 1, 256),
-        (V4_20, Pvh, Generic, 4, 4096),
+        (V4_20, Pvh, Cloud, 4, 4096),
+        (V4_20, Pvh, Generic, 1, 256),
         (V4_20, Dom0Pv, Generic, 4, 256),
         (V4_20, Dom0Pv, Generic, 1, 4096),
         (V4_20, Dom0Pvh, Generic, 1, 4096),
@@ -295,7 +295,7 @@ fn omissions() -> Vec<Case> {
     .into_iter()
     .map(|(name, options, expect)| {
         let mut case = Case::new(Xen::V4_17, Mode::Pv, format!("omit-{name}"));
-        case.image = Variant::Omission;
+        case.image = Variant::Lab;
         case.options = Cow::Borrowed(options);
         case.expect = expect;
         case
@@ -310,7 +310,7 @@ fn probes() -> Vec<Case> {
         for mode in [Mode::Pv, Mode::Pvh] {
             for probe in [Probe::Abandon, Probe::AbandonOmit] {
                 let mut case = Case::new(xen, mode, format!("probe-{}", probe.name()));
-                case.image = Variant::Probe;
+                case.image = Variant::Lab;
                 case.options = Cow::Borrowed(probe.options());
                 case.expect = Expect::Probe(probe);
                 cases.push(case);

@@ -267,7 +267,7 @@ fn hostile() -> Vec<Case> {
         &[Hostile::Mute],
         &NOT_TOLD,
     );
-    not_told.image = Variant::Omission;
+    not_told.image = Variant::Lab;
     not_told.options.to_mut().push_str(" kexen.omit=late");
     // What is kept of one try is in the way of the next, which goes well itself,
     // and no longer in the way when the backend has let go.
@@ -292,7 +292,7 @@ fn hostile() -> Vec<Case> {
     };
     let hoards = |xen, mode, name, talk| case(xen, mode, name, &[Hostile::Hoards], talk);
     let mut forgets = hoards(Xen::V4_17, Mode::Pvh, "backend-hoards-omit", &HOARDED_OMIT);
-    forgets.image = Variant::Omission;
+    forgets.image = Variant::Lab;
     forgets.options.to_mut().push_str(" kexen.omit=kept");
     static NO_ROOM: Talk = Talk {
         turns: &[],
@@ -304,7 +304,7 @@ fn hostile() -> Vec<Case> {
     // Without the limit the heap is used up, which ends Kexen.
     let mut forgotten = case(Xen::V4_20, Mode::Pvh, "greedy-omit", &[], &NO_ROOM);
     forgotten.greedy = true;
-    forgotten.image = Variant::Omission;
+    forgotten.image = Variant::Lab;
     forgotten.options.to_mut().push_str(" kexen.omit=room");
     let forgotten = forgotten.expect(Expect::Ends(
         &["kexen: error: panic: ", "library/alloc/"],

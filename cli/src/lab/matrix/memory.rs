@@ -60,7 +60,7 @@ fn on_demand_limits() -> Vec<Case> {
         "pod-omit",
         "kexen.chain=3 kexen.verify-memory kexen.omit=on-demand",
     );
-    omitted.image = Variant::Omission;
+    omitted.image = Variant::Lab;
     // The kernel, unpacked beside its file, is more than the guest has.
     let mut short = pod(Xen::V4_17, Mode::Pvh, "pod-short").asked("");
     short.memory = 64;

@@ -289,7 +289,7 @@ const SHORT: &[&str] = &[
     "xen-4.17/pv/cloud-1cpu-256m",
     "xen-4.17/pv/disk-grub-xfs",
     "xen-4.17/pv/omit-writable-tables",
-    "xen-4.17/pvh/generic-1cpu-256m",
+    "xen-4.17/pvh/cloud-1cpu-256m",
     "xen-4.17/pvh/disk-bls-ext4",
     "xen-4.17/dom0-pv/generic-1cpu-256m",
     "xen-4.17/hvm/disk-hvm",
@@ -370,7 +370,7 @@ mod tests {
         }
         has(&|case| case.disk.is_none() && case.expect == Expect::Userspace);
         has(&|case| case.disk.is_some() && case.expect == Expect::Userspace);
-        has(&|case| case.image == Variant::Omission && case.expect != Expect::Userspace);
+        has(&|case| case.image == Variant::Lab && case.expect != Expect::Userspace);
         // One Xen's files are fewer to fetch.
         assert!(short.iter().all(|case| case.xen == short[0].xen));
     }
