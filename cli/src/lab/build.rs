@@ -102,16 +102,27 @@ pub(crate) fn image(variant: Variant) -> Result<Image> {
         .join(tools::TARGET)
         .join("boot")
         .join(package);
-    fs::copy(&built, &symbols).with_context(|| format!("cannot copy {}", built.display()))?;
+    let hvm = out.join(format!("{name}.hvm"));
+    // Each appears whole: another `cargo kexen` may read it, or make it too.
+    let made = tempfile::tempdir_in(&out)?;
+    let file = |name: &str| made.path().join(name);
+    fs::copy(&built, file("symbols"))
+        .with_context(|| format!("cannot copy {}", built.display()))?;
     command::run(
         Command::new("strip")
             .arg("--strip-all")
             .arg("-o")
-            .arg(&stripped)
-            .arg(&symbols),
+            .arg(file("stripped"))
+            .arg(file("symbols")),
     )?;
-    let hvm = out.join(format!("{name}.hvm"));
-    fs::write(&hvm, hvm_file::of(&fs::read(&stripped)?)?)?;
+    fs::write(file("hvm"), hvm_file::of(&fs::read(file("stripped"))?)?)?;
+    for (from, to) in [
+        ("symbols", &symbols),
+        ("stripped", &stripped),
+        ("hvm", &hvm),
+    ] {
+        fs::rename(file(from), to)?;
+    }
     let size = fs::metadata(&stripped)?.len();
     step.done(format!("{} ({size} bytes)", stripped.display()));
     Ok(Image {
