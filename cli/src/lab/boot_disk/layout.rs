@@ -186,6 +186,9 @@ impl DiskLayout {
         let grub = |folder: &str| {
             format!(
                 "set default=\"0\"\nset timeout=0\n\
+                 if [ x$feature_menuentry_id = xy ]; then\n  \
+                 menuentry_id_option=--id\nelse\n  menuentry_id_option=\nfi\n\
+                 export menuentry_id_option\n\
                  function load_video {{\n  insmod all_video\n}}\n\
                  if [ x$feature_platform_search_hint = xy ]; then\n  \
                  search --no-floppy --fs-uuid --set=root --hint='hd0,gpt1' {UUID}\nelse\n  \
