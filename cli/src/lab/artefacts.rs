@@ -151,61 +151,60 @@ impl Kernel {
         let wanted = [GUEST_MODULES, EMULATED_MODULES, DOM0_MODULES];
         let recipe = format!("{GUEST_MODULES:?}\n{EMULATED_MODULES:?}\n{DOM0_MODULES:?}");
         let name = format!("kernel-{}", flavour.name());
-        Self::fetch(&name, flavour, &wanted.concat(), &recipe)
+        Self::fetch(&name, Suite::Bookworm, flavour, &wanted.concat(), &recipe)
     }
 
     /// The same, with these modules.
     pub(crate) fn with_modules(name: &str, flavour: Flavour, wanted: &[&str]) -> Result<Self> {
-        Self::fetch(name, flavour, wanted, &format!("{wanted:?}"))
+        let recipe = format!("{wanted:?}");
+        Self::fetch(name, Suite::Bookworm, flavour, wanted, &recipe)
     }
 
     /// The cloud kernel of what becomes Debian 14: its payload is zstd's.
     pub(crate) fn forky() -> Result<Self> {
-        let meta = Flavour::Cloud.meta_package();
-        let suite = Suite::Forky;
-        let recipe = format!("kernel 1\n{meta}\n{}\n{GUEST_MODULES:?}\n", suite.name());
-        let dir = cache::get("kernel-forky", "Debian's kernel", &recipe, |dir| {
+        let recipe = format!("{GUEST_MODULES:?}");
+        let (suite, flavour) = (Suite::Forky, Flavour::Cloud);
+        Self::fetch("kernel-forky", suite, flavour, GUEST_MODULES, &recipe)
+    }
+
+    fn fetch(
+        name: &str,
+        suite: Suite,
+        flavour: Flavour,
+        wanted: &[&str],
+        recipe: &str,
+    ) -> Result<Self> {
+        let meta = flavour.meta_package();
+        let recipe = format!("kernel 1\n{meta}\n{}\n{recipe}\n", suite.name());
+        let dir = cache::get(name, "Debian's kernel", &recipe, |dir| {
             let apt = Apt::new(suite)?;
             let package = apt.kernel_behind(meta)?;
             let release = package.trim_start_matches("linux-image-").to_owned();
             let root = tempfile::tempdir_in(dir)?;
-            // What was one package is two there.
-            let mut packages = String::new();
-            for part in ["binary", "modules"] {
-                packages += &(apt.unpack(&format!("linux-{part}-{release}"), root.path())? + "\n");
+            let below = |path: &str| root.path().join(format!("{path}{release}"));
+            // What is one package in Debian 12 is two in what becomes 14.
+            let is_parted = suite == Suite::Forky;
+            let (packages, image, modules) = if is_parted {
+                let parts = ["binary", "modules"].map(|part| format!("linux-{part}-{release}"));
+                let modules = below("usr/lib/modules/");
+                (parts.to_vec(), modules.join("vmlinuz"), modules)
+            } else {
+                (vec![package], below("boot/vmlinuz-"), below("lib/modules/"))
+            };
+            let mut files = String::new();
+            for package in &packages {
+                files += &(apt.unpack(package, root.path())? + "\n");
             }
-            let all = root.path().join("usr/lib/modules").join(&release);
-            fs::copy(all.join("vmlinuz"), dir.join("vmlinuz"))?;
+            fs::copy(image, dir.join("vmlinuz"))?;
+            // There, modules are packed, too.
             command::run(
                 Command::new("find")
-                    .arg(&all)
+                    .arg(&modules)
                     .args(["-name", "*.ko.xz", "-exec", "xz", "-d", "{}", "+"]),
             )?;
-            keep_modules(&all, GUEST_MODULES, dir)?;
+            keep_modules(&modules, wanted, dir)?;
             fs::write(dir.join("release"), release)?;
-            fs::write(dir.join("packages.txt"), packages)?;
-            Ok(())
-        })?;
-        Self::in_folder(dir)
-    }
-
-    fn fetch(name: &str, flavour: Flavour, wanted: &[&str], recipe: &str) -> Result<Self> {
-        let meta = flavour.meta_package();
-        let recipe = format!("kernel 1\n{meta}\nbookworm\n{recipe}\n");
-        let dir = cache::get(name, "Debian's kernel", &recipe, |dir| {
-            let apt = Apt::new(Suite::Bookworm)?;
-            let package = apt.kernel_behind(meta)?;
-            let release = package.trim_start_matches("linux-image-").to_owned();
-            let root = tempfile::tempdir_in(dir)?;
-            let file = apt.unpack(&package, root.path())?;
-            fs::copy(
-                root.path().join(format!("boot/vmlinuz-{release}")),
-                dir.join("vmlinuz"),
-            )?;
-            let all = root.path().join("lib/modules").join(&release);
-            keep_modules(&all, wanted, dir)?;
-            fs::write(dir.join("release"), release)?;
-            fs::write(dir.join("packages.txt"), file + "\n")?;
+            fs::write(dir.join("packages.txt"), files)?;
             Ok(())
         })?;
         Self::in_folder(dir)
