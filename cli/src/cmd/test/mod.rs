@@ -14,6 +14,8 @@ mod host;
 mod menus;
 mod real_xen;
 
+use std::thread;
+
 use anyhow::{Result, bail};
 
 use self::budget::{Budget, in_turn};
@@ -23,6 +25,7 @@ use super::differential::{self, Part};
 use super::readers;
 use super::tally::Tally;
 use crate::lab::artefacts::Xen;
+use crate::lab::build::{self, Variant};
 use crate::lab::fetch;
 use crate::lab::matrix::{self, Case, Expect, Linux};
 use crate::ui;
@@ -199,23 +202,18 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         return finish(&tally);
     }
     let extent = args.extent();
-    let chosen = Chosen::of(args, extent)?;
+    let mut chosen = Chosen::of(args, extent)?;
     if args.list {
         return list(args, &chosen);
     }
     let budget = Budget::of(args.minutes);
-    let mut tally = checks::run(chosen.checks)?;
+    let mut tally = checks::run(std::mem::take(&mut chosen.checks))?;
     if chosen.host {
         tally.add(beside(&chosen.cases, || host::run(args.filter.as_deref()))?);
     }
     tally.add(read(&chosen.readers)?);
     tally.add(menus::run(&chosen.menus, &budget)?);
-    for part in &chosen.differential {
-        if budget.allows(&format!("differential: {part}"), budget.share(100)) {
-            let few = chosen.few;
-            tally.add(differential::run(&[*part], args.seed, few)?);
-        }
-    }
+    tally.add(differ(args, &chosen, &budget)?);
     let turned = args.turn.is_some();
     tally.add(real_xen::run(
         chosen.cases,
@@ -255,6 +253,26 @@ fn beside(cases: &[Case], work: impl FnOnce() -> Result<Tally>) -> Result<Tally>
         Some(xen) => fetch::beside(xen, true, work),
         None => work(),
     }
+}
+
+/// The differential test. A few cases leave a processor free, which builds what
+/// comes next.
+fn differ(args: &TestArgs, chosen: &Chosen, budget: &Budget) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let builds = chosen.few && !chosen.differential.is_empty() && !chosen.cases.is_empty();
+    thread::scope(|scope| {
+        if builds {
+            build::image(Variant::Lab)?;
+            // An error comes again where the image is needed.
+            scope.spawn(|| build::image(Variant::Normal));
+        }
+        for part in &chosen.differential {
+            if budget.allows(&format!("differential: {part}"), budget.share(100)) {
+                tally.add(differential::run(&[*part], args.seed, chosen.few)?);
+            }
+        }
+        Ok(tally)
+    })
 }
 
 /// The file systems' readers, on these images.

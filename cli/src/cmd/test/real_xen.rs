@@ -148,9 +148,9 @@ fn stretch(cases: Vec<Case>, most: usize) -> Stretches {
     all
 }
 
-/// Whether it keeps all processors busy by itself.
+/// Whether it keeps all processors busy by itself, or takes the memory of two.
 fn is_heavy(case: &Case) -> bool {
-    case.mode == Mode::Hvm || case.vcpus >= 8
+    case.mode == Mode::Hvm || case.vcpus >= 8 || case.is_large()
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ struct Turn {
 impl Turn {
     fn of(volume: &Volume<'_>) -> Option<Self> {
         let is_one = |kind: &&str| volume.type_guid.eq_ignore_ascii_case(kind);
-        if volume.table != Some(TableKind::Gpt) || !TYPES.iter().any(|kind| is_one(&kind)) {
+        if volume.table != Some(TableKind::Gpt) || !TYPES.iter().any(is_one) {
             return None;
         }
         let bits = |first: u32, mask: u64| (volume.attributes >> first) & mask;
