@@ -137,17 +137,26 @@ impl Shell<'_> {
                 value.map_or(&[][..], core::slice::from_ref)
             }
         };
+        // Outside quotes, empty arguments neither begin a word nor end one.
+        let mut has_begun = false;
         for (index, value) in values.iter().enumerate() {
-            match (index, quoted && name == "*") {
-                (0, _) => {}
-                (_, true) => fields.quoted(" "),
-                (_, false) => fields.next(),
-            }
-            if quoted {
-                fields.quoted(value);
-            } else {
+            if !quoted {
+                if value.trim_ascii().is_empty() {
+                    continue;
+                }
+                if has_begun {
+                    fields.next();
+                }
                 fields.parted(value);
+                has_begun = true;
+                continue;
             }
+            match (index, name) {
+                (0, _) => {}
+                (_, "*") => fields.quoted(" "),
+                _ => fields.next(),
+            }
+            fields.quoted(value);
         }
         values
             .iter()

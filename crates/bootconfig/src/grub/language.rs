@@ -32,6 +32,16 @@ fn the_language_does_what_grub_does() {
         ),
         ("function f { shift; set r=$1; }\nf a b", "b"),
         ("false\nset r=$?", "1"),
+        ("false\nfor x in 1; do set r=$?; done", "1"),
+        ("false\nfor x in $none; do true; done\nset r=$?", "0"),
+        (
+            "function f { for x in y$*; do r=\"$r[$x]\"; done; }\nf '' a '' b ''",
+            "[ya][b]",
+        ),
+        (
+            "function f { for x in $*z; do r=\"$r[$x]\"; done; }\nf '' a '' b ''",
+            "[a][bz]",
+        ),
         (
             "if false; then r=a; elif ! true; then r=b; else r=c; fi",
             "c",

@@ -316,7 +316,10 @@ impl<'a> Shell<'a> {
             Node::For { name, words, body } => {
                 let values = self.expand(words, 0, menu)?;
                 self.loops.enter();
-                self.status = 0;
+                // In its body, `$?` is that of the command before it.
+                if values.is_empty() {
+                    self.status = 0;
+                }
                 for value in values {
                     self.spend(menu, 0, 1)?;
                     self.env.set(name, &value);
