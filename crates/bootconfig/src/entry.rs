@@ -377,6 +377,14 @@ impl Menu {
             self.notes.push(Note { source, text });
         }
     }
+
+    /// The same, unless it is told already.
+    pub(crate) fn note_once(&mut self, source: Source, text: String) {
+        let told = shown(&text);
+        if self.notes.iter().all(|note| note.text != told) {
+            self.note(source, text);
+        }
+    }
 }
 
 /// The entry that a name means: an id first, then a title, then a path of

@@ -63,9 +63,6 @@ impl TestFs {
             kind,
             label: label.into(),
             uuid: uuid.into(),
-            note: None,
-            raw: None,
-            files: BTreeMap::new(),
             ..Self::default()
         }
     }

@@ -160,9 +160,7 @@ impl Shell<'_> {
             };
             let source = self.source(line);
             let text = format!("{name} is not written back, since disks are only read: {what}");
-            if menu.notes.iter().all(|note| note.text != text) {
-                menu.note(source, text);
-            }
+            menu.note_once(source, text);
         }
         true
     }

@@ -137,26 +137,24 @@ impl Shell<'_> {
                 value.map_or(&[][..], core::slice::from_ref)
             }
         };
-        // Outside quotes, empty arguments neither begin a word nor end one.
-        let mut has_begun = false;
-        for (index, value) in values.iter().enumerate() {
-            if !quoted {
-                if value.trim_ascii().is_empty() {
-                    continue;
+        if quoted {
+            for (index, value) in values.iter().enumerate() {
+                match (index, name) {
+                    (0, _) => {}
+                    (_, "*") => fields.quoted(" "),
+                    _ => fields.next(),
                 }
-                if has_begun {
+                fields.quoted(value);
+            }
+        } else {
+            // Empty arguments neither begin a word nor end one.
+            let values = values.iter().filter(|value| !value.trim_ascii().is_empty());
+            for (index, value) in values.enumerate() {
+                if index > 0 {
                     fields.next();
                 }
                 fields.parted(value);
-                has_begun = true;
-                continue;
             }
-            match (index, name) {
-                (0, _) => {}
-                (_, "*") => fields.quoted(" "),
-                _ => fields.next(),
-            }
-            fields.quoted(value);
         }
         values
             .iter()

@@ -113,9 +113,7 @@ impl Shell<'_> {
                  if it does not start, take the other entry",
                 volume.name, turn.tries
             );
-            if menu.notes.iter().all(|note| note.text != text) {
-                menu.note(self.source(line), text);
-            }
+            menu.note_once(self.source(line), text);
         }
         Ok(self.assign(line, device, &name, menu) && self.assign(line, uuid, &partuuid, menu))
     }
