@@ -32,6 +32,7 @@ fn the_language_does_what_grub_does() {
         ),
         ("function f { shift; set r=$1; }\nf a b", "b"),
         ("false\nset r=$?", "1"),
+        ("if [ -f 'x)/k' ]; then r=a; fi", "a"),
         ("false\nfor x in 1; do set r=$?; done", "1"),
         ("false\nfor x in $none; do true; done\nset r=$?", "0"),
         (

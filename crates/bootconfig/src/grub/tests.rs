@@ -46,6 +46,28 @@ pub(super) fn cmdline(script: &str) -> String {
     boots(&menu.entries[0]).2
 }
 
+#[test]
+fn an_initrd_without_a_file_is_an_error_of_that_command_alone() {
+    let menu = run("menuentry x {\nlinux /k\ninitrd\nlinux /k r=$?\n}");
+    assert_eq!(boots(&menu.entries[0]).2, "r=18");
+    let notes = &menu.notes;
+    assert!(
+        notes.iter().any(|note| note.text.contains("names no file")),
+        "{notes:?}"
+    );
+    for (script, problem) in [
+        (
+            "menuentry x {\ninitrd /i\nlinux /k\n}",
+            "no `linux` before it",
+        ),
+        ("menuentry x {\nlinux\n}", "no file follows"),
+    ] {
+        let menu = run(script);
+        let found = menu.entries[0].bootable().unwrap_err().unwrap();
+        assert!(found.what.contains(problem), "{script}: {found:?}");
+    }
+}
+
 fn submenu() -> TestFs {
     TestFs::new("ext4", "", UUID)
         .file("/boot/grub/grub.cfg", SUBMENU)
