@@ -73,8 +73,8 @@ fn on_demand_limits() -> Vec<Case> {
 }
 
 /// Memory above 4 GiB, and several processors. On a busy host their ticks take
-/// all the time of two emulated processors for a while: Linux's watchdog is given
-/// more patience, and a guest that stays there meets the run's limit.
+/// all the time of the one emulated processor for a while (see `TIMER_SLOP` in
+/// `dom0.rs`): Linux's watchdog is given more patience, and a guest that stays there meets the run's limit.
 fn large() -> Vec<Case> {
     let mut cases = Vec::new();
     for xen in Xen::ALL {
