@@ -66,17 +66,23 @@ pub struct Volume<'d> {
 }
 
 impl Volume<'_> {
-    /// How GRUB's Xen ports call it, without the parentheses.
+    /// How GRUB's Xen ports call it, without the parentheses. A disk that has a
+    /// name of GRUB's own, `hd0`, keeps it: no disk of a guest is called so.
     #[must_use]
     pub fn grub_name(&self) -> String {
+        let port = if counted(&self.disk).is_some() {
+            ""
+        } else {
+            "xen/"
+        };
         let table = match self.table {
             Some(TableKind::Gpt) => "gpt",
             Some(TableKind::Msdos) => "msdos",
             None => "",
         };
         match self.partition {
-            Some(number) => format!("xen/{},{table}{number}", self.disk),
-            None => format!("xen/{}", self.disk),
+            Some(number) => format!("{port}{},{table}{number}", self.disk),
+            None => format!("{port}{}", self.disk),
         }
     }
 
@@ -233,10 +239,7 @@ impl<'d> Volumes<'d> {
     pub fn disk_by_grub_name(&self, name: &str) -> Option<&String> {
         match name.strip_prefix("xen/") {
             Some(name) => self.disks.iter().find(|disk| *disk == name),
-            None => {
-                let number: usize = name.strip_prefix("hd")?.parse().ok()?;
-                self.disks.get(number)
-            }
+            None => self.disks.get(counted(name)?),
         }
     }
 
@@ -384,6 +387,11 @@ pub(crate) fn beside(file: &str, path: &str) -> String {
     clean(&format!("{folder}/{path}"))
 }
 
+/// The number in GRUB's name of a disk, `hd0`.
+fn counted(name: &str) -> Option<usize> {
+    name.strip_prefix("hd")?.parse().ok()
+}
+
 /// `gpt1`, `msdos5`, `1`.
 fn partition(text: &str) -> Option<(Option<TableKind>, u32)> {
     let (table, number) = if let Some(number) = text.strip_prefix("gpt") {
@@ -460,6 +468,10 @@ mod tests {
         for (index, volume) in volumes.iter() {
             assert_eq!(volumes.by_grub_name(&volume.grub_name()), Some(index));
         }
+        let mut all = gpt(vec![TestFs::new("ext4", "", "")]).into_list();
+        assert_eq!(all[0].grub_name(), "xen/xvda,gpt1");
+        all[0].disk = "hd2".into();
+        assert_eq!(all[0].grub_name(), "hd2,gpt1");
     }
 
     #[test]

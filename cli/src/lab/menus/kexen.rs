@@ -14,11 +14,12 @@ use super::seen::{Boots, Seen, SeenEntry};
 use super::session::Start;
 use crate::lab::readers::FileDisk;
 
-/// The volumes of these images, as a guest's disks `xvda` and so on.
+/// The volumes of these images, with the names that the emulator has for them:
+/// on Xen `hd0` is `xen/xvda`, and a configuration can look into a name.
 pub(crate) fn volumes(disks: &[PathBuf]) -> Result<Volumes<'static>> {
     let mut all = Vec::new();
-    for (number, disk) in (b'a'..).zip(disks) {
-        let name = format!("xvd{}", char::from(number));
+    for (number, disk) in disks.iter().enumerate() {
+        let name = format!("hd{number}");
         let source: Rc<dyn BlockSource> = Rc::new(FileDisk::open(disk, &name, 512)?);
         let found = disk::volumes(source, None, disk::Memory::default());
         anyhow::ensure!(found.problems.is_empty(), "{name}: {:?}", found.problems);
@@ -43,7 +44,7 @@ pub(crate) fn read(volumes: &Volumes<'_>, start: &Start) -> Result<Menu> {
 pub(super) fn seen(volumes: &Volumes<'_>, menu: &Menu) -> Seen {
     let titles = |entry: &Entry| -> Vec<String> {
         let steps = entry.steps.iter();
-        let steps = steps.map(|step| hd(step.title.trim_end()));
+        let steps = steps.map(|step| step.title.trim_end().to_owned());
         steps.collect()
     };
     let by_index = |index: usize| menu.entries.get(index).map(titles);
@@ -75,7 +76,7 @@ pub(super) fn seen(volumes: &Volumes<'_>, menu: &Menu) -> Seen {
 /// in, Kexen keeps the name whole and finds it by either.
 fn id(entry: &Entry) -> String {
     let id = entry.id.strip_suffix(".conf").unwrap_or(&entry.id);
-    hd(if id.is_empty() { &entry.title } else { id })
+    (if id.is_empty() { &entry.title } else { id }).to_owned()
 }
 
 fn boots(volumes: &Volumes<'_>, entry: &Entry) -> Boots {
@@ -84,7 +85,7 @@ fn boots(volumes: &Volumes<'_>, entry: &Entry) -> Boots {
     }
     let file = |place: &Place| {
         let name = volumes.get(place.volume).map(|volume| volume.grub_name());
-        format!("{}:{}", hd(&name.unwrap_or_default()), place.path)
+        format!("{}:{}", name.unwrap_or_default(), place.path)
     };
     match &entry.kind {
         Some(Kind::Linux {
@@ -94,19 +95,10 @@ fn boots(volumes: &Volumes<'_>, entry: &Entry) -> Boots {
         }) => Boots::Linux {
             kernel: file(kernel),
             initrds: initrds.iter().map(file).collect(),
-            cmdline: hd(cmdline),
+            cmdline: cmdline.clone(),
             unquoted: None,
         },
         Some(other) => Boots::Nothing(format!("{other:?}")),
         None => Boots::Nothing("it loads no kernel".into()),
     }
-}
-
-/// Disks are `xen/xvda` to GRUB on Xen, and `hd0` to the emulator.
-fn hd(text: &str) -> String {
-    let mut text = text.to_owned();
-    for (number, letter) in ('a'..='f').enumerate() {
-        text = text.replace(&format!("xen/xvd{letter}"), &format!("hd{number}"));
-    }
-    text
 }
