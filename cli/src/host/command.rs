@@ -15,6 +15,14 @@ pub(crate) fn shown(command: &Command) -> String {
     text
 }
 
+/// A program that ends when this process does, killed or not. It lives no longer
+/// than the thread that starts it (`prctl(2)`, `PR_SET_PDEATHSIG`).
+pub(crate) fn ending_with_us(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
+}
+
 /// Runs a command quietly; its output is shown only if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<Vec<u8>> {
     run_with(command, b"")
@@ -57,4 +65,56 @@ pub(crate) fn tail(text: &str, lines: usize) -> String {
         .iter()
         .map(|line| format!("  {line}\n"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead as _, BufReader};
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    /// Starts a shell that starts a program, and kills the shell; whether the
+    /// program ends by that.
+    fn is_killed_with_its_parent(mut program: Command) -> bool {
+        program.args(["-c", "echo $$; exec sleep 30"]);
+        let script = format!(
+            "{} '{}' & wait",
+            program.get_program().to_string_lossy(),
+            program
+                .get_args()
+                .map(|arg| arg.to_string_lossy())
+                .collect::<Vec<_>>()
+                .join("' '")
+        );
+        let mut shell = Command::new("sh")
+            .args(["-c", &script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let output = shell.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let process = Path::new("/proc").join(line.trim());
+        assert!(process.exists(), "{line:?}");
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(2) {
+            // A process that was killed stays, as a zombie, until it is waited for.
+            let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+            if status.is_empty() || status.contains("State:\tZ") {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        run(Command::new("kill").arg(line.trim())).unwrap();
+        false
+    }
+
+    #[test]
+    fn programs_end_with_the_process_that_started_them() {
+        assert!(is_killed_with_its_parent(ending_with_us("sh")));
+        assert!(!is_killed_with_its_parent(Command::new("sh")));
+    }
 }

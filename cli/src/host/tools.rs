@@ -42,11 +42,14 @@ const UNPRIVILEGED: &[Need] = &[need(
 )];
 
 /// For running the lab.
-const RUN: &[Need] = &[need(
-    "qemu-system-x86_64",
-    "qemu-system-x86",
-    "runs Xen, with SVM emulated, so no hardware support is needed",
-)];
+const RUN: &[Need] = &[
+    need(
+        "qemu-system-x86_64",
+        "qemu-system-x86",
+        "runs Xen, with SVM emulated, so no hardware support is needed",
+    ),
+    need("setpriv", "util-linux", "ends QEMU with what started it"),
+];
 
 /// For repacking kernels with every compression that Linux offers.
 pub(crate) const REPACK: &[Need] = &[

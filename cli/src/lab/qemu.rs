@@ -52,7 +52,7 @@ impl Machine<'_> {
             fs::remove_file(&link).ok();
             symlink(file.canonicalize()?, link)?;
         }
-        let mut command = Command::new("qemu-system-x86_64");
+        let mut command = command::ending_with_us("qemu-system-x86_64");
         command
             .current_dir(dir)
             // SVM with nested paging is emulated, so PVH guests run too. On the
