@@ -11,7 +11,6 @@ use super::screen::Size;
 use super::script::Script;
 use super::seen::{Difference, differences};
 use super::{Both, Emulator, kexen, make_disks, walk, world};
-use crate::ui;
 
 /// How long one is made smaller.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,13 +32,7 @@ pub(crate) fn both(emulator: &Emulator, scripts: &[Script]) -> Result<Vec<Result
         let start = world::start(number);
         let menu = kexen::read(&volumes, &start)?;
         let kexen = kexen::seen(&volumes, &menu);
-        let mut grub = walk::seen(&mut machine, &start);
-        if let Err(error) = &grub {
-            // An emulator that says nothing more, once in thousands of scripts.
-            ui::say(format!("a new emulator is asked once more: {error:#}"));
-            machine.restart()?;
-            grub = walk::seen(&mut machine, &start);
-        }
+        let grub = walk::seen(&mut machine, &start);
         if grub.is_err() {
             machine.restart()?;
         }

@@ -144,25 +144,26 @@ impl Session {
         grantpt(&pty)?;
         unlockpt(&pty)?;
         let name = ptsname(&pty, Vec::new())?;
-        let other = File::options()
-            .read(true)
-            .write(true)
-            .open(name.to_str().context("a terminal whose name is no text")?)?;
+        let name = name.to_str().context("a terminal whose name is no text")?;
+        // The emulator makes its input non-blocking. Of an output that shares the
+        // open file with it, what does not fit into the terminal's buffer is lost.
+        let open = || File::options().read(true).write(true).open(name);
+        let (input, output) = (open()?, open()?);
         let window = Winsize {
             ws_row: size.rows.try_into()?,
             ws_col: size.columns.try_into()?,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        tcsetwinsize(&other, window)?;
+        tcsetwinsize(&input, window)?;
         let mut program = emulator.command();
         program.arg("-d").arg(dir.join("grub"));
         program.arg("-m").arg(dir.join("device.map"));
         program.args(["-r", "host"]);
         let child = program
-            .stdin(Stdio::from(other.try_clone()?))
-            .stdout(Stdio::from(other.try_clone()?))
-            .stderr(Stdio::from(other))
+            .stdin(Stdio::from(input))
+            .stdout(Stdio::from(output.try_clone()?))
+            .stderr(Stdio::from(output))
             .spawn()
             .with_context(|| format!("cannot start `{}`", command::shown(&program)))?;
         drop(program);
