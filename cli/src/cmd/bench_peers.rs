@@ -201,7 +201,7 @@ impl Bench {
             cmdline: words.to_owned(),
             memory: self.memory,
             images: vec![(disk.to_path_buf(), Attach::Disk)],
-            timeout: Duration::from_secs(150 + self.memory / 2),
+            timeout: self.patience(payload, mode),
             ..Guest::new(name, mode, start.clone())
         };
         let run = self.dom0.run_guest(&guest)?;
@@ -226,6 +226,20 @@ impl Bench {
             boots,
         });
         Ok(())
+    }
+
+    /// How long a guest may take: many times what the toolstack's start of the same
+    /// kernel took, if that is known. A GRUB that cannot boot it stays in its menu.
+    fn patience(&self, payload: &Payload, mode: Mode) -> Duration {
+        let most = Duration::from_secs(150 + self.memory / 2);
+        let same =
+            |row: &&Row| row.guest == mode.name() && row.kernel == payload.name && row.by == DIRECT;
+        let direct = self.rows.iter().find(same);
+        direct
+            .and_then(|row| row.boots.as_ref().ok())
+            .map_or(most, |f| {
+                most.min(Duration::from_secs_f64(30.0 + 6.0 * f.seconds_to_userspace))
+            })
     }
 
     /// MiB of the smallest guest in which Linux begins with its initrd (GRUB goes
