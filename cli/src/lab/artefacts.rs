@@ -344,15 +344,9 @@ pub(crate) struct GrubImages {
 }
 
 impl GrubImages {
-    /// Those of Debian 12, of Debian 13, and of what becomes Debian 14.
+    /// Those of Debian 13, and of what becomes Debian 14.
     pub(crate) fn all() -> Result<Vec<Self>> {
-        let old = Grub::debian()?;
         Ok(vec![
-            Self {
-                name: "GRUB 2.06",
-                pv: old.pv,
-                pvh: old.pvh,
-            },
             Self::of("GRUB 2.12", Suite::Trixie)?,
             Self::of("GRUB 2.14", Suite::Forky)?,
         ])
