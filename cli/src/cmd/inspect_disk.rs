@@ -307,7 +307,8 @@ mod tests {
         for layout in layouts::all().unwrap() {
             let scratch = tempfile::tempdir().unwrap();
             let images = menus::make_disks(&layout.disks, scratch.path()).unwrap();
-            let volumes = menus::kexen::volumes(&images).unwrap();
+            let names = ('a'..).map(|letter| format!("xvd{letter}"));
+            let volumes = menus::kexen::volumes_of(names.zip(&images)).unwrap();
             let menu = menus::kexen::read(&volumes, &layout.start).unwrap();
             let expected = menu.default.map(|at| entry(&volumes, &menu.entries[at]));
             let disk = report(&images[0], GuestKind::Pvh).unwrap().unwrap();

@@ -1,25 +1,55 @@
 //! The tests that need no QEMU: `cargo test`, counted test by test.
 
+use std::process::Command;
+use std::thread;
+
 use anyhow::{Context as _, Result};
 
 use crate::cmd::tally::Tally;
 use crate::host::{command, tools, workspace};
 use crate::ui;
 
-/// Runs those with this text in their name (`host: name`).
-pub(super) fn run(filter: Option<&str>) -> Result<Tally> {
+/// Builds and runs those with this text in their name (`host: name`), and does
+/// other work beside the running: most tests leave a processor free.
+pub(super) fn run(filter: Option<&str>, other: impl FnOnce() + Send) -> Result<Tally> {
+    let name = match filter {
+        None => None,
+        Some(filter) => {
+            let Some(name) = filter.strip_prefix("host: ").or_else(|| {
+                // A text that names another layer leaves nothing here.
+                (!filter.contains(": ")).then_some(filter)
+            }) else {
+                return Ok(Tally::default());
+            };
+            Some(name)
+        }
+    };
     tools::require(&[tools::REPACK, tools::IMAGES])?;
-    let mut command = workspace::cargo();
-    command.args(["test", "--no-fail-fast"]);
-    if let Some(filter) = filter {
-        let Some(name) = filter.strip_prefix("host: ").or_else(|| {
-            // A text that names another layer leaves nothing here.
-            (!filter.contains(": ")).then_some(filter)
-        }) else {
-            return Ok(Tally::default());
-        };
+    let test = |more: &[&str]| {
+        let mut command = workspace::cargo();
+        command.args(["test", "--no-fail-fast"]).args(more);
+        command
+    };
+    let step = ui::step("host: building the tests");
+    // An error comes again where they are run.
+    let built = test(&["--no-run"]).output().context("cannot start cargo")?;
+    step.done(if built.status.success() {
+        "built"
+    } else {
+        "not all of them can be built"
+    });
+    let mut command = test(&[]);
+    if let Some(name) = name {
         command.args(["--", name]);
     }
+    thread::scope(|scope| {
+        scope.spawn(other);
+        count(&mut command)
+    })
+}
+
+/// Runs `cargo test`, and counts.
+fn count(command: &mut Command) -> Result<Tally> {
     let step = ui::step("host: cargo test");
     let output = command.output().context("cannot start cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);

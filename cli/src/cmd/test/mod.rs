@@ -14,8 +14,6 @@ mod host;
 mod menus;
 mod real_xen;
 
-use std::thread;
-
 use anyhow::{Result, bail};
 
 use self::budget::{Budget, in_turn};
@@ -209,7 +207,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let budget = Budget::of(args.minutes);
     let mut tally = checks::run(std::mem::take(&mut chosen.checks))?;
     if chosen.host {
-        tally.add(beside(&chosen.cases, || host::run(args.filter.as_deref()))?);
+        tally.add(beside(&chosen.cases, || {
+            host::run(args.filter.as_deref(), || build_images(extent, &chosen))
+        })?);
     }
     tally.add(read(&chosen.readers)?);
     tally.add(menus::run(&chosen.menus, &budget)?);
@@ -255,24 +255,25 @@ fn beside(cases: &[Case], work: impl FnOnce() -> Result<Tally>) -> Result<Tally>
     }
 }
 
-/// The differential test. A few cases leave a processor free, which builds what
-/// comes next.
+/// Builds the images that are needed behind the host tests of the short test.
+fn build_images(extent: Extent, chosen: &Chosen) {
+    if extent == Extent::Short && !chosen.cases.is_empty() {
+        for variant in [Variant::Lab, Variant::Normal] {
+            // An error comes again where the image is needed.
+            build::image(variant).ok();
+        }
+    }
+}
+
+/// The differential test.
 fn differ(args: &TestArgs, chosen: &Chosen, budget: &Budget) -> Result<Tally> {
     let mut tally = Tally::default();
-    let builds = chosen.few && !chosen.differential.is_empty() && !chosen.cases.is_empty();
-    thread::scope(|scope| {
-        if builds {
-            build::image(Variant::Lab)?;
-            // An error comes again where the image is needed.
-            scope.spawn(|| build::image(Variant::Normal));
+    for part in &chosen.differential {
+        if budget.allows(&format!("differential: {part}"), budget.share(100)) {
+            tally.add(differential::run(&[*part], args.seed, chosen.few)?);
         }
-        for part in &chosen.differential {
-            if budget.allows(&format!("differential: {part}"), budget.share(100)) {
-                tally.add(differential::run(&[*part], args.seed, chosen.few)?);
-            }
-        }
-        Ok(tally)
-    })
+    }
+    Ok(tally)
 }
 
 /// The file systems' readers, on these images.

@@ -17,9 +17,16 @@ use crate::lab::readers::FileDisk;
 /// The volumes of these images, with the names that the emulator has for them:
 /// on Xen `hd0` is `xen/xvda`, and a configuration can look into a name.
 pub(crate) fn volumes(disks: &[PathBuf]) -> Result<Volumes<'static>> {
+    let names = (0..).map(|number| format!("hd{number}"));
+    volumes_of(names.zip(disks))
+}
+
+/// The volumes of disks with these names.
+pub(crate) fn volumes_of<'a>(
+    disks: impl Iterator<Item = (String, &'a PathBuf)>,
+) -> Result<Volumes<'static>> {
     let mut all = Vec::new();
-    for (number, disk) in disks.iter().enumerate() {
-        let name = format!("hd{number}");
+    for (name, disk) in disks {
         let source: Rc<dyn BlockSource> = Rc::new(FileDisk::open(disk, &name, 512)?);
         let found = disk::volumes(source, None, disk::Memory::default());
         anyhow::ensure!(found.problems.is_empty(), "{name}: {:?}", found.problems);
