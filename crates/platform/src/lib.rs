@@ -29,6 +29,8 @@
 #![no_std]
 
 extern crate alloc;
+// `memcpy` and the like, which only the compiler calls.
+extern crate kexen_copy as _;
 
 pub mod arch;
 pub mod crash;
