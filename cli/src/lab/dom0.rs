@@ -19,7 +19,7 @@ use super::console::{Line, Lines, lab_pair};
 use super::dom0_image;
 use super::example::Toolstack;
 use super::guest::{Attach, Device, Guest, Mode, Run};
-use super::qemu::{Machine, Qemu, run_dir};
+use super::qemu::{IMAGES, Machine, Qemu, run_dir};
 use super::watch::{Console, watch};
 use crate::host::{cache, command};
 use crate::ui;
@@ -76,7 +76,7 @@ impl Dom0 {
         let (kernel, initrd) = dom0_image::get(xen, toolstack)?;
         let dir = run_dir(&format!("xen-{}", xen.version()))?;
         let share = dir.join("share");
-        for folder in ["req", "log", "img", "disk"] {
+        for folder in ["req", "log", IMAGES, "disk"] {
             fs::create_dir_all(share.join(folder))?;
         }
         let step = ui::step(format!(
@@ -180,12 +180,12 @@ impl Dom0 {
             return Ok(name.clone());
         }
         let plain = file.file_name().unwrap_or_default().to_string_lossy();
-        let name = format!("img/{}-{plain}", self.images.len());
+        let name = format!("{}-{plain}", self.images.len());
         // Disks are mostly holes.
         let mut copy = Command::new("cp");
         copy.arg("--sparse=always").arg(file);
-        command::run(copy.arg(self.share.join(&name)))?;
-        let name = format!("/lab/{name}");
+        command::run(copy.arg(self.share.join(IMAGES).join(&name)))?;
+        let name = format!("/images/{name}");
         self.images.insert(file.to_path_buf(), name.clone());
         Ok(name)
     }
@@ -199,7 +199,7 @@ impl Dom0 {
     pub(crate) fn run_guest(&mut self, guest: &Guest) -> Result<Run> {
         let name = &guest.name;
         for (name, file) in &guest.files {
-            let to = self.share.join("img").join(name);
+            let to = self.share.join(IMAGES).join(name);
             fs::copy(file, to).with_context(|| format!("cannot copy {}", file.display()))?;
         }
         let kernel = self.share_image(&guest.kernel)?;
@@ -321,7 +321,7 @@ impl Dom0 {
 impl Drop for Dom0 {
     fn drop(&mut self) {
         // The logs stay; the images are large, and are elsewhere too.
-        for folder in ["img", "disk"] {
+        for folder in [IMAGES, "disk"] {
             fs::remove_dir_all(self.share.join(folder)).ok();
         }
     }

@@ -16,6 +16,10 @@ use super::artefacts::Xen;
 use super::console::{Line, Lines};
 use crate::host::{command, workspace};
 
+/// The folder of the shared one that dom0 keeps in its page cache: the host puts
+/// files there once. Uncached, a loop device reads them 4 KiB at a time.
+pub(crate) const IMAGES: &str = "img";
+
 /// What to boot: Xen with its options, dom0's kernel with its arguments, and
 /// dom0's module.
 #[derive(Debug)]
@@ -34,7 +38,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) memory: u64,
     /// Processors of the whole machine.
     pub(crate) cpus: u32,
-    /// A folder of the host that dom0 can mount by the tag `lab`.
+    /// A folder of the host that dom0 can mount by the tag `lab`, and one in it by
+    /// its name, [`IMAGES`].
     pub(crate) share: Option<PathBuf>,
 }
 
@@ -74,10 +79,14 @@ impl Machine<'_> {
                 self.cmdline.replace(',', ",,")
             ));
         if let Some(share) = &self.share {
-            command.arg("-virtfs").arg(format!(
-                "local,path={},mount_tag=lab,security_model=none,id=lab",
-                share.display().to_string().replace(',', ",,")
-            ));
+            let images = share.join(IMAGES);
+            fs::create_dir_all(&images)?;
+            for (tag, folder) in [("lab", share), (IMAGES, &images)] {
+                command.arg("-virtfs").arg(format!(
+                    "local,path={},mount_tag={tag},security_model=none,id={tag}",
+                    folder.display().to_string().replace(',', ",,")
+                ));
+            }
         }
         Ok(command)
     }
