@@ -99,6 +99,7 @@ pub(super) fn run(asked: Asked) -> Result<()> {
         ballast: usize::try_from(ballast << 20)?,
         rows: Vec::new(),
     };
+    bench.dom0.caches = true;
     let mut ways = vec![DIRECT, KEXEN];
     ways.extend(bench.grubs.iter().map(|grub| grub.name));
     let cloud = || Kernel::debian(Flavour::Cloud);

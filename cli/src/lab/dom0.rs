@@ -37,6 +37,9 @@ pub(crate) struct Dom0 {
     share: PathBuf,
     request: u32,
     images: HashMap<PathBuf, String>,
+    /// Whether dom0 keeps images in its page cache, as it does local disks. What
+    /// guests write to them stays there.
+    pub(crate) caches: bool,
 }
 
 /// The machine that can run guests of up to `memory` MiB.
@@ -99,6 +102,7 @@ impl Dom0 {
             share,
             request: 0,
             images: HashMap::new(),
+            caches: false,
         };
         let ready = dom0.share.join("ready");
         dom0.wait("dom0 to come up", Duration::from_secs(300), || {
@@ -185,7 +189,8 @@ impl Dom0 {
         let mut copy = Command::new("cp");
         copy.arg("--sparse=always").arg(file);
         command::run(copy.arg(self.share.join(IMAGES).join(&name)))?;
-        let name = format!("/images/{name}");
+        let folder = if self.caches { "/images" } else { "/lab/img" };
+        let name = format!("{folder}/{name}");
         self.images.insert(file.to_path_buf(), name.clone());
         Ok(name)
     }

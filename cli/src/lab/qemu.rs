@@ -16,8 +16,8 @@ use super::artefacts::Xen;
 use super::console::{Line, Lines};
 use crate::host::{command, workspace};
 
-/// The folder of the shared one that dom0 keeps in its page cache: the host puts
-/// files there once. Uncached, a loop device reads them 4 KiB at a time.
+/// The folder of the shared one that dom0 can keep in its page cache: the host
+/// puts files there once. Uncached, a loop device reads them 4 KiB at a time.
 pub(crate) const IMAGES: &str = "img";
 
 /// What to boot: Xen with its options, dom0's kernel with its arguments, and
