@@ -235,14 +235,9 @@ impl Bench {
     /// kernel took, if that is known. A GRUB that cannot boot it stays in its menu.
     fn patience(&self, payload: &Payload, mode: Mode) -> Duration {
         let most = Duration::from_secs(150 + self.memory / 2);
-        let same =
-            |row: &&Row| row.guest == mode.name() && row.kernel == payload.name && row.by == DIRECT;
-        let direct = self.rows.iter().find(same);
-        direct
-            .and_then(|row| row.boots.as_ref().ok())
-            .map_or(most, |f| {
-                most.min(Duration::from_secs_f64(30.0 + 6.0 * f.seconds_to_userspace))
-            })
+        figures(&self.rows, mode.name(), &payload.name, DIRECT).map_or(most, |f| {
+            most.min(Duration::from_secs_f64(30.0 + 6.0 * f.seconds_to_userspace))
+        })
     }
 
     /// MiB of the smallest guest in which Linux begins with its initrd (GRUB goes
@@ -334,7 +329,7 @@ fn show(bench: &Bench, unpacked: &[bench_unpack::Row]) -> Result<()> {
                 continue;
             }
         };
-        let direct = same(rows, row, DIRECT).map(|direct| {
+        let direct = figures(rows, row.guest, &row.kernel, DIRECT).map(|direct| {
             let adds = f.cpu_to_linux - direct.cpu_to_linux;
             let ratio = f.seconds_to_userspace / direct.seconds_to_userspace;
             format!("  {adds:.1} s of CPU, userspace {ratio:.2}")
@@ -377,11 +372,10 @@ fn show(bench: &Bench, unpacked: &[bench_unpack::Row]) -> Result<()> {
     Ok(())
 }
 
-/// The figures of the same guest and kernel, started by another.
-fn same<'a>(rows: &'a [Row], row: &Row, by: &str) -> Option<&'a Figures> {
-    let same = |other: &&Row| other.guest == row.guest && other.kernel == row.kernel;
-    let other = rows.iter().filter(same).find(|other| other.by == by)?;
-    other.boots.as_ref().ok()
+/// The figures of a guest and kernel, if it was started so and boots.
+fn figures<'a>(rows: &'a [Row], guest: &str, kernel: &str, by: &str) -> Option<&'a Figures> {
+    let is_it = |row: &&Row| row.guest == guest && row.kernel == kernel && row.by == by;
+    rows.iter().find(is_it)?.boots.as_ref().ok()
 }
 
 /// What Kexen waited for.
@@ -405,19 +399,14 @@ fn waiting(rows: &[Row]) {
 
 /// What a packed kernel costs more than a plain one, by each.
 fn unpacking(rows: &[Row]) {
-    let plain = |by| {
-        let row = rows
-            .iter()
-            .find(|row| row.kernel == "cloud, plain" && row.by == by)?;
-        row.boots.as_ref().ok().map(|f| f.cpu_to_linux)
-    };
+    let plain = |by| figures(rows, "pv", "cloud, plain", by).map(|f| f.cpu_to_linux);
     let (Some(base), Some(peer_base)) = (plain(KEXEN), plain(GRUB)) else {
         return;
     };
     println!("\nUnpacking, PV: CPU to Linux, less that of the same kernel as plain ELF:");
     let ours = |row: &&Row| row.guest == "pv" && row.by == KEXEN && row.kernel.starts_with("cloud");
     for row in rows.iter().filter(ours) {
-        if let (Ok(own), Some(peer)) = (&row.boots, same(rows, row, GRUB)) {
+        if let (Ok(own), Some(peer)) = (&row.boots, figures(rows, row.guest, &row.kernel, GRUB)) {
             println!(
                 "{:<12} Kexen {:.1} s, GRUB {:.1} s",
                 row.kernel,
