@@ -3,9 +3,9 @@
 //! A decompressor copies some ten bytes at a time, millions of times. The
 //! functions of Rust's `compiler_builtins` begin three string instructions
 //! (`rep movs`) for each copy, which costs more than the bytes do: this crate has
-//! them only where many bytes follow. Up to 32 bytes take two loads and two stores
-//! from each end, whatever their number is; both ends are loaded before anything
-//! is stored, so that source and destination may overlap.
+//! them only where many bytes follow. Up to 32 bytes are loaded whole, from both
+//! ends, before anything is stored, so that source and destination may overlap;
+//! of more, one end is loaded first.
 //!
 //! Contract: that of C's functions, in the System V ABI; the direction flag is
 //! clear. On bare metal the names are weak: a kernel that has its own has those.
