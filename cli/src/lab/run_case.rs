@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::artefacts::{Flavour, Grub, Kernel, Xen};
 use super::build::{self, Image, Variant};
+use super::distro::PATIENT;
 use super::dom0::Dom0;
 use super::example::{self, Toolstack};
 use super::guest::{Attach, Guest, Mode, Reply, Run};
@@ -178,11 +179,12 @@ impl Bench {
     fn system(&mut self, case: &Case) -> Result<Guest> {
         let distro = case.distro.context("no distribution")?;
         Ok(Guest {
-            cmdline: "kexen.on-error=crash kexen.timeout=2".to_owned(),
+            cmdline: format!("kexen.on-error=crash kexen.timeout=2 {PATIENT}"),
             memory: case.memory,
             vcpus: case.vcpus,
             images: vec![(distro.disk()?, Attach::Disk)],
-            timeout: Duration::from_secs(400),
+            // A whole system in an emulated processor.
+            timeout: Duration::from_secs(900),
             ..Guest::new(
                 guest_name(case),
                 case.mode,

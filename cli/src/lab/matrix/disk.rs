@@ -364,17 +364,19 @@ fn case(xen: Xen, mode: Mode, layout: DiskLayout) -> Case {
 /// Distributions' images, as they are: their own, or laid out as theirs.
 fn distributions() -> Vec<Case> {
     let mut cases = Vec::new();
+    // Emulated nested paging is slow: a system of dracut's did not come up in 400 seconds
+    // in PVH, and took 240 in PV. What is read from the disk is the same.
     for (distro, xen, mode) in [
         (Distro::Debian12, Xen::V4_17, Mode::Pvh),
         (Distro::Debian12, Xen::V4_20, Mode::Pv),
         (Distro::Debian13, Xen::V4_20, Mode::Pvh),
         (Distro::Debian13, Xen::V4_17, Mode::Pv),
         (Distro::Fedora, Xen::V4_17, Mode::Pv),
-        (Distro::RhelXfs, Xen::V4_20, Mode::Pvh),
-        (Distro::OpenSuse, Xen::V4_17, Mode::Pvh),
+        (Distro::RhelXfs, Xen::V4_20, Mode::Pv),
+        (Distro::OpenSuse, Xen::V4_17, Mode::Pv),
         (Distro::Alpine, Xen::V4_20, Mode::Pv),
         (Distro::ArchSystemdBoot, Xen::V4_17, Mode::Pv),
-        (Distro::ArchUki, Xen::V4_20, Mode::Pvh),
+        (Distro::ArchUki, Xen::V4_20, Mode::Pv),
     ] {
         let mut case = Case::new(xen, mode, format!("disk-{}", distro.name()));
         case.distro = Some(distro);
