@@ -36,9 +36,14 @@ pub(crate) struct BenchArgs {
     /// With --peers: also how little memory the guests can do with (minutes more)
     #[arg(long, requires = "peers")]
     least_memory: bool,
-    /// With --peers: only guests with this text in their name (`pvh cloud, LZ4, Kexen`)
+    /// With --peers: only guests with this text in their name (`pvh cloud, LZ4, Kexen`); may be
+    /// given several times
     #[arg(long, value_name = "TEXT", requires = "peers")]
-    filter: Option<String>,
+    filter: Vec<String>,
+    /// With --peers: how often each guest is started; what is shown is the start with the median
+    /// time to userspace
+    #[arg(long, value_name = "N", requires = "peers", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
+    times: u32,
     /// With --peers: how much filler the initrds have (default: 32)
     #[arg(long, value_name = "MiB", requires = "peers", value_parser = clap::value_parser!(u64).range(..=512))]
     initrd: Option<u64>,
@@ -84,6 +89,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             least: args.least_memory,
             initrd: args.initrd,
             filter: args.filter.clone(),
+            times: args.times,
         });
     }
     let model = bench_model::measure()?;
