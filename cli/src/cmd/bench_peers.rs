@@ -264,9 +264,10 @@ impl Bench {
         guest.until = Some(peers::INITRD.to_owned());
         // Each has a console of its own.
         let name = guest.name.clone();
-        // It does not begin with the first, or there is no such guest; it does
-        // with the second.
-        let (mut fails, mut works) = (LEAST - STEP, self.memory);
+        // It does not begin with the first, which has no room for the filler, or there
+        // is no such guest; it does with the second.
+        let filler = (u64::try_from(self.ballast)? >> 20) / STEP * STEP;
+        let (mut fails, mut works) = (LEAST.max(filler) - STEP, self.memory);
         while works - fails > STEP {
             guest.memory = fails + (works - fails) / 2 / STEP * STEP;
             guest.name = format!("{name}-{}", guest.memory);
