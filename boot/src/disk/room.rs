@@ -32,9 +32,10 @@ static WHOLE: AtomicU64 = AtomicU64::new(0);
 static FLOOR: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes of the heap that are left when the files have been read, beside what is
-/// in use then, and how many bytes of initrd one of them is for: lists of pages.
+/// in use then, and how many bytes of initrd one of them is for: lists of its pages,
+/// of 8 bytes for each, two at a time, and as much again.
 const LEFT: u64 = 1 << 20;
-const INITRD: u64 = 32;
+const INITRD: u64 = 128;
 
 /// Gets the heap its memory, and leaves the hand-off its own.
 pub(super) fn make<G: Ground>(guest: &mut G) -> Result<(), HandoffError> {

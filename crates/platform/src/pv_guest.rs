@@ -71,11 +71,29 @@ impl Module {
         }
     }
 
+    /// Its pages.
     fn pages(&self) -> Vec<u64> {
+        self.some_pages(0, usize::MAX)
+    }
+
+    /// So many of them, from the `first` on.
+    fn some_pages(&self, first: usize, count: usize) -> Vec<u64> {
         match self {
-            Self::InPlace(run, _) => (run.start..run.end()).collect(),
-            Self::Pages(pages, _) => pages.clone(),
+            Self::InPlace(run, _) => (run.start..run.end()).skip(first).take(count).collect(),
+            Self::Pages(pages, _) => pages.iter().copied().skip(first).take(count).collect(),
         }
+    }
+
+    /// Its pages as a set.
+    fn extents(&self) -> Extents {
+        let mut all = Extents::new();
+        match self {
+            Self::InPlace(run, _) => all.insert(*run),
+            Self::Pages(pages, _) => pages
+                .iter()
+                .for_each(|page| all.insert(Extent::new(*page, 1))),
+        }
+        all
     }
 }
 
@@ -209,9 +227,8 @@ impl PvGuest {
         let count = len.div_ceil(PAGE_SIZE);
         if offset.is_multiple_of(PAGE_SIZE) {
             let first = usize::try_from(offset / PAGE_SIZE).unwrap_or(usize::MAX);
-            let pages = module.pages().into_iter().skip(first);
-            let pages = pages.take(usize::try_from(count).unwrap_or(0)).collect();
-            return Ok(Some((pages, len)));
+            let count = usize::try_from(count).unwrap_or(0);
+            return Ok(Some((module.some_pages(first, count), len)));
         }
         let have = self.stock.free.count();
         let pages = self.stock.free.take(count).ok_or(HandoffError::Memory {
@@ -342,11 +359,7 @@ impl Guest for PvGuest {
                     self.stock.give_back(Extent::new(page, 1));
                 }
             }
-            Some(old) => {
-                for page in old.pages() {
-                    self.mapped_free.insert(Extent::new(page, 1));
-                }
-            }
+            Some(old) => self.mapped_free.extend(&old.extents()),
             None => {}
         }
         Ok(())
@@ -375,8 +388,8 @@ impl Guest for PvGuest {
             mapped_free.insert(Extent::new(page, 1));
         }
         let initrd = self.initrd_pages(kernel)?;
-        for page in self.module.iter().flat_map(Module::pages) {
-            mapped_free.insert(Extent::new(page, 1));
+        if let Some(module) = &self.module {
+            mapped_free.extend(&module.extents());
         }
         let input = pv::Input {
             kernel: pv::Kernel {
@@ -398,7 +411,7 @@ impl Guest for PvGuest {
         };
         let loaded = pv::Loaded::load(m, &self.space, &self.start, &mut self.stock.free, &input)?;
         let end = loaded.layout().mapped;
-        let exchanged = u64::try_from(loaded.exchanged()).unwrap_or(0);
+        let exchanged = loaded.exchanged();
         let mut stubs = Box::new([0; 4096]);
         arch::machine::copy_of_hypercall_page(&mut stubs);
         if let Some(value) = plan.hypercall_page

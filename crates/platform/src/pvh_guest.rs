@@ -106,9 +106,7 @@ impl PvhGuest {
         free.remove(Extent::new(0, if hvm { 256 } else { 1 }));
         let (image, end) = machine::physical_image();
         free.remove(Extent::covering(image, end - image));
-        for run in start.own_pages().runs() {
-            free.remove(*run);
-        }
+        // The start structure has been read, and is in the midst of memory.
         for module in &start.modules {
             free.remove(Extent::covering(module.paddr, module.size));
         }

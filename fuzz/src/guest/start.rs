@@ -35,7 +35,6 @@ pub fn hvm_start(data: &[u8]) {
     };
     let _dom0 = start.is_dom0();
     let _ram = start.ram();
-    let _own = start.own_pages();
     let _hole = start.hole();
     for page in [0, 1, 0x100, 1 << 20] {
         let before = start.memmap.len();

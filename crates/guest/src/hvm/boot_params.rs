@@ -73,12 +73,11 @@ impl Start {
         info.magic = START_MAGIC;
         info.version = 1;
         let command_line = String::from_utf8_lossy(&text).into_owned();
-        Ok(Self::assembled(
+        Ok(Self {
             info,
-            address,
             modules,
             memmap,
             command_line,
-        ))
+        })
     }
 }

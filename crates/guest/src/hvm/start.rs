@@ -28,16 +28,12 @@ const MAX_COMMAND_LINE: u64 = 64 * 1024;
 pub struct Start {
     /// The structure, as it was.
     pub info: HvmStartInfo,
-    /// Its address.
-    pub address: u64,
     /// The module list.
     pub modules: Vec<HvmModlistEntry>,
     /// The memory map.
     pub memmap: Vec<HvmMemmapEntry>,
     /// The command line.
     pub command_line: String,
-    /// Bytes of it, the NUL included.
-    command_line_bytes: u64,
 }
 
 /// Asks Xen for the memory map.
@@ -163,31 +159,10 @@ impl Start {
         }
         Ok(Self {
             info,
-            address,
             modules,
             memmap,
-            command_line_bytes: u64::try_from(text.len()).unwrap_or(0) + 1,
             command_line: String::from_utf8_lossy(&text).into_owned(),
         })
-    }
-
-    /// A start of day that was told in other words: nothing of the guest's
-    /// memory holds it any more.
-    pub(super) const fn assembled(
-        info: HvmStartInfo,
-        address: u64,
-        modules: Vec<HvmModlistEntry>,
-        memmap: Vec<HvmMemmapEntry>,
-        command_line: String,
-    ) -> Self {
-        Self {
-            info,
-            address,
-            modules,
-            memmap,
-            command_line,
-            command_line_bytes: 0,
-        }
     }
 
     /// Whether this is the initial control domain.
@@ -239,32 +214,6 @@ impl Start {
         true
     }
 
-    /// The pages that the structure and what it points to are in, without
-    /// the modules.
-    #[must_use]
-    pub fn own_pages(&self) -> Extents {
-        let mut pages = Extents::new();
-        let mut add = |address, len| pages.insert(Extent::covering(address, len));
-        add(self.address, 56);
-        add(
-            self.info.modlist_paddr,
-            32 * u64::from(self.info.nr_modules),
-        );
-        add(
-            self.info.memmap_paddr,
-            24 * u64::from(self.info.memmap_entries),
-        );
-        if self.info.cmdline_paddr != 0 {
-            add(self.info.cmdline_paddr, self.command_line_bytes);
-        }
-        for module in &self.modules {
-            if module.cmdline_paddr != 0 {
-                add(module.cmdline_paddr, 1);
-            }
-        }
-        pages
-    }
-
     /// A page that the memory map does not name at all, above everything it
     /// does: a hole where shared info can be mapped without a loss of RAM.
     #[must_use]
@@ -293,7 +242,12 @@ mod tests {
         let map = Vec::from([entry(0, 0x4000, 1), entry(0x4000, 0x1000, 2)]);
         let mut info = HvmStartInfo::new_zeroed();
         info.magic = START_MAGIC;
-        let mut start = Start::assembled(info, 0, Vec::new(), map, String::new());
+        let mut start = Start {
+            info,
+            modules: Vec::new(),
+            memmap: map,
+            command_line: String::new(),
+        };
         assert!(start.leave_out(1));
         let ram = |start: &Start| -> Vec<(u64, u64)> {
             let ram = start.memmap.iter().filter(|entry| entry.kind == 1);
@@ -319,7 +273,12 @@ mod tests {
         let mut info = HvmStartInfo::new_zeroed();
         info.magic = START_MAGIC;
         let map = Vec::from([ram]);
-        let mut start = Start::assembled(info, 0, Vec::new(), map, String::new());
+        let mut start = Start {
+            info,
+            modules: Vec::new(),
+            memmap: map,
+            command_line: String::new(),
+        };
         let left = (1..1000).step_by(2).filter(|page| start.leave_out(*page));
         assert_eq!(left.count(), MOST_PIECES - 1);
         assert_eq!(start.memmap.len(), MOST_PIECES);

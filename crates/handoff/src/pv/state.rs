@@ -23,7 +23,7 @@ use kexen_abi::{
     start_info::StartInfo,
 };
 use kexen_guest::{
-    Extent, Extents, Machine,
+    Extent, Extents, HypercallError, Machine,
     hypercall::mmu_update,
     pv::{
         AddressSpace, Start,
@@ -33,7 +33,7 @@ use kexen_guest::{
 
 use super::{
     build,
-    exchange::Exchange,
+    exchange::{Exchange, Moves},
     layout::{Layout, Request},
 };
 use crate::{
@@ -185,24 +185,25 @@ impl Loaded {
         let rest = free.take_run(3).ok_or_else(|| short(3))?;
         let (info_page, stack_page, trampoline_page) = (rest.start, rest.start + 1, rest.start + 2);
 
-        let mut content = input.chosen.content(input.placement);
+        let kernel = input.chosen.content(input.placement);
         let hypercall_page = input
             .kernel
             .hypercall_page
-            .and_then(|va| holder(&content, (va - layout.virt_base) / PAGE_SIZE));
+            .and_then(|va| holder(&kernel, (va - layout.virt_base) / PAGE_SIZE));
+        let mut content: Moves = kernel.into_iter().collect();
         if let Some(run) = layout.initrd {
             content.extend((run.start..run.end()).zip(initrd_pages.iter().copied()));
         }
         content.extend((layout.p2m.start..).zip(build::p2m_pages(m, space)?));
-        content.push((layout.start_info, info_page));
-        content.push((layout.stack, stack_page));
-        content.push((trampoline_pfn, trampoline_page));
+        content.push(layout.start_info, info_page);
+        content.push(layout.stack, stack_page);
+        content.push(trampoline_pfn, trampoline_page);
         for (pfn, mfn) in [
             (layout.store, start.info.store_mfn),
             (layout.console, start.info.console_mfn),
         ] {
             if let Some(pfn) = pfn {
-                content.push((pfn, space.pfn(m, mfn)?));
+                content.push(pfn, space.pfn(m, mfn)?);
             }
         }
         let slots = (0..tables).map(|n| layout.table_pfn(n));
@@ -211,7 +212,7 @@ impl Loaded {
         let mut untouched = free.clone();
         untouched.extend(&input.mapped_free);
         let region = Extent::new(0, layout.mapped);
-        let exchange = Exchange::plan(&content, region, &mut untouched)?;
+        let exchange = Exchange::plan(content, region, &mut untouched)?;
         for run in input.mapped_free.runs() {
             untouched.remove(*run);
         }
@@ -239,8 +240,8 @@ impl Loaded {
 
     /// P2m entries that change.
     #[must_use]
-    pub fn exchanged(&self) -> usize {
-        self.exchange.moves().len()
+    pub fn exchanged(&self) -> u64 {
+        self.exchange.count()
     }
 
     /// Writes everything into its place.
@@ -448,31 +449,49 @@ fn commit<M: Machine + ?Sized>(
     loaded: &Loaded,
     omit: Omit,
 ) -> Result<(), HandoffError> {
-    let moves = loaded.exchange.moves();
-    let mut frames = Vec::new();
-    for change in moves {
-        frames.push(space.mfn(m, change.old)?);
+    let exchange = &loaded.exchange;
+    let mut frames = Vec::with_capacity(usize::try_from(exchange.count()).unwrap_or(0));
+    for (_, old) in exchange.pages() {
+        frames.push(space.mfn(m, old)?);
     }
-    let m2p = |pfn: fn(&super::exchange::Move) -> u64| -> Vec<MmuUpdate> {
-        moves
-            .iter()
-            .zip(&frames)
-            .map(|(change, mfn)| MmuUpdate {
-                ptr: (mfn << PAGE_SHIFT) | MMU_MACHPHYS_UPDATE,
-                val: pfn(change),
-            })
-            .collect()
+    let to = |pfn: fn((u64, u64)) -> u64| {
+        let pages = exchange.pages().zip(&frames);
+        pages.map(move |(change, mfn)| MmuUpdate {
+            ptr: (mfn << PAGE_SHIFT) | MMU_MACHPHYS_UPDATE,
+            val: pfn(change),
+        })
     };
     if !omit.m2p
-        && let Err(error) = mmu_update(m, "M2P", &m2p(|change| change.new))
+        && let Err(error) = update_m2p(m, "M2P", to(|(new, _)| new))
     {
-        mmu_update(m, "M2P undone", &m2p(|change| change.old))?;
+        update_m2p(m, "M2P undone", to(|(_, old)| old))?;
         return Err(error.into());
     }
-    for (change, mfn) in moves.iter().zip(&frames) {
-        m.write64(space.p2m_list() + change.new * 8, *mfn)?;
+    for ((new, _), mfn) in exchange.pages().zip(&frames) {
+        m.write64(space.p2m_list() + new * 8, *mfn)?;
     }
     Ok(())
+}
+
+/// Entries of M2P of one call: 128 KiB of them.
+const M2P_BATCH: usize = 8192;
+
+/// Writes entries of M2P, a batch at a time: all of them would be as large as the
+/// lists that the exchange is planned with.
+fn update_m2p<M: Machine + ?Sized>(
+    m: &M,
+    what: &'static str,
+    mut entries: impl Iterator<Item = MmuUpdate>,
+) -> Result<(), HypercallError> {
+    let mut batch = Vec::with_capacity(M2P_BATCH);
+    loop {
+        batch.clear();
+        batch.extend(entries.by_ref().take(M2P_BATCH));
+        if batch.is_empty() {
+            return Ok(());
+        }
+        mmu_update(m, what, &batch)?;
+    }
 }
 
 /// A hand-off of which only the jump is left.
