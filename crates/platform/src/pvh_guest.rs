@@ -532,12 +532,14 @@ impl PvhGuest {
 }
 
 /// Pages of the reservation that may be outside of the memory map's RAM. In a
-/// PVH guest the map names them: Xen's special pages, ACPI's tables. In an HVM
+/// PVH guest the map names them: Xen's special pages, ACPI's tables. Those of the
+/// start structure count as such: they are free, but were touched. In an HVM
 /// guest they are the graphics card's memory and what the firmware has made.
 fn elsewhere(m: &Xen, start: &Start, hvm: bool) -> u64 {
     if !hvm {
         let others = start.memmap.iter().filter(|e| e.kind != MEMMAP_TYPE_RAM);
-        return others.map(|e| e.size.div_ceil(PAGE_SIZE)).sum();
+        let others: u64 = others.map(|e| e.size.div_ceil(PAGE_SIZE)).sum();
+        return others + start.bytes().div_ceil(PAGE_SIZE) + 1;
     }
     let cards = pci::functions(m).filter(|function| function.is_display());
     let bars = cards.map(|card| card.bar_bytes(0).min(MOST_VIDEO) / PAGE_SIZE);

@@ -165,6 +165,21 @@ impl Start {
         })
     }
 
+    /// Bytes that the builder wrote for all of this, wherever they are.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let parts = [
+            size_of_val(&self.info),
+            size_of_val(&self.modules[..]),
+            size_of_val(&self.memmap[..]),
+            self.command_line.len() + 1,
+        ];
+        parts
+            .map(|len| u64::try_from(len).unwrap_or(0))
+            .iter()
+            .sum()
+    }
+
     /// Whether this is the initial control domain.
     #[must_use]
     pub const fn is_dom0(&self) -> bool {
