@@ -13,6 +13,7 @@ use kexen_differential::{Digest, Kind, generate, run::run_case};
 use kexen_guest::hypercall;
 
 use kexen_platform::guest::Guest;
+use kexen_platform::native::Native as _;
 use kexen_platform::report::Report;
 
 /// Digests in a line.

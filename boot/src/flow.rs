@@ -14,12 +14,11 @@ use kexen_bootconfig::{
     module::KEYS,
     options::{BootFrom, OnError, Options},
 };
-use kexen_guest::hypercall;
+use kexen_guest::{Machine, hypercall};
 use kexen_handoff::{HandoffError, OnDemand};
 use kexen_trust::Keys;
 
 use kexen_platform::{
-    Xen,
     disks::Disks,
     failure::Failure,
     ground::Ground,
@@ -228,7 +227,7 @@ fn explain<G: Guest>(guest: &G, report: &Report, failure: &Failure) {
 }
 
 /// Carries out `kexen.on-error`, unless it asks for the prompt.
-fn stop_on_error(m: &Xen, report: &Report, on_error: OnError) {
+fn stop_on_error<M: Machine>(m: &M, report: &Report, on_error: OnError) {
     let (reason, what) = match on_error {
         OnError::Prompt => return,
         OnError::PowerOff => (sched::SHUTDOWN_POWEROFF, "powering off"),
@@ -376,7 +375,7 @@ fn go<G: Ground>(
     options: &Options,
     kernel: &Kernel,
     ready: &Ready<'_>,
-    mut disks: Option<&mut Disks>,
+    mut disks: Option<&mut Disks<G::M>>,
 ) -> Result<Infallible, Failure> {
     let m = guest.machine();
     if !options.quiet {

@@ -34,11 +34,7 @@ use kexen_guest::{
     hypercall,
 };
 
-use kexen_platform::{
-    arch::{Xen, machine},
-    guest::Guest,
-    report::Report,
-};
+use kexen_platform::{guest::Guest, native::Native, report::Report};
 
 /// Whom the pages are granted to.
 const BACKEND: u16 = 0;
@@ -66,13 +62,20 @@ pub(crate) fn run<G: Guest>(guest: &mut G, report: &Report, probe: Probe) {
 }
 
 /// The probe's side of the console.
-#[derive(Clone, Copy)]
-struct Lines<'a> {
-    m: &'static Xen,
+struct Lines<'a, M: 'static> {
+    m: &'static M,
     report: &'a Report,
 }
 
-impl Lines<'_> {
+impl<M> Clone for Lines<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Lines<'_, M> {}
+
+impl<M: Native> Lines<'_, M> {
     fn say(&self, key: &str, value: impl Display) {
         self.report
             .raw(self.m, &format!("kexen-probe: {key}={value}\n"));
@@ -97,13 +100,13 @@ fn text(error: impl Display) -> String {
 }
 
 /// Nanoseconds since the vCPU was made.
-fn now(m: &Xen) -> Result<u64, String> {
+fn now<M: Native>(m: &M) -> Result<u64, String> {
     Ok(hypercall::runstate(m).map_err(text)?.time.iter().sum())
 }
 
 /// Asks again and again, for so long; whether it came true.
-fn until(
-    m: &Xen,
+fn until<M: Native>(
+    m: &M,
     time: u64,
     mut what: impl FnMut() -> Result<bool, String>,
 ) -> Result<bool, String> {
@@ -119,13 +122,13 @@ fn until(
     }
 }
 
-struct Abandon<'a, G> {
+struct Abandon<'a, G: Guest> {
     guest: &'a mut G,
-    console: Lines<'a>,
+    console: Lines<'a, G::M>,
 }
 
 impl<G: Guest> Abandon<'_, G> {
-    fn m(&self) -> &'static Xen {
+    fn m(&self) -> &'static G::M {
         self.guest.machine()
     }
 
@@ -280,13 +283,8 @@ impl<G: Guest> Abandon<'_, G> {
         let m = self.m();
         let page = self.page(number);
         let old = self.guest.frame(number).map_err(text)?;
-        abandon::abandon(
-            m,
-            &mut self.guest.memory_to_abandon(),
-            page,
-            machine::scratch(),
-        )
-        .map_err(text)?;
+        abandon::abandon(m, &mut self.guest.memory_to_abandon(), page, m.scratch())
+            .map_err(text)?;
         let mut bytes = vec![0xff; 4096];
         m.read(page.address, &mut bytes).map_err(text)?;
         if bytes.iter().any(|byte| *byte != 0) {
@@ -332,7 +330,7 @@ impl<G: Guest> Abandon<'_, G> {
     /// at the cost of a free page; how many orphans there are then.
     fn exhaust(&mut self, pages: &[u64]) -> Result<u64, String> {
         let m = self.m();
-        let scratch = machine::scratch();
+        let scratch = m.scratch();
         let mut orphans = 1;
         let mut hole = None;
         for number in &pages[1..] {

@@ -8,7 +8,7 @@ use alloc::{
 use kexen_abi::sched;
 use kexen_guest::hypercall;
 
-use kexen_platform::{Xen, guest::Guest, module, report::Report};
+use kexen_platform::{guest::Guest, module, native::Native, report::Report};
 
 /// What to start, beside what is configured: for the prompt to change.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +68,7 @@ pub(crate) fn ask<G: Guest>(guest: &mut G, report: &Report, last: &Choice) -> Ch
 }
 
 /// Ends the guest.
-pub(crate) fn end(m: &Xen, report: &Report, crash: bool) {
+pub(crate) fn end<M: Native>(m: &M, report: &Report, crash: bool) {
     let reason = if crash {
         sched::SHUTDOWN_CRASH
     } else {
@@ -100,7 +100,7 @@ fn choice(rest: &str, last: &Choice) -> Choice {
 
 /// Reads a line, echoing it, with backspace; `wait` waits until something is
 /// typed.
-pub(crate) fn read_line(m: &Xen, report: &Report, wait: &mut dyn FnMut()) -> String {
+pub(crate) fn read_line<M: Native>(m: &M, report: &Report, wait: &mut dyn FnMut()) -> String {
     let mut line: Vec<u8> = Vec::new();
     loop {
         let mut bytes = [0; 64];

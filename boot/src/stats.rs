@@ -5,17 +5,12 @@ use core::fmt::Write;
 
 use kexen_guest::hypercall;
 
-use kexen_platform::{
-    arch::{Xen, heap},
-    disks::Waits,
-    kernel::Kernel,
-    report::Report,
-};
+use kexen_platform::{disks::Waits, kernel::Kernel, native::Native, report::Report};
 
 /// Prints the line. Times are those of `VCPUOP_get_runstate_info`, from the
 /// vCPU's creation to now: what is left is one hypercall (PV) and the jump.
-pub(crate) fn print(
-    m: &Xen,
+pub(crate) fn print<M: Native>(
+    m: &M,
     report: &Report,
     kernel: &Kernel,
     (exchanged, mapped): (u64, u64),
@@ -48,7 +43,7 @@ pub(crate) fn print(
             let _ = write!(line, " waited_{what}_ns={ns} waited_{what}={times}");
         }
     }
-    let _ = write!(line, " heap_left={}", heap::free());
+    let _ = write!(line, " heap_left={}", M::heap_free());
     let mut total = 0;
     let mut kinds = String::new();
     for (call, count) in m.calls() {

@@ -63,7 +63,7 @@ pub(super) fn choose<G: Ground>(
     report: &Report,
     asked: Asked<'_>,
     tried: &mut Tried,
-    disks: &Disks,
+    disks: &Disks<G::M>,
     volumes: &Volumes<'_>,
     entries: &Entries,
 ) -> Result<Picked, Failure> {
@@ -181,7 +181,7 @@ fn item(entry: &Entry, volumes: &Volumes<'_>) -> Item {
 }
 
 /// Shows the menu until somebody, or the clock, has chosen.
-fn show<G: Ground>(guest: &G, report: &Report, disks: &Disks, menu: &mut Menu) -> Answer {
+fn show<G: Ground>(guest: &G, report: &Report, disks: &Disks<G::M>, menu: &mut Menu) -> Answer {
     let m = guest.machine();
     let Console::Ring { port, .. } = report.console() else {
         return Answer::Prompt;

@@ -15,27 +15,27 @@ use kexen_bootconfig::{
 };
 use kexen_disk::BlockSource;
 use kexen_platform::{
-    Xen,
     disks::{Disk, Disks},
     failure::Failure,
     guest::{Guest, GuestType},
+    native::Native,
     report::{Report, size},
 };
 
 use super::room;
 
 /// All file systems on all disks. What cannot be read is named, and left.
-pub(super) fn volumes(
+pub(super) fn volumes<M: Native>(
     report: &Report,
-    m: &Xen,
+    m: &M,
     quiet: bool,
-    disks: &Disks,
+    disks: &Disks<M>,
 ) -> Result<Volumes<'static>, Failure> {
     let mut names = Vec::new();
     let mut volumes = Vec::new();
     for disk in disks.all() {
         names.push(disk.name().to_string());
-        let own: Rc<dyn BlockSource> = Rc::<Disk>::clone(disk);
+        let own: Rc<dyn BlockSource> = Rc::<Disk<M>>::clone(disk);
         let mut found = disk::volumes(own, disk.partition(), room::of_one(disks));
         if !quiet {
             report.line(

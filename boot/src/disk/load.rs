@@ -22,13 +22,13 @@ use kexen_disk::fs::File;
 use kexen_guest::{Extent, Machine as _, block::Page};
 use kexen_handoff::HandoffError;
 use kexen_platform::{
-    Xen,
     disks::Disks,
     failure::Failure,
     ground::Ground,
     guest::UNPACKED,
     kernel,
     loan::lent,
+    native::Native,
     report::{Report, size},
 };
 
@@ -107,7 +107,7 @@ pub(super) fn load<G: Ground>(
     guest: &mut G,
     report: &Report,
     quiet: bool,
-    disks: &Disks,
+    disks: &Disks<G::M>,
     volumes: &Volumes<'_>,
     kind: &Kind,
     keys: Option<&Keys>,
@@ -176,7 +176,7 @@ fn fill<G: Ground>(
     guest: &mut G,
     report: &Report,
     quiet: bool,
-    disks: &Disks,
+    disks: &Disks<G::M>,
     parts: &mut [Part<'_>],
     trust: Option<(&Keys, &Volumes<'_>)>,
 ) -> Result<u64, Failure> {
@@ -210,8 +210,8 @@ fn fill<G: Ground>(
 }
 
 /// Checks a file in memory by the signature beside it on the disk.
-fn check(
-    m: &Xen,
+fn check<M: Native>(
+    m: &M,
     report: &Report,
     quiet: bool,
     part: &Part<'_>,

@@ -15,6 +15,7 @@ use kexen_guest::{console::Console, wait::Wait as _};
 use kexen_platform::{
     disks::Disks,
     ground::Ground,
+    native::Native,
     report::{Report, size},
 };
 
@@ -44,7 +45,7 @@ const HOUR: u64 = 3_600_000_000_000;
 pub(super) fn ask<G: Ground>(
     guest: &G,
     report: &Report,
-    disks: &Disks,
+    disks: &Disks<G::M>,
     volumes: &Volumes<'_>,
     entries: &Menu,
 ) -> Option<Picked> {
@@ -97,7 +98,7 @@ fn numbered(entries: &Menu) -> String {
     entries.entries.iter().enumerate().map(line).collect()
 }
 
-fn all(disks: &Disks, volumes: &Volumes<'_>) -> String {
+fn all<M: Native>(disks: &Disks<M>, volumes: &Volumes<'_>) -> String {
     use kexen_disk::BlockSource as _;
     let mut text = String::new();
     for disk in disks.all() {

@@ -28,12 +28,12 @@ use kexen_bootconfig::{compose, entry::Kind, find::spoken, grub::variables, opti
 use kexen_guest::grants::Grants;
 use kexen_handoff::{HandoffError, Ledger};
 use kexen_platform::{
-    Xen,
     disks::Disks,
     exec::{self, Swing, Times},
     failure::Failure,
     ground::Ground,
     guest::Guest,
+    native::Native,
     report::{Report, size},
 };
 
@@ -74,10 +74,10 @@ impl Tried {
 }
 
 /// The disks, as the hand-off sees them.
-struct Closing<'a>(&'a mut Disks);
+struct Closing<'a, M: 'static>(&'a mut Disks<M>);
 
-impl Swing for Closing<'_> {
-    fn quiesce(&mut self, _: &'static Xen, ledger: &mut Ledger) -> Result<(), Vec<String>> {
+impl<M: Native> Swing<M> for Closing<'_, M> {
+    fn quiesce(&mut self, _: &'static M, ledger: &mut Ledger) -> Result<(), Vec<String>> {
         self.0.close(ledger)
     }
 
@@ -88,7 +88,7 @@ impl Swing for Closing<'_> {
 
 /// Closes the disks and gives up all that came with them, with the next kernel
 /// written.
-pub(crate) fn stop<G: Guest>(guest: &mut G, disks: &mut Disks) -> Result<(), HandoffError> {
+pub(crate) fn stop<G: Guest>(guest: &mut G, disks: &mut Disks<G::M>) -> Result<(), HandoffError> {
     exec::stop(guest, &mut Closing(disks), &mut Times::default())
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn stop<G: Guest>(guest: &mut G, disks: &mut Disks) -> Result<(), Han
 pub(crate) fn close<G: Guest>(
     guest: &mut G,
     options: &Options,
-    disks: &mut Disks,
+    disks: &mut Disks<G::M>,
 ) -> Result<(), Failure> {
     // Whatever else stands in the way of a hand-off.
     let closed = disks.close(guest.ledger());
@@ -142,7 +142,7 @@ pub(crate) fn load<G: Ground>(
     report: &Report,
     asked: Asked<'_>,
     tried: &mut Tried,
-) -> Result<(Loaded, Disks), Failure> {
+) -> Result<(Loaded, Disks<G::M>), Failure> {
     let (m, quiet) = (guest.machine(), asked.options.quiet);
     if !quiet {
         // Backends have 20 seconds to answer: nobody should wonder meanwhile.
@@ -182,7 +182,7 @@ fn from<G: Ground>(
     report: &Report,
     asked: Asked<'_>,
     tried: &mut Tried,
-    disks: &Disks,
+    disks: &Disks<G::M>,
 ) -> Result<Loaded, Failure> {
     let Asked {
         options,

@@ -16,7 +16,7 @@ use kexen_abi::PAGE_SIZE;
 use kexen_bootconfig::disk::Memory;
 use kexen_disk::CacheOptions;
 use kexen_handoff::HandoffError;
-use kexen_platform::{arch::heap, disks::Disks, ground::Ground};
+use kexen_platform::{disks::Disks, ground::Ground, native::Native};
 
 /// Bytes of heap that are asked for, and in a guest with more memory to spare
 /// than [`PLENTY`].
@@ -49,7 +49,7 @@ pub(super) fn make<G: Ground>(guest: &mut G) -> Result<(), HandoffError> {
     } else {
         guest.lend_heap(LITTLE)?;
     }
-    WHOLE.store(heap::free(), Relaxed);
+    WHOLE.store(G::M::heap_free(), Relaxed);
     leave_fifths(4);
     Ok(())
 }
@@ -76,14 +76,14 @@ pub(super) fn give_the_rest() {
     leave_fifths(3);
 }
 
-fn is_left() -> bool {
-    heap::free() >= FLOOR.load(Relaxed)
+fn is_left<M: Native>() -> bool {
+    M::heap_free() >= FLOOR.load(Relaxed)
 }
 
 /// What reading one of these disks may take.
-pub(super) fn of_one(disks: &Disks) -> Memory {
+pub(super) fn of_one<M: Native>(disks: &Disks<M>) -> Memory {
     Memory {
         cache: CacheOptions::for_one_of(disks.all().len()),
-        has_room: is_left,
+        has_room: is_left::<M>,
     }
 }

@@ -15,8 +15,8 @@ use kexen_disk::{
     FsError,
     fs::{File, Problem},
 };
-use kexen_guest::Machine as _;
-use kexen_platform::{Xen, failure::Failure, kernel};
+use kexen_guest::Machine;
+use kexen_platform::{failure::Failure, kernel};
 
 use super::load::{Loaded, Part, failed, open};
 
@@ -62,13 +62,13 @@ impl Uki<'_> {
 }
 
 /// A part of a file that is in memory.
-struct InMemory {
-    m: &'static Xen,
+struct InMemory<M: 'static> {
+    m: &'static M,
     at: u64,
     len: u64,
 }
 
-impl File for InMemory {
+impl<M: Machine> File for InMemory<M> {
     fn bytes(&self) -> u64 {
         self.len
     }
@@ -98,8 +98,8 @@ pub(super) enum InPlace<'a> {
 
 /// Where these files, at an address, have what is started. Microcode is left
 /// out: no guest can load any.
-pub(super) fn in_memory<'a>(
-    m: &'static Xen,
+pub(super) fn in_memory<'a, M: Machine + 'static>(
+    m: &'static M,
     at: u64,
     files: &[Part<'_>],
     uki: Uki<'_>,

@@ -27,11 +27,12 @@ use kexen_handoff::{
 use kexen_image::Kernel;
 
 use crate::{
-    arch::{Xen, jump, machine, vcpu},
+    arch::{Xen, machine, vcpu},
     failure::Failure,
     guest::Guest as _,
     lapic,
     loan::lent,
+    native::{Entry, Native as _},
     pvh_guest::PvhGuest,
 };
 
@@ -58,7 +59,11 @@ pub struct Files<'a> {
 
 /// Keeps `pages` of memory for a capture kernel and writes it there. From now
 /// on a panic on any vCPU hands over to it.
-pub fn prepare(guest: &mut PvhGuest, files: &Files<'_>, pages: u64) -> Result<Extent, Failure> {
+pub fn prepare(
+    guest: &mut PvhGuest<Xen>,
+    files: &Files<'_>,
+    pages: u64,
+) -> Result<Extent, Failure> {
     let m = guest.machine();
     let region = guest.take_low(pages, "the crash region")?;
     let (at, len) = files.kernel;
@@ -76,10 +81,10 @@ pub fn prepare(guest: &mut PvhGuest, files: &Files<'_>, pages: u64) -> Result<Ex
             });
         };
         let size = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let (physical, end) = machine::physical_image();
+        let (physical, end) = m.image();
         let seen = Range {
             physical,
-            virt: physical + machine::image_offset(),
+            virt: physical + m.image_offset(),
             len: end - physical,
         };
         let capture = Capture {
@@ -98,7 +103,7 @@ pub fn prepare(guest: &mut PvhGuest, files: &Files<'_>, pages: u64) -> Result<Ex
         code,
         initrd: files.initrd.0,
     };
-    let ready = prepared.stage(m, source, jump::linux_code())?;
+    let ready = prepared.stage(m, source, m.trampoline(Entry::Linux))?;
     note_claims(guest.ledger());
     NOTE.store(ready.note, Ordering::Release);
     TRAMPOLINE.store(ready.trampoline, Ordering::Release);
@@ -182,6 +187,6 @@ pub fn take(m: &Xen) {
             let _ = release::vcpu_down(m, own);
             machine::halt()
         }
-        jump::run(trampoline);
+        m.jump(trampoline);
     }
 }

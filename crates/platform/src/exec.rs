@@ -29,25 +29,25 @@ use kexen_handoff::{
 };
 
 use crate::{
-    arch::{Xen, machine},
     guest::{Guest, Outcome, Ready},
-    vcpus,
+    native::Native,
 };
 
 /// What a kernel does beside its hand-off, and how it stops.
-pub trait Swing {
+pub trait Swing<M: Native> {
     /// Stops the kernel's own doings, so that they could go on: parks vCPUs,
     /// closes frontends and strikes their claims. An error is the list of
     /// what does not stop, each with its holder and what to do.
-    fn quiesce(&mut self, m: &'static Xen, ledger: &mut Ledger) -> Result<(), Vec<String>> {
+    fn quiesce(&mut self, m: &'static M, ledger: &mut Ledger) -> Result<(), Vec<String>> {
         let _ = ledger;
-        vcpus::park(m).map_err(|error| alloc::vec![format!("{error}")])
+        m.park_vcpus()
+            .map_err(|error| alloc::vec![format!("{error}")])
     }
 
     /// Has everything go on that [`Self::quiesce`] stopped.
-    fn resume(&mut self, m: &'static Xen, ledger: &mut Ledger) {
+    fn resume(&mut self, m: &'static M, ledger: &mut Ledger) {
         let _ = ledger;
-        vcpus::unpark(m);
+        m.unpark_vcpus();
     }
 
     /// The grant table, where it is set up.
@@ -82,13 +82,13 @@ pub trait Swing {
 
     /// Runs when the next kernel is written: `free` is memory that neither it
     /// nor this kernel uses.
-    fn staged(&mut self, m: &'static Xen, free: &Extents) {
+    fn staged(&mut self, m: &'static M, free: &Extents) {
         let _ = (m, free);
     }
 
     /// Runs right before the last instructions, when nothing can fail any
     /// more. `command_line_at` is where the next kernel's command line is.
-    fn at_jump(&mut self, m: &'static Xen, times: &Times, command_line_at: u64) {
+    fn at_jump(&mut self, m: &'static M, times: &Times, command_line_at: u64) {
         let _ = (m, times, command_line_at);
     }
 }
@@ -108,7 +108,7 @@ pub struct Times {
 
 /// What would stand in the way of a hand-off for certain, right now. Ask
 /// before loading a kernel: nothing is changed by it.
-pub fn check<G: Guest>(guest: &mut G, swing: &dyn Swing) -> Result<(), HandoffError> {
+pub fn check<G: Guest>(guest: &mut G, swing: &dyn Swing<G::M>) -> Result<(), HandoffError> {
     let m = guest.machine();
     let hopes = Hopes {
         soft_reset: swing.soft_reset(),
@@ -129,7 +129,7 @@ pub fn check<G: Guest>(guest: &mut G, swing: &dyn Swing) -> Result<(), HandoffEr
 /// what such a guest gives back goes to its cache as it is
 /// (`decrease_reservation` in `arch/x86/mm/p2m-pod.c`), and comes back as another
 /// page, with the backend still writing to it.
-fn may_abandon<G: Guest>(guest: &G, swing: &dyn Swing) -> bool {
+fn may_abandon<G: Guest>(guest: &G, swing: &dyn Swing<G::M>) -> bool {
     swing.abandon() && guest.on_demand().is_none()
 }
 
@@ -137,7 +137,7 @@ fn may_abandon<G: Guest>(guest: &G, swing: &dyn Swing) -> bool {
 /// that was stopped going on again.
 pub fn exec<G: Guest>(
     guest: &mut G,
-    swing: &mut dyn Swing,
+    swing: &mut dyn Swing<G::M>,
     kernel: &Ready<'_>,
 ) -> Result<Infallible, HandoffError> {
     let m = guest.machine();
@@ -174,7 +174,7 @@ pub fn exec<G: Guest>(
 
 /// Gives ballooned pages their memory back, while the next kernel's memory map
 /// can still be changed: where Xen has none, the page is left out of it.
-fn fill_holes<G: Guest>(guest: &mut G, swing: &dyn Swing) {
+fn fill_holes<G: Guest>(guest: &mut G, swing: &dyn Swing<G::M>) {
     let m = guest.machine();
     let kinds: Vec<Kind> = guest.ledger().claims().iter().map(|c| c.kind).collect();
     for kind in kinds {
@@ -189,7 +189,7 @@ fn fill_holes<G: Guest>(guest: &mut G, swing: &dyn Swing) {
             address: guest.address(number),
         };
         let mut memory = guest.memory_to_abandon();
-        let filled = abandon::refill(m, &mut memory, page, machine::scratch()).is_ok();
+        let filled = abandon::refill(m, &mut memory, page, m.scratch()).is_ok();
         if filled || guest.leave_out(number) {
             guest.ledger().strike(kind);
         }
@@ -200,7 +200,7 @@ fn fill_holes<G: Guest>(guest: &mut G, swing: &dyn Swing) {
 /// kernel that goes its own way to the jump.
 pub fn stop<G: Guest>(
     guest: &mut G,
-    swing: &mut dyn Swing,
+    swing: &mut dyn Swing<G::M>,
     times: &mut Times,
 ) -> Result<(), HandoffError> {
     let m = guest.machine();
@@ -231,7 +231,7 @@ pub fn stop<G: Guest>(
 /// Gives up everything in the ledger that can be.
 fn release<G: Guest>(
     guest: &mut G,
-    swing: &mut dyn Swing,
+    swing: &mut dyn Swing<G::M>,
     ledger: &mut Ledger,
     times: &mut Times,
 ) -> Result<(), HandoffError> {
@@ -239,7 +239,7 @@ fn release<G: Guest>(
     swing.quiesce(m, ledger).map_err(HandoffError::Blocked)?;
     times.quiesced = m.tsc();
     grants(guest, swing, ledger)?;
-    let init = |vcpu| vcpus::init(m, vcpu);
+    let init = |vcpu| m.init_vcpu(vcpu);
     let guest = RefCell::new(guest);
     let refill = |number| {
         let mut guest = guest.borrow_mut();
@@ -248,10 +248,10 @@ fn release<G: Guest>(
             address: guest.address(number),
         };
         let mut memory = guest.memory_to_abandon();
-        abandon::refill(m, &mut memory, page, machine::scratch()).is_ok()
+        abandon::refill(m, &mut memory, page, m.scratch()).is_ok()
     };
     let tools = Tools {
-        scratch: machine::scratch(),
+        scratch: m.scratch(),
         grants: swing.grants(),
         init: (!m.is_pv()).then_some(&init),
         refill: Some(&refill),
@@ -269,7 +269,7 @@ fn release<G: Guest>(
 /// waits for backends, and abandons what they keep if that is asked for.
 fn grants<G: Guest>(
     guest: &mut G,
-    swing: &dyn Swing,
+    swing: &dyn Swing<G::M>,
     ledger: &mut Ledger,
 ) -> Result<(), HandoffError> {
     let m = guest.machine();
@@ -304,7 +304,7 @@ fn grants<G: Guest>(
             address: guest.address(page),
         };
         let mut memory = guest.memory_to_abandon();
-        if abandon::abandon(m, &mut memory, page, machine::scratch()).is_ok() {
+        if abandon::abandon(m, &mut memory, page, m.scratch()).is_ok() {
             ledger.strike(kind);
         }
     }
@@ -320,6 +320,6 @@ fn grants<G: Guest>(
 }
 
 /// Nanoseconds since this vCPU was made.
-fn now(m: &Xen) -> Result<u64, HandoffError> {
+fn now<M: Native>(m: &M) -> Result<u64, HandoffError> {
     Ok(hypercall::runstate(m)?.time.iter().sum())
 }

@@ -14,7 +14,7 @@ use kexen_abi::{
 use kexen_guest::{Extent, Extents, block::Page, grants::Grants, hypercall, shared_info::Place};
 use kexen_handoff::ledger::{Claim, Holder, Kind};
 
-use crate::{guest::Guest, pci, pv_guest::PvGuest, pvh_guest::PvhGuest};
+use crate::{guest::Guest, native::Native, pci, pv_guest::PvGuest, pvh_guest::PvhGuest};
 
 /// The last frame of a grant table that a domain of the toolstack's has
 /// (`max_grant_frames`, 64 by default).
@@ -54,7 +54,7 @@ pub trait Ground: Guest {
     fn store(&self) -> Result<(u64, u32), String>;
 }
 
-impl PvhGuest {
+impl<M: Native> PvhGuest<M> {
     /// Page numbers that nothing backs: the platform device's memory in an HVM
     /// guest, the end of the memory map in a PVH one. The first is shared
     /// info's, the next but one the grant table's; the others are free.
@@ -114,7 +114,7 @@ impl PvhGuest {
     }
 }
 
-impl Ground for PvhGuest {
+impl<M: Native> Ground for PvhGuest<M> {
     fn take(&mut self, count: u64) -> Result<Vec<Page>, String> {
         self.take_within(Extent::new(0, 1 << 20), count)
     }
@@ -140,7 +140,7 @@ impl Ground for PvhGuest {
     }
 }
 
-impl Ground for PvGuest {
+impl<M: Native> Ground for PvGuest<M> {
     fn take(&mut self, count: u64) -> Result<Vec<Page>, String> {
         let pages: Extents = self.free().take(count).ok_or("too few pages are free")?;
         self.map_in_place(&pages).map_err(text)?;

@@ -12,7 +12,7 @@ use kexen_handoff::{
 pub use kexen_image::GuestType;
 use kexen_image::{Plan, start::Relocation};
 
-use crate::arch::Xen;
+use crate::native::{Native, VcpuMain};
 
 /// Where the decompressor's buffer is, in every guest type.
 pub const BUFFER: u64 = 0x0000_0400_0000_0000;
@@ -206,8 +206,10 @@ const fn no_more_pieces(want: u64) -> HandoffError {
 
 /// A guest of one type.
 pub trait Guest: Sized {
+    /// The machine that it runs on.
+    type M: Native;
     /// The hypervisor and memory.
-    fn machine(&self) -> &'static Xen;
+    fn machine(&self) -> &'static Self::M;
     /// What kind of guest it is, for its kernels.
     fn guest_type(&self) -> GuestType;
     /// `"PV domU"` and the like.
@@ -244,7 +246,7 @@ pub trait Guest: Sized {
     fn map_in_place(&mut self, pages: &Extents) -> Result<(), HandoffError>;
     /// Starts a further vCPU in `main`. A PV vCPU that was started can never
     /// be given back: it is a blocker from then on.
-    fn start_vcpu(&mut self, vcpu: u32, main: fn(&'static Xen, u32) -> !) -> Result<(), String>;
+    fn start_vcpu(&mut self, vcpu: u32, main: VcpuMain<Self::M>) -> Result<(), String>;
     /// Takes a page, which Xen gives no memory for, out of the memory that the
     /// next kernel is told of. Whether that can be done: not in PV guests.
     fn leave_out(&mut self, page: u64) -> bool {

@@ -23,6 +23,7 @@ use crate::{
     failure::Failure,
     guest::{BUFFER, Guest, Ready, lists_for},
     loan::{lent, offset_len},
+    native::Native as _,
     report::{Report, size},
 };
 

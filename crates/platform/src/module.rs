@@ -9,10 +9,10 @@ use kexen_handoff::HandoffError;
 use kexen_image::{Compression, heap_for, unpack, unpack_scratch};
 
 use crate::{
-    arch::Xen,
     failure::Failure,
     guest::{Guest, UNPACKED},
     loan::{lent, offset_len},
+    native::Native as _,
     report::{Report, size},
 };
 
@@ -86,7 +86,7 @@ fn decompress<G: Guest>(guest: &mut G, at: u64, len: u64) -> Result<(), Failure>
 }
 
 /// Reads the archive's directory.
-pub fn read(m: &Xen, at: u64, len: u64) -> Result<Module, Failure> {
+pub fn read<M: Machine + ?Sized>(m: &M, at: u64, len: u64) -> Result<Module, Failure> {
     lent(m, at, len, |bytes| Ok(Module::parse(bytes)?))
 }
 
@@ -109,7 +109,14 @@ pub fn choose<'a>(archive: &'a Module, wanted: Option<&str>) -> Result<&'a Entry
 }
 
 /// Says what is in the archive, and what of it is started.
-pub fn describe(m: &Xen, report: &Report, archive: &Module, entry: &Entry, why: &str, len: u64) {
+pub fn describe<M: Machine + ?Sized>(
+    m: &M,
+    report: &Report,
+    archive: &Module,
+    entry: &Entry,
+    why: &str,
+    len: u64,
+) {
     let initrd = entry.initrd.as_ref().map_or_else(
         || String::from("no initrd"),
         |range| format!("initrd {}", size(offset_len(range).1)),

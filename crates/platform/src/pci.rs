@@ -8,7 +8,7 @@
 
 use spin::Mutex;
 
-use crate::arch::{Xen, io};
+use crate::native::Ports;
 
 const ADDRESS: u16 = 0xcf8;
 const DATA: u16 = 0xcfc;
@@ -40,8 +40,9 @@ const MAX_CAPABILITIES: usize = 48;
 static SELECT: Mutex<()> = Mutex::new(());
 
 /// A function of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Function {
+    ports: &'static dyn Ports,
     bus: u8,
     slot: u8,
     function: u8,
@@ -60,15 +61,15 @@ impl Function {
     #[must_use]
     pub fn read(self, register: u8) -> u32 {
         let _one_at_a_time = SELECT.lock();
-        io::write32(ADDRESS, self.selector(register));
-        io::read32(DATA)
+        self.ports.port_out(ADDRESS, self.selector(register));
+        self.ports.port_in(DATA)
     }
 
     /// Writes a register, 4-byte aligned.
     pub fn write(self, register: u8, value: u32) {
         let _one_at_a_time = SELECT.lock();
-        io::write32(ADDRESS, self.selector(register));
-        io::write32(DATA, value);
+        self.ports.port_out(ADDRESS, self.selector(register));
+        self.ports.port_out(DATA, value);
     }
 
     /// The address of a memory BAR, or the port of an I/O one; 0 if it has
@@ -183,12 +184,13 @@ impl Function {
 }
 
 /// All functions that there are.
-pub fn functions(_: &Xen) -> impl Iterator<Item = Function> {
+pub fn functions(ports: &'static dyn Ports) -> impl Iterator<Item = Function> {
     (0..BUSES)
         .flat_map(|bus| (0..32).map(move |slot| (bus, slot)))
         .flat_map(|(bus, slot)| (0..8).map(move |function| (bus, slot, function)))
-        .filter_map(|(bus, slot, function)| {
+        .filter_map(move |(bus, slot, function)| {
             let mut found = Function {
+                ports,
                 bus,
                 slot,
                 function,
@@ -207,8 +209,8 @@ pub fn functions(_: &Xen) -> impl Iterator<Item = Function> {
 /// The page numbers of the platform device's memory, which nothing backs:
 /// the first, and how many.
 #[must_use]
-pub fn platform_pages(m: &Xen) -> Option<(u64, u64)> {
-    let device = functions(m).find(|function| function.id == PLATFORM)?;
+pub fn platform_pages(ports: &'static dyn Ports) -> Option<(u64, u64)> {
+    let device = functions(ports).find(|function| function.id == PLATFORM)?;
     let start = device.bar(1);
     (start != 0).then(|| (start >> 12, device.bar_bytes(1) >> 12))
 }

@@ -5,7 +5,7 @@ use core::convert::Infallible;
 
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{
-    Extent, Extents, Machine,
+    Extent, Extents,
     console::Console,
     events,
     pv::{AddressSpace, Start, start::PADDING_PAGES},
@@ -18,12 +18,11 @@ use kexen_handoff::{
 use kexen_image::GuestType;
 
 use crate::{
-    arch::{self, Xen, jump},
     guest::{
         BUFFER, GLANCE, Guest, HeapFor, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready,
         Stock, WhenStaged, lists_for,
     },
-    vcpus,
+    native::{Entry, Native, VcpuMain},
 };
 
 /// Virtual address of pfn 0, as this image's notes ask.
@@ -42,8 +41,8 @@ const ORPHAN: u64 = GLANCE + (3 << 32);
 
 /// The guest, as the boot image sees it.
 #[derive(Debug)]
-pub struct PvGuest {
-    m: &'static Xen,
+pub struct PvGuest<M: 'static> {
+    m: &'static M,
     start: Start,
     space: AddressSpace,
     stock: Stock,
@@ -97,9 +96,9 @@ impl Module {
     }
 }
 
-impl PvGuest {
+impl<M: Native> PvGuest<M> {
     /// Takes stock of what the builder left.
-    pub fn new(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
+    pub fn new(m: &'static M, start: Start) -> Result<Self, HandoffError> {
         let boot = start.boot_pages();
         let direct = boot + PADDING_PAGES;
         let p2m = start.info.mfn_list;
@@ -243,8 +242,10 @@ impl PvGuest {
     }
 }
 
-impl Guest for PvGuest {
-    fn machine(&self) -> &'static Xen {
+impl<M: Native> Guest for PvGuest<M> {
+    type M = M;
+
+    fn machine(&self) -> &'static M {
         self.m
     }
 
@@ -310,8 +311,9 @@ impl Guest for PvGuest {
         Ok(self.space.map_window(self.m, pages)?)
     }
 
-    fn start_vcpu(&mut self, vcpu: u32, main: fn(&'static Xen, u32) -> !) -> Result<(), String> {
-        vcpus::start_pv(self.m, vcpu, self.space.root(), main)
+    fn start_vcpu(&mut self, vcpu: u32, main: VcpuMain<M>) -> Result<(), String> {
+        self.m
+            .start_vcpu(vcpu, Some(self.space.root()), main)
             .map_err(|error| alloc::format!("{error}"))
     }
 
@@ -413,7 +415,7 @@ impl Guest for PvGuest {
         let end = loaded.layout().mapped;
         let exchanged = loaded.exchanged();
         let mut stubs = Box::new([0; 4096]);
-        arch::machine::copy_of_hypercall_page(&mut stubs);
+        m.hypercall_stubs(&mut stubs);
         if let Some(value) = plan.hypercall_page
             && stubs.iter().take(2048).all(|byte| *byte == 0)
         {
@@ -434,7 +436,7 @@ impl Guest for PvGuest {
             &mut self.space,
             &mut self.stock.free,
             &Stage {
-                code: jump::pv_code(),
+                code: m.trampoline(Entry::Pv),
                 stubs: &stubs,
                 kernel_address: &kernel_address,
             },
@@ -455,7 +457,7 @@ impl Guest for PvGuest {
         let released = quiesced.release(m, &mut self.space, &mut self.ledger)?;
         released.jump(|page| {
             at_jump();
-            jump::run(page)
+            m.jump(page)
         })
     }
 
@@ -483,7 +485,7 @@ impl Guest for PvGuest {
 
     fn grant_table(&mut self) -> Result<u64, String> {
         let error = |error: &dyn core::fmt::Display| alloc::format!("{error}");
-        let mfn = kexen_guest::hypercall::setup_grant_table(self.m, arch::machine::scratch())
+        let mfn = kexen_guest::hypercall::setup_grant_table(self.m, self.m.scratch())
             .map_err(|e| error(&e))?;
         self.space
             .reserve_tables(self.m, &mut self.stock.free, 4)
@@ -524,7 +526,7 @@ impl Guest for PvGuest {
             shared_info_frame,
             shared_info: SHARED_INFO,
             grants,
-            scratch: arch::machine::scratch(),
+            scratch: self.m.scratch(),
         };
         World::pv(self.m, &mut self.space, &mut self.stock.free, places).map_err(|e| error(&e))
     }
@@ -539,7 +541,7 @@ impl Guest for PvGuest {
             return;
         };
         let _ = self.with_shared_info(&mut |guest, at| {
-            let _ = events::wait(guest.m, at, port, arch::machine::scratch());
+            let _ = events::wait(guest.m, at, port, guest.m.scratch());
             Ok(())
         });
     }

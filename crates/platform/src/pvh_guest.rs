@@ -9,7 +9,7 @@ use kexen_abi::{
 };
 use kexen_bootconfig::options::Options;
 use kexen_guest::{
-    Extent, Extents, Machine as _,
+    Extent, Extents,
     console::Console,
     events,
     hvm::{AddressSpace, Start, space::IDENTITY_PAGES},
@@ -24,18 +24,18 @@ use kexen_handoff::{
 use kexen_image::{GuestType, start::Relocation};
 
 use crate::{
-    arch::{Xen, jump, machine},
     guest::{
         GLANCE, Guest, HeapFor, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged,
         lists_for,
     },
-    pci, vcpus,
+    native::{Entry, Native, VcpuMain},
+    pci,
 };
 
 /// The guest, as the boot image sees it.
 #[derive(Debug)]
-pub struct PvhGuest {
-    m: &'static Xen,
+pub struct PvhGuest<M: 'static> {
+    m: &'static M,
     start: Start,
     space: AddressSpace,
     stock: Stock,
@@ -70,18 +70,18 @@ impl Module {
     }
 }
 
-impl PvhGuest {
+impl<M: Native> PvhGuest<M> {
     /// Takes stock of what the builder left.
-    pub fn new(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
+    pub fn new(m: &'static M, start: Start) -> Result<Self, HandoffError> {
         Self::with(m, start, false)
     }
 
     /// The same for an HVM guest, which the firmware started.
-    pub fn hvm(m: &'static Xen, start: Start) -> Result<Self, HandoffError> {
+    pub fn hvm(m: &'static M, start: Start) -> Result<Self, HandoffError> {
         Self::with(m, start, true)
     }
 
-    fn with(m: &'static Xen, mut start: Start, hvm: bool) -> Result<Self, HandoffError> {
+    fn with(m: &'static M, mut start: Start, hvm: bool) -> Result<Self, HandoffError> {
         if hvm
             && start.modules.is_empty()
             && let Some((paddr, size)) = Options::module_of(&start.command_line)
@@ -104,7 +104,7 @@ impl PvhGuest {
         let mut free = start.ram();
         // The firmware's, in an HVM guest.
         free.remove(Extent::new(0, if hvm { 256 } else { 1 }));
-        let (image, end) = machine::physical_image();
+        let (image, end) = m.image();
         free.remove(Extent::covering(image, end - image));
         // The start structure has been read, and is in the midst of memory.
         for module in &start.modules {
@@ -137,7 +137,7 @@ impl PvhGuest {
         let mut guest = Self {
             m,
             start,
-            space: AddressSpace::new(machine::boot_l4()),
+            space: AddressSpace::new(m.root_table()),
             stock: Stock {
                 free,
                 ..Stock::default()
@@ -158,7 +158,8 @@ impl PvhGuest {
     }
 
     /// What the builder left.
-    pub(crate) const fn start(&self) -> &Start {
+    #[must_use]
+    pub const fn start(&self) -> &Start {
         &self.start
     }
 
@@ -206,8 +207,10 @@ impl PvhGuest {
     }
 }
 
-impl Guest for PvhGuest {
-    fn machine(&self) -> &'static Xen {
+impl<M: Native> Guest for PvhGuest<M> {
+    type M = M;
+
+    fn machine(&self) -> &'static M {
         self.m
     }
 
@@ -309,8 +312,10 @@ impl Guest for PvhGuest {
         self.on_demand
     }
 
-    fn start_vcpu(&mut self, vcpu: u32, main: fn(&'static Xen, u32) -> !) -> Result<(), String> {
-        vcpus::start(self.m, vcpu, main).map_err(|error| alloc::format!("{error}"))
+    fn start_vcpu(&mut self, vcpu: u32, main: VcpuMain<M>) -> Result<(), String> {
+        self.m
+            .start_vcpu(vcpu, None, main)
+            .map_err(|error| alloc::format!("{error}"))
     }
 
     fn ledger(&mut self) -> &mut Ledger {
@@ -326,17 +331,17 @@ impl Guest for PvhGuest {
         if self.hvm {
             return;
         }
-        let (image, end) = machine::physical_image();
+        let (image, end) = self.m.image();
         let was = Extent::covering(image, end - image);
         let below = self.stock.free.within(Extent::new(0, was.start));
-        let align = machine::IMAGE_ALIGN / PAGE_SIZE;
+        let align = M::IMAGE_ALIGN / PAGE_SIZE;
         let Some(to) = below.first_run(was.count, align) else {
             return;
         };
-        if !machine::move_image(to.start * PAGE_SIZE) {
+        if !self.m.move_image(to.start * PAGE_SIZE) {
             return;
         }
-        self.space.moved(machine::boot_l4());
+        self.space.moved(self.m.root_table());
         self.stock.free.remove(to);
         self.stock.kept.insert(to);
         self.stock.give_back(was);
@@ -389,9 +394,12 @@ impl Guest for PvhGuest {
         let m = self.m;
         let (protocol, code) = if self.hvm {
             let setup_header = kernel.setup_header;
-            (pvh::Protocol::Linux { setup_header }, jump::linux_code())
+            (
+                pvh::Protocol::Linux { setup_header },
+                m.trampoline(Entry::Linux),
+            )
         } else {
-            (pvh::Protocol::Pvh, jump::pvh_code())
+            (pvh::Protocol::Pvh, m.trampoline(Entry::Pvh))
         };
         let initrd = match kernel.initrd {
             None => None,
@@ -421,7 +429,7 @@ impl Guest for PvhGuest {
         let released = quiesced.release(&self.ledger)?;
         released.jump(|page| {
             at_jump();
-            jump::run(page)
+            m.jump(page)
         })
     }
 
@@ -459,7 +467,7 @@ impl Guest for PvhGuest {
         use kexen_differential::world::{PvhPlaces, World};
         let places = PvhPlaces {
             first_hole: self.start.hole() + 3,
-            scratch: machine::scratch(),
+            scratch: self.m.scratch(),
         };
         World::pvh(self.m, &mut self.stock.free, places).map_err(|e| alloc::format!("{e}"))
     }
@@ -474,13 +482,13 @@ impl Guest for PvhGuest {
             return;
         };
         let _ = self.with_shared_info(&mut |guest, at| {
-            let _ = events::wait(guest.m, at, port, machine::scratch());
+            let _ = events::wait(guest.m, at, port, guest.m.scratch());
             Ok(())
         });
     }
 }
 
-impl PvhGuest {
+impl<M: Native> PvhGuest<M> {
     /// Where Xen populates on demand: pages that this kernel has written and the
     /// next one need not have. Full of zeroes they are Xen's to take back when it
     /// runs short, so that the next kernel has what it would have had without
@@ -493,7 +501,7 @@ impl PvhGuest {
         if let Some(Module::InPlace(at, len)) = self.module {
             pages.insert(Extent::covering(at, len));
         }
-        let (image, end) = machine::physical_image();
+        let (image, end) = self.m.image();
         pages.insert(Extent::covering(image, end - image));
         // Not all that the heap has, or had, was used: what is as it was stays so.
         let heap = self.stock.kept.runs().iter();
@@ -535,7 +543,7 @@ impl PvhGuest {
 /// PVH guest the map names them: Xen's special pages, ACPI's tables. Those of the
 /// start structure count as such: they are free, but were touched. In an HVM
 /// guest they are the graphics card's memory and what the firmware has made.
-fn elsewhere(m: &Xen, start: &Start, hvm: bool) -> u64 {
+fn elsewhere<M: Native>(m: &'static M, start: &Start, hvm: bool) -> u64 {
     if !hvm {
         let others = start.memmap.iter().filter(|e| e.kind != MEMMAP_TYPE_RAM);
         let others: u64 = others.map(|e| e.size.div_ceil(PAGE_SIZE)).sum();

@@ -9,7 +9,7 @@ use core::{
 use kexen_bootconfig::entry::plain;
 use kexen_guest::{Machine, console::Console};
 
-use crate::arch::{Xen, machine};
+use crate::native::Native;
 
 /// Where lines go.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ impl Write for Line {
 }
 
 /// A panic's line: on the guest's console if it is known, on Xen's anyway.
-pub fn panic(m: &Xen, text: Arguments<'_>) {
+pub fn panic<M: Native>(m: &M, text: Arguments<'_>) {
     let page = PANIC_PAGE.load(Ordering::Relaxed);
     if page != 0 {
         let port = PANIC_PORT.load(Ordering::Relaxed);
@@ -107,10 +107,13 @@ pub fn panic(m: &Xen, text: Arguments<'_>) {
 /// A line for the hypervisor's console, before the guest's own is known: by
 /// `console_io`, which a domU may not always use, and in a PVH guest by the
 /// port that Xen logs.
-pub fn early(m: &Xen, text: Arguments<'_>) {
+pub fn early<M: Native>(m: &M, text: Arguments<'_>) {
     let line = Line::new(text);
     if kexen_guest::hypercall::console_write(m, line.bytes()).is_err() && !m.is_pv() {
-        line.bytes().iter().copied().for_each(machine::debug_port);
+        line.bytes()
+            .iter()
+            .copied()
+            .for_each(|byte| m.debug_port(byte));
     }
 }
 

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use kexen_abi::errno::Errno;
 use kexen_guest::{
-    Fault, HypercallError, Machine, events,
+    Machine, events,
     hypercall::{nap, poll_until, runstate},
     release::close_port,
     vcpus::{self, Context64},
@@ -21,6 +21,7 @@ use spin::Once;
 use crate::{
     arch::{Xen, machine, vcpu},
     lapic,
+    native::{Native as _, VcpuError},
 };
 
 /// More vCPUs than these are not started.
@@ -55,49 +56,6 @@ static SLOTS: [Slot; MOST] = [const {
 }; MOST];
 
 static PARK: AtomicBool = AtomicBool::new(false);
-
-/// Why a vCPU does not run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VcpuError {
-    /// Xen refused a call.
-    Hypercall(HypercallError),
-    /// The local APIC could not be reached.
-    Fault(Fault),
-    /// There is no slot for this one, or it was started before.
-    Taken(u32),
-    /// It did not come up in time.
-    Silent(u32),
-    /// It did not come to its checkpoint in time.
-    Unparked(u32),
-}
-
-impl From<Fault> for VcpuError {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl From<HypercallError> for VcpuError {
-    fn from(error: HypercallError) -> Self {
-        Self::Hypercall(error)
-    }
-}
-
-impl core::fmt::Display for VcpuError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Hypercall(error) => error.fmt(f),
-            Self::Fault(fault) => fault.fmt(f),
-            Self::Taken(n) => write!(f, "vCPU {n} was started before, or is beyond {MOST}"),
-            Self::Silent(n) => write!(f, "vCPU {n} did not come up"),
-            Self::Unparked(n) => write!(
-                f,
-                "vCPU {n} runs and does not come to its checkpoint; \
-                 have it call vcpus::checkpoint"
-            ),
-        }
-    }
-}
 
 /// Starts a vCPU of a translated guest in `main`, and waits until it is there.
 pub fn start(
@@ -196,7 +154,7 @@ fn wait(m: &Xen, done: impl Fn() -> bool) -> bool {
         BELL.swap(bell, Ordering::AcqRel);
         let found = done();
         if !found && bell != 0 {
-            let list = machine::scratch() + LIST;
+            let list = m.scratch() + LIST;
             let until = runstate(m).map_or(1, |info| info.state_entry_time + AT_MOST);
             let _ = m.write(list, &bell.to_le_bytes());
             let _ = poll_until(m, list, 1, until);

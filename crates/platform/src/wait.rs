@@ -7,12 +7,12 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use kexen_guest::{
-    Machine, clock, events, hypercall,
+    clock, events, hypercall,
     shared_info::Place,
     wait::{TimeOver, Wait},
 };
 
-use crate::arch::{Xen, machine};
+use crate::native::Native;
 
 /// Nanoseconds of one poll: a lost event costs no more.
 const MOMENT: u64 = 20_000_000;
@@ -51,9 +51,9 @@ impl Waited {
 }
 
 /// A wait of vCPU 0 that ends at a time of Xen's clock.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    m: &'static Xen,
+#[derive(Debug)]
+pub struct Patience<M: 'static> {
+    m: &'static M,
     place: Place,
     until: u64,
     /// How long it is anew after progress, and when it ends all the same.
@@ -61,17 +61,17 @@ pub struct Patience {
     end: u64,
 }
 
-impl Patience {
+impl<M: Native> Patience<M> {
     /// A wait that ends so many nanoseconds from now.
     #[must_use]
-    pub fn new(m: &'static Xen, place: Place, nanoseconds: u64) -> Self {
+    pub fn new(m: &'static M, place: Place, nanoseconds: u64) -> Self {
         Self::anew(m, place, nanoseconds, 1)
     }
 
     /// The same, begun anew after any progress, but no longer than so many of
     /// them one after the other.
     #[must_use]
-    pub fn anew(m: &'static Xen, place: Place, nanoseconds: u64, times: u64) -> Self {
+    pub fn anew(m: &'static M, place: Place, nanoseconds: u64, times: u64) -> Self {
         let mut patience = Self {
             m,
             place,
@@ -103,7 +103,7 @@ impl Patience {
     }
 }
 
-impl Wait for Patience {
+impl<M: Native> Wait for Patience<M> {
     fn progress(&mut self) {
         let until = self.now().saturating_add(self.anew);
         self.until = self.until.max(until.min(self.end));
@@ -118,7 +118,7 @@ impl Wait for Patience {
         if now >= self.until {
             return Err(TimeOver);
         }
-        let list = machine::scratch() + LIST;
+        let list = m.scratch() + LIST;
         let end = self.until.min(now.saturating_add(MOMENT));
         if m.write(list, &port.to_le_bytes()).is_err()
             || hypercall::poll_until(m, list, 1, end).is_err()

@@ -37,7 +37,7 @@ pub(crate) struct Interrupt {
     msi: bool,
 }
 
-fn find(m: &Xen, id: (u16, u16)) -> Result<Function, String> {
+fn find(m: &'static Xen, id: (u16, u16)) -> Result<Function, String> {
     let found = pci::functions(m).find(|function| function.id == id);
     let function = found.ok_or_else(|| format!("there is no device {:04x}:{:04x}", id.0, id.1))?;
     function.enable();
@@ -45,7 +45,7 @@ fn find(m: &Xen, id: (u16, u16)) -> Result<Function, String> {
 }
 
 /// Binds the e1000's line.
-pub(crate) fn by_line(m: &Xen) -> Result<Interrupt, String> {
+pub(crate) fn by_line(m: &'static Xen) -> Result<Interrupt, String> {
     let function = find(m, E1000)?;
     let gsi = function.gsi().ok_or("the e1000 has no interrupt pin")?;
     let pirq = pirqs::map_gsi(m, gsi).map_err(text)?;
@@ -60,7 +60,7 @@ pub(crate) fn by_line(m: &Xen) -> Result<Interrupt, String> {
 }
 
 /// Binds the e1000e's message.
-pub(crate) fn by_message(m: &Xen) -> Result<Interrupt, String> {
+pub(crate) fn by_message(m: &'static Xen) -> Result<Interrupt, String> {
     let function = find(m, E1000E)?;
     let pirq = pirqs::free_pirq(m).map_err(text)?;
     let port = pirqs::bind(m, pirq, false).map_err(text)?;
@@ -84,7 +84,11 @@ impl Interrupt {
 
     /// Has the device interrupt a few times; how many events came. `take`
     /// takes the event of a port.
-    pub(crate) fn events(&self, m: &Xen, mut take: impl FnMut(u32) -> bool) -> Result<u32, String> {
+    pub(crate) fn events(
+        &self,
+        m: &'static Xen,
+        mut take: impl FnMut(u32) -> bool,
+    ) -> Result<u32, String> {
         let mut came = 0;
         m.store32(self.registers + IMS, CAUSE).map_err(text)?;
         for _ in 0..TRIES {
@@ -105,7 +109,7 @@ impl Interrupt {
     }
 
     /// Has the device interrupt no more.
-    pub(crate) fn stop(&self, m: &Xen) {
+    pub(crate) fn stop(&self, m: &'static Xen) {
         let _ = m.store32(self.registers + IMC, u32::MAX);
         let _ = m.load32(self.registers + ICR);
         if self.msi {

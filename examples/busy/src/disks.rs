@@ -5,19 +5,19 @@ use alloc::{format, string::String, vec::Vec};
 
 use kexen_disk::BlockSource as _;
 use kexen_handoff::Ledger;
-use kexen_platform::disks;
+use kexen_platform::{Xen, disks};
 
 use crate::text;
 
 /// All of them, and what each began with.
 #[derive(Debug)]
 pub(crate) struct Disks {
-    all: disks::Disks,
+    all: disks::Disks<Xen>,
     first: Vec<u64>,
 }
 
 /// A sum over the first page of a disk.
-fn sum(disk: &disks::Disk) -> Result<u64, String> {
+fn sum(disk: &disks::Disk<Xen>) -> Result<u64, String> {
     let mut bytes = [0; 4096];
     disk.read_at(0, &mut bytes).map_err(text)?;
     let words = bytes.as_chunks::<8>().0.iter();
@@ -28,7 +28,7 @@ fn sum(disk: &disks::Disk) -> Result<u64, String> {
 
 impl Disks {
     /// These, which have to be all there are.
-    pub(crate) fn new(all: disks::Disks) -> Result<Self, String> {
+    pub(crate) fn new(all: disks::Disks<Xen>) -> Result<Self, String> {
         if let Some(problem) = all.problems().first() {
             return Err(problem.clone());
         }

@@ -5,11 +5,10 @@ use alloc::string::String;
 
 use kexen_guest::{Extent, shared_info::Place};
 use kexen_platform::{
+    PvGuest, PvhGuest, Xen,
     crash::{self, Files},
     ground::Ground,
     guest::Guest as _,
-    pv_guest::PvGuest,
-    pvh_guest::PvhGuest,
 };
 
 use crate::{options::Options, text};
@@ -19,7 +18,7 @@ use crate::{options::Options, text};
 const LINUX: Extent = Extent::new(0x1000, 1);
 
 /// A guest to be busy in.
-pub(crate) trait Field: Ground {
+pub(crate) trait Field: Ground<M = Xen> {
     /// Maps shared info: where it is for all vCPUs, another page number to
     /// move it to, and whether it is over RAM.
     fn busy_place(

@@ -12,8 +12,8 @@ use kexen_handoff::{
 };
 use kexen_platform::{
     Xen,
-    arch::machine,
     exec::{Swing, Times},
+    native::Native as _,
     report::Report,
     vcpus,
 };
@@ -72,7 +72,7 @@ impl Busy {
         let relax = || sched_yield(m).is_ok();
         let place = self.held.place;
         let leave = if self.held.in_ram {
-            Leave::Ram(machine::scratch())
+            Leave::Ram(m.scratch())
         } else {
             Leave::Nothing
         };
@@ -175,7 +175,7 @@ impl Busy {
 
     /// Shared info leaves RAM, and RAM its memory back.
     fn leave_ram(&mut self, m: &'static Xen, ledger: &mut Ledger) -> Result<(), String> {
-        let leave = Leave::Ram(machine::scratch());
+        let leave = Leave::Ram(m.scratch());
         let was = self.held.place.move_now(m, self.held.other, leave);
         let was = was.map_err(text)?;
         ledger.strike(Kind::SharedInfoInRam { gfn: was.into() });
@@ -208,7 +208,7 @@ impl Busy {
     }
 }
 
-impl Swing for Busy {
+impl Swing<Xen> for Busy {
     fn quiesce(&mut self, m: &'static Xen, ledger: &mut Ledger) -> Result<(), Vec<String>> {
         if !self.options.omits("park") {
             vcpus::park(m).map_err(|error| alloc::vec![text(error)])?;

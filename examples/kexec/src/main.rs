@@ -43,7 +43,7 @@ fn start(boot: Boot) -> ! {
 struct Example;
 
 impl Kernel for Example {
-    fn run<G: Guest>(guest: &mut G) -> ! {
+    fn run<G: Guest<M = Xen>>(guest: &mut G) -> ! {
         let m = guest.machine();
         let report = Report::new(guest.console());
         report.keep_for_panic();
@@ -62,7 +62,7 @@ impl Kernel for Example {
 #[derive(Debug)]
 struct Stop;
 
-impl Swing for Stop {
+impl Swing<Xen> for Stop {
     fn quiesce(&mut self, m: &'static Xen, _: &mut Ledger) -> Result<(), Vec<String>> {
         // Close your devices here; each that does not close is a blocker.
         vcpus::park(m).map_err(|error| Vec::from([error.to_string()]))
@@ -73,7 +73,10 @@ impl Swing for Stop {
     }
 }
 
-fn work_and_hand_over<G: Guest>(guest: &mut G, report: &Report) -> Result<Infallible, String> {
+fn work_and_hand_over<G: Guest<M = Xen>>(
+    guest: &mut G,
+    report: &Report,
+) -> Result<Infallible, String> {
     let m = guest.machine();
     let text = |error: &dyn core::fmt::Display| format!("{error}");
 

@@ -151,7 +151,7 @@ impl Xen {
     }
 
     /// Makes mapped guest pages Rust's own and gives them to the heap.
-    pub(crate) fn give_to_heap(&self, address: u64, len: u64) -> bool {
+    pub(super) fn add_to_heap(&self, address: u64, len: u64) -> bool {
         let end = address.saturating_add(len);
         !self.owned.hit(address, end)
             && !self.lent.hit(address, end)
@@ -161,7 +161,7 @@ impl Xen {
 
     /// Takes the end of such pages from the heap again, as far as it is not in
     /// use, but for `spare` bytes: how many bytes are left of `len`.
-    pub(crate) fn cut_heap(&self, address: u64, len: u64, spare: u64) -> u64 {
+    pub(super) fn cut(&self, address: u64, len: u64, spare: u64) -> u64 {
         let left = super::heap::cut(address, len, spare);
         if left < len {
             self.owned.remove(address, address.saturating_add(len));
@@ -171,7 +171,7 @@ impl Xen {
     }
 
     /// Gives pages that were cut off to the heap again.
-    pub(crate) fn lengthen_heap(&self, address: u64, len: u64, new: u64) -> bool {
+    pub(super) fn lengthen(&self, address: u64, len: u64, new: u64) -> bool {
         let (end, new_end) = (address.saturating_add(len), address.saturating_add(new));
         if self.owned.hit(end, new_end) || self.lent.hit(end, new_end) {
             return false;
@@ -181,7 +181,7 @@ impl Xen {
     }
 
     /// Hypercalls made so far, by number; those made at least once.
-    pub fn calls(&self) -> impl Iterator<Item = (Hypercall, u32)> {
+    pub(super) fn counted_calls(&self) -> impl Iterator<Item = (Hypercall, u32)> {
         (0..).zip(&self.calls).filter_map(|(number, count)| {
             let count = count.load(Ordering::Relaxed);
             (count > 0).then_some((Hypercall(number), count))
@@ -189,17 +189,17 @@ impl Xen {
     }
 
     /// Bytes written to guest memory, copies and decompressed bytes alike.
-    pub fn written(&self) -> u64 {
+    pub(super) fn bytes_written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
     /// Bytes filled.
-    pub fn zeroed(&self) -> u64 {
+    pub(super) fn bytes_zeroed(&self) -> u64 {
         self.zeroed.load(Ordering::Relaxed)
     }
 
     /// Counts bytes that were written through a lent slice.
-    pub fn count_written(&self, bytes: u64) {
+    pub(super) fn add_written(&self, bytes: u64) {
         self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 

@@ -7,6 +7,7 @@ pub mod heap;
 pub(crate) mod io;
 pub mod jump;
 pub mod machine;
+mod native;
 pub mod vcpu;
 
 pub use machine::Xen;

@@ -17,7 +17,6 @@ use core::cell::RefCell;
 use kexen_abi::PAGE_SIZE;
 use kexen_disk::{BlockSource, ReadError, source::checked_end};
 use kexen_guest::{
-    Machine,
     block::{self, Block, Figures, Io, Page, Problem},
     references::References,
     shared_info::Place,
@@ -27,14 +26,14 @@ use kexen_handoff::{Ledger, ledger::Claim};
 
 use super::{PATIENCE, SECTOR, claim, text};
 use crate::{
-    arch::Xen,
+    native::Native,
     wait::{Patience, Waited},
 };
 
 /// What all devices share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) m: &'static Xen,
+pub(super) struct Shared<M: 'static> {
+    pub(super) m: &'static M,
     pub(super) place: Place,
     pub(super) store: Store,
     pub(super) references: Rc<RefCell<References>>,
@@ -54,8 +53,8 @@ pub struct Waits {
     pub close: Waited,
 }
 
-impl Shared {
-    pub(super) fn patience(&self) -> Patience {
+impl<M: Native> Shared<M> {
+    pub(super) fn patience(&self) -> Patience<M> {
         Patience::new(self.m, self.place, PATIENCE)
     }
 }
@@ -82,8 +81,8 @@ impl Window {
 
 /// A connected block device.
 #[derive(Debug)]
-pub struct Disk {
-    pub(super) shared: Rc<RefCell<Shared>>,
+pub struct Disk<M: 'static> {
+    pub(super) shared: Rc<RefCell<Shared<M>>>,
     pub(super) block: RefCell<Block>,
     /// Why it is not asked any more.
     pub(super) lost: RefCell<Option<String>>,
@@ -98,7 +97,7 @@ pub struct Disk {
     pub(super) lists: Vec<Page>,
 }
 
-impl Disk {
+impl<M: Native> Disk<M> {
     /// The partition that it is by itself, without a table.
     #[must_use]
     pub const fn partition(&self) -> Option<u32> {
@@ -128,7 +127,13 @@ impl Disk {
     }
 
     /// Reads whole sectors into pages.
-    fn fetch(&self, shared: &mut Shared, at: u64, len: u64, pages: &[Page]) -> Result<(), String> {
+    fn fetch(
+        &self,
+        shared: &mut Shared<M>,
+        at: u64,
+        len: u64,
+        pages: &[Page],
+    ) -> Result<(), String> {
         let before = Waited::so_far();
         let result = self.fetch_now(shared, at, len, pages);
         shared.waits.read.add_since(before);
@@ -137,7 +142,7 @@ impl Disk {
 
     fn fetch_now(
         &self,
-        shared: &mut Shared,
+        shared: &mut Shared<M>,
         at: u64,
         len: u64,
         pages: &[Page],
@@ -163,7 +168,7 @@ impl Disk {
 
     /// Reads a piece of at most so many bytes as there are pages to go through:
     /// how much of it.
-    fn piece(&self, shared: &mut Shared, at: u64, into: &mut [u8]) -> Result<usize, String> {
+    fn piece(&self, shared: &mut Shared<M>, at: u64, into: &mut [u8]) -> Result<usize, String> {
         let unit = u64::from(self.sector);
         let want = u64::try_from(into.len()).map_err(text)?;
         let address = u64::try_from(into.as_mut_ptr().expose_provenance()).map_err(text)?;
@@ -204,7 +209,7 @@ impl Disk {
     }
 }
 
-impl BlockSource for Disk {
+impl<M: Native> BlockSource for Disk<M> {
     fn name(&self) -> &str {
         &self.name
     }

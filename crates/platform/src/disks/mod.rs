@@ -29,8 +29,8 @@ mod disk;
 pub use self::disk::{Disk, Waits};
 use self::disk::{Shared, Window, name};
 use crate::{
-    arch::Xen,
     ground::Ground,
+    native::Native,
     wait::{Patience, Waited},
 };
 
@@ -90,7 +90,7 @@ struct Found {
 impl Found {
     fn open<G: Ground>(
         guest: &mut G,
-        s: &mut Session<'_, Xen>,
+        s: &mut Session<'_, G::M>,
         number: u32,
     ) -> Result<Self, String> {
         let (ring, lists) = (guest.take(RING)?, guest.take(LISTS)?);
@@ -109,7 +109,7 @@ impl Found {
         }
     }
 
-    fn connected(self, shared: &Rc<RefCell<Shared>>, block: Block) -> Disk {
+    fn connected<M: Native>(self, shared: &Rc<RefCell<Shared<M>>>, block: Block) -> Disk<M> {
         let number = self.device.number();
         let (name, partition) = name(number);
         let geometry = *block.geometry();
@@ -131,9 +131,9 @@ impl Found {
 
 /// All block devices of this guest.
 #[derive(Debug)]
-pub struct Disks {
-    shared: Rc<RefCell<Shared>>,
-    all: Vec<Rc<Disk>>,
+pub struct Disks<M: 'static> {
+    shared: Rc<RefCell<Shared<M>>>,
+    all: Vec<Rc<Disk<M>>>,
     /// Devices that could not be connected, and why.
     problems: Vec<String>,
     /// Those of them whose backends have something of the ring: they may only
@@ -143,14 +143,14 @@ pub struct Disks {
     left: bool,
 }
 
-impl Disks {
+impl<M: Native> Disks<M> {
     /// Connects all there are. If that lasts, `waiting` is told once for whose
     /// backends: `xvdb, xvdc`.
     ///
     /// # Errors
     /// If there is no memory, or no store; what is wrong with one device is in
     /// [`Self::problems`].
-    pub fn connect<G: Ground>(
+    pub fn connect<G: Ground<M = M>>(
         guest: &mut G,
         waiting: &mut dyn FnMut(&str),
     ) -> Result<Self, String> {
@@ -166,7 +166,7 @@ impl Disks {
     ///
     /// # Errors
     /// If there is no memory, or no store.
-    pub fn new<G: Ground>(
+    pub fn new<G: Ground<M = M>>(
         guest: &mut G,
         place: Place,
         references: Rc<RefCell<References>>,
@@ -213,7 +213,7 @@ impl Disks {
     ///
     /// # Errors
     /// The store's; what is wrong with one device is in [`Self::problems`].
-    pub fn connect_all<G: Ground>(
+    pub fn connect_all<G: Ground<M = M>>(
         &mut self,
         guest: &mut G,
         waiting: &mut dyn FnMut(&str),
@@ -224,7 +224,7 @@ impl Disks {
         result
     }
 
-    fn connect_these<G: Ground>(
+    fn connect_these<G: Ground<M = M>>(
         &mut self,
         guest: &mut G,
         waiting: &mut dyn FnMut(&str),
@@ -299,7 +299,7 @@ impl Disks {
 
     /// Those that are connected.
     #[must_use]
-    pub fn all(&self) -> &[Rc<Disk>] {
+    pub fn all(&self) -> &[Rc<Disk<M>>] {
         &self.all
     }
 
@@ -317,14 +317,14 @@ impl Disks {
 
     /// A wait of so many nanoseconds.
     #[must_use]
-    pub fn patience(&self, nanoseconds: u64) -> Patience {
+    pub fn patience(&self, nanoseconds: u64) -> Patience<M> {
         let shared = self.shared.borrow();
         Patience::new(shared.m, shared.place, nanoseconds)
     }
 
     /// Pages that backends have not let go.
     pub fn held(&self) -> impl Iterator<Item = Extent> {
-        let granted = |disk: &Rc<Disk>| disk.block.borrow().granted().collect::<Vec<_>>();
+        let granted = |disk: &Rc<Disk<M>>| disk.block.borrow().granted().collect::<Vec<_>>();
         let granted = self.all.iter().flat_map(granted);
         let late = self.late.iter().flat_map(|one| one.held.iter().copied());
         granted
@@ -360,7 +360,7 @@ impl Disks {
         let mut blockers = Vec::new();
         let shared = &mut *self.shared.borrow_mut();
         let open = self.all.iter().filter(|disk| disk.is_open(ledger));
-        let open: Vec<&Rc<Disk>> = open.collect();
+        let open: Vec<&Rc<Disk<M>>> = open.collect();
         let mut wait = Patience::anew(shared.m, shared.place, PATIENCE, TIMES);
         let closings = {
             let mut s = shared.store.on(shared.m, &mut wait);
@@ -433,12 +433,12 @@ impl Disks {
     pub fn reopen(&mut self, ledger: &mut Ledger) -> Result<(), String> {
         self.left = false;
         let closed = self.all.iter().filter(|disk| !disk.is_open(ledger));
-        let closed: Vec<Rc<Disk>> = closed.cloned().collect();
+        let closed: Vec<Rc<Disk<M>>> = closed.cloned().collect();
         let outcomes = {
             let shared = &mut *self.shared.borrow_mut();
             let mut wait = Patience::anew(shared.m, shared.place, PATIENCE, TIMES);
             let mut s = shared.store.on(shared.m, &mut wait);
-            let open = |disk: &Rc<Disk>| Device::open(&mut s, CLASS, disk.number).map_err(text);
+            let open = |disk: &Rc<Disk<M>>| Device::open(&mut s, CLASS, disk.number).map_err(text);
             let devices = closed.iter().map(open);
             let devices = devices.collect::<Result<Vec<Device>, String>>()?;
             let memory = closed.iter().map(|disk| Memory {
