@@ -44,8 +44,8 @@ pub mod start;
 #[cfg(test)]
 mod start_tests;
 pub mod symbols;
-#[cfg(test)]
-mod testelf;
+#[cfg(any(test, feature = "testelf"))]
+pub mod testelf;
 
 pub use bzimage::BzImage;
 pub use compression::Compression;

@@ -6,24 +6,24 @@ use crate::{Segment, elf::Class};
 
 /// What a file is made of.
 #[derive(Clone, Debug)]
-pub(crate) struct File {
-    pub(crate) class: Class,
-    pub(crate) machine: u16,
-    pub(crate) entry: u64,
-    pub(crate) segments: Vec<Segment>,
+pub struct File {
+    pub class: Class,
+    pub machine: u16,
+    pub entry: u64,
+    pub segments: Vec<Segment>,
     /// In a `PT_NOTE` segment.
-    pub(crate) notes: Vec<u8>,
+    pub notes: Vec<u8>,
     /// The file offset that the `PT_NOTE` header tells, if not the right one.
-    pub(crate) notes_at: Option<u64>,
+    pub notes_at: Option<u64>,
     /// Sections: name, `sh_type`, bytes, `sh_link`.
-    pub(crate) sections: Vec<(&'static str, u32, Vec<u8>, u32)>,
+    pub sections: Vec<(&'static str, u32, Vec<u8>, u32)>,
     /// Bytes more between two program headers.
-    pub(crate) apart: u16,
+    pub apart: u16,
 }
 
 impl File {
     /// One of 64 bits, for x86-64.
-    pub(crate) fn new(segments: &[Segment]) -> Self {
+    pub fn new(segments: &[Segment]) -> Self {
         Self {
             class: Class::Elf64,
             machine: 62,
@@ -37,20 +37,20 @@ impl File {
     }
 
     /// The same with these notes.
-    pub(crate) fn notes(mut self, notes: &[Vec<u8>]) -> Self {
+    pub fn notes(mut self, notes: &[Vec<u8>]) -> Self {
         self.notes = notes.concat();
         self
     }
 
     /// The same as a file of 32 bits.
-    pub(crate) fn narrow(mut self, machine: u16) -> Self {
+    pub fn narrow(mut self, machine: u16) -> Self {
         self.class = Class::Elf32;
         self.machine = machine;
         self
     }
 
     /// The same with one more section.
-    pub(crate) fn section(
+    pub fn section(
         mut self,
         name: &'static str,
         kind: u32,
@@ -109,7 +109,7 @@ impl File {
 
     /// The file: header, program headers, what the segments leave room for,
     /// notes, sections, section headers.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let (ehsize, phsize, shsize) = if self.wide() {
             (64_u64, 56_u64, 64_u64)
         } else {
@@ -198,11 +198,11 @@ impl File {
 }
 
 /// An ELF file with these segments, and notes at the end of the file.
-pub(crate) fn elf(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
+pub fn elf(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
     File::new(segments).notes(&[notes.to_vec()]).bytes()
 }
 
-pub(crate) fn seg(offset: u64, paddr: u64, filesz: u64, memsz: u64) -> Segment {
+pub fn seg(offset: u64, paddr: u64, filesz: u64, memsz: u64) -> Segment {
     Segment {
         offset,
         vaddr: paddr,
@@ -214,12 +214,12 @@ pub(crate) fn seg(offset: u64, paddr: u64, filesz: u64, memsz: u64) -> Segment {
 }
 
 /// One note of Xen's.
-pub(crate) fn note(kind: u32, desc: &[u8]) -> Vec<u8> {
+pub fn note(kind: u32, desc: &[u8]) -> Vec<u8> {
     named_note(b"Xen\0", kind, desc)
 }
 
 /// One note of this owner's.
-pub(crate) fn named_note(name: &[u8], kind: u32, desc: &[u8]) -> Vec<u8> {
+pub fn named_note(name: &[u8], kind: u32, desc: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(u32::try_from(name.len()).unwrap().to_le_bytes());
     bytes.extend(u32::try_from(desc.len()).unwrap().to_le_bytes());

@@ -36,8 +36,12 @@ use crate::{
     stats,
 };
 
+/// What a lab does with the options before anything is started, if it does: it
+/// need not come back.
+pub type Instead<'a, G> = &'a mut dyn FnMut(&mut G, &Report, &Options);
+
 /// Runs the guest to its next kernel, or to its end.
-pub(crate) fn run<G: Ground>(guest: &mut G) -> ! {
+pub fn run<G: Ground>(guest: &mut G, instead: Instead<'_, G>) -> ! {
     let m = guest.machine();
     let report = Report::new(guest.console());
     report.keep_for_panic();
@@ -61,14 +65,7 @@ pub(crate) fn run<G: Ground>(guest: &mut G) -> ! {
     };
     #[cfg(feature = "omission")]
     guest.omit(options.omit);
-    #[cfg(feature = "probe")]
-    if let Some(probe) = options.probe {
-        crate::probe::run(guest, &report, probe);
-    }
-    #[cfg(feature = "probe")]
-    if let Some(cases) = options.differential {
-        crate::differential::run(guest, &report, cases);
-    }
+    instead(guest, &report, &options);
     let mut source = None;
     let mut failed = marker::check(guest, &report, &options).err();
     loop {

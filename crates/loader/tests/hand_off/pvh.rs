@@ -1,0 +1,167 @@
+//! PVH guests.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use kexen_abi::PAGE_SIZE;
+use kexen_abi::hvm::{
+    HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN,
+    HvmMemmapEntry, HvmModlistEntry, HvmStartInfo, START_MAGIC,
+};
+use kexen_abi::mmu::{PAGE_PRESENT, PAGE_PSE, PAGE_RW};
+use kexen_guest::{Machine, hvm::Start};
+use kexen_handoff::pvh::trampoline::TRAMPOLINE_DATA;
+use kexen_model::check::NewKernel;
+use kexen_model::{Build, Config, Guest, Kind, Vcpu, Xen};
+use kexen_platform::pvh_guest::PvhGuest;
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::files;
+use crate::machine::{Jumped, OnModel, Own};
+
+/// Pages of the guest, the last of which are the rings'.
+const PAGES: u64 = 16_384;
+/// The running kernel's image, with its tables and scratch page.
+const IMAGE: u64 = 0x300_0000;
+const IMAGE_PAGES: u64 = 16;
+/// What the builder put behind it.
+const START: u64 = IMAGE + IMAGE_PAGES * PAGE_SIZE;
+const MODULE: u64 = START + 2 * PAGE_SIZE;
+
+/// Tables that map the low 4 GiB one to one; where their L4 is.
+fn tables(m: &Vcpu) -> u64 {
+    let (l4, l3) = (IMAGE + 8 * PAGE_SIZE, IMAGE + 9 * PAGE_SIZE);
+    let bits = PAGE_PRESENT | PAGE_RW;
+    m.write64(l4, l3 | bits).unwrap();
+    for n in 0..4 {
+        m.write64(l3 + 8 * n, (n << 30) | bits | PAGE_PSE).unwrap();
+    }
+    m.set_base(Some(l4 / PAGE_SIZE));
+    l4
+}
+
+/// A guest as a toolstack starts it with this boot module and command line.
+fn start(module: &[u8], command_line: &str) -> (Guest, &'static OnModel, Start) {
+    let xen = Xen::new(Config {
+        frames: 2 * PAGES,
+        ..Config::default()
+    });
+    let build = Build {
+        pages: PAGES,
+        ..Build::default()
+    };
+    let guest = xen.domain(Kind::Pvh, build);
+    let m = guest.vcpu(0);
+    let (store, console) = guest.store_and_console();
+    for (param, value) in [
+        (HVM_PARAM_CONSOLE_PFN, PAGES - 1),
+        (HVM_PARAM_CONSOLE_EVTCHN, console.into()),
+        (HVM_PARAM_STORE_PFN, PAGES - 2),
+        (HVM_PARAM_STORE_EVTCHN, store.into()),
+    ] {
+        guest.set_param(param, value);
+    }
+    let (list, map, line) = (START + 0x100, START + 0x200, START + 0x300);
+    let mut info = HvmStartInfo::new_zeroed();
+    info.magic = START_MAGIC;
+    info.version = 1;
+    (info.nr_modules, info.modlist_paddr) = (1, list);
+    (info.memmap_paddr, info.memmap_entries) = (map, 1);
+    info.cmdline_paddr = line;
+    let entry = HvmModlistEntry {
+        paddr: MODULE,
+        size: u64::try_from(module.len()).unwrap(),
+        cmdline_paddr: 0,
+        reserved: 0,
+    };
+    let ram = HvmMemmapEntry {
+        addr: 0,
+        size: (PAGES - 2) * PAGE_SIZE,
+        kind: 1,
+        reserved: 0,
+    };
+    m.write(START, info.as_bytes()).unwrap();
+    m.write(list, entry.as_bytes()).unwrap();
+    m.write(map, ram.as_bytes()).unwrap();
+    m.write(line, command_line.as_bytes()).unwrap();
+    m.write(MODULE, module).unwrap();
+    let own = Own {
+        image: (IMAGE, START),
+        root: tables(&m),
+        scratch: IMAGE + 10 * PAGE_SIZE,
+        console: (PAGES - 1) * PAGE_SIZE,
+    };
+    let machine = OnModel::new(m, own, false);
+    let start = Start::read(machine, START, own.scratch).unwrap();
+    (guest, machine, start)
+}
+
+/// Runs the boot stage; where the trampoline is that it jumps to.
+fn boot(m: &'static OnModel, start: Start) -> u64 {
+    let run = || -> () {
+        let mut guest = PvhGuest::new(m, start).unwrap();
+        kexen_loader::run(&mut guest, &mut |_, _, _| {})
+    };
+    let left = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+    match left.downcast::<Jumped>() {
+        Ok(jumped) => jumped.0,
+        Err(other) => {
+            eprintln!("{}", m.said());
+            resume_unwind(other)
+        }
+    }
+}
+
+/// What the trampoline's instructions do: its copies; then the entry point and
+/// the address of the start structure.
+fn run_trampoline(m: &Vcpu, page: u64) -> (u64, u64) {
+    let data = page + TRAMPOLINE_DATA;
+    let word = |at| u64::from(m.load32(at).unwrap());
+    for n in 0..word(data + 48) {
+        let at = data + 56 + n * 12;
+        let (to, from, bytes) = (word(at), word(at + 4), word(at + 8) * 4);
+        if from == 0 {
+            m.fill(to, bytes, 0).unwrap();
+        } else {
+            m.copy(from, to, bytes).unwrap();
+        }
+    }
+    // Paging is off then.
+    m.set_base(None);
+    (word(data + 40), word(data + 44))
+}
+
+fn bytes(m: &Vcpu, at: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    m.read(at, &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_kernel_of_the_boot_module_finds_what_a_toolstack_would_give_it() {
+    let module = files::module("root=/dev/xvda1");
+    let (guest, m, start) = start(&module, "console=hvc0");
+    let trampoline = boot(m, start);
+    let (entry, info) = run_trampoline(&m.vcpu, trampoline);
+    assert_eq!(entry, files::ENTRY);
+    let start = Start::read(&m.vcpu, info, 0).unwrap();
+    assert_eq!(start.command_line, "root=/dev/xvda1 console=hvc0");
+    let ram = [(0, PAGES - 2)];
+    let map: Vec<_> = start.ram().runs().iter().map(|r| (r.start, r.end())).collect();
+    assert_eq!(map, ram);
+    let [initrd] = &start.modules[..] else {
+        panic!("{} modules", start.modules.len())
+    };
+    let want = files::initrd();
+    assert_eq!(initrd.size, u64::try_from(want.len()).unwrap());
+    assert_eq!(bytes(&m.vcpu, initrd.paddr, want.len()), want);
+    // The kernel's own bytes, and zeroes behind them.
+    let file = files::kernel();
+    let filled = usize::try_from(files::FILLED * PAGE_SIZE).unwrap();
+    let all = usize::try_from(files::PAGES * PAGE_SIZE).unwrap();
+    let loaded = bytes(&m.vcpu, files::PLACE, all);
+    assert_eq!(loaded[..filled], file[4096..4096 + filled]);
+    assert!(loaded[filled..].iter().all(|byte| *byte == 0));
+    let found = guest.check(&NewKernel::Translated(ram.to_vec()), &[]);
+    assert_eq!(found, []);
+    assert!(m.said().contains("starting"), "{}", m.said());
+}
