@@ -7,9 +7,13 @@ use crate::{Segment, elf::Class};
 /// What a file is made of.
 #[derive(Clone, Debug)]
 pub struct File {
+    /// 32 or 64 bits.
     pub class: Class,
+    /// `e_machine`.
     pub machine: u16,
+    /// `e_entry`.
     pub entry: u64,
+    /// Its `PT_LOAD` segments.
     pub segments: Vec<Segment>,
     /// In a `PT_NOTE` segment.
     pub notes: Vec<u8>,
@@ -50,13 +54,7 @@ impl File {
     }
 
     /// The same with one more section.
-    pub fn section(
-        mut self,
-        name: &'static str,
-        kind: u32,
-        bytes: &[u8],
-        link: u32,
-    ) -> Self {
+    pub fn section(mut self, name: &'static str, kind: u32, bytes: &[u8], link: u32) -> Self {
         self.sections.push((name, kind, bytes.to_vec(), link));
         self
     }
@@ -202,6 +200,8 @@ pub fn elf(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
     File::new(segments).notes(&[notes.to_vec()]).bytes()
 }
 
+/// A segment: offset in the file, physical (and virtual) address, bytes in the file
+/// and in memory.
 pub fn seg(offset: u64, paddr: u64, filesz: u64, memsz: u64) -> Segment {
     Segment {
         offset,

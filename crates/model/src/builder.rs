@@ -1,8 +1,8 @@
 //! The toolstack: it makes domains.
 
-use crate::frame::DomId;
+use crate::frame::{DomId, Frame};
 use crate::physmap::{Entry, Physmap};
-use crate::state::{Domain, Kind, VcpuState};
+use crate::state::{Domain, Kind, State, VcpuState};
 use crate::xen::{Guest, Xen};
 
 /// libxl's slack above a guest's memory, in pages (`LIBXL_MAXMEM_CONSTANT`).
@@ -95,5 +95,49 @@ impl Xen {
         }
         drop(state);
         Guest::new(self.clone(), build.id, index)
+    }
+}
+
+impl Guest {
+    /// The toolstack writes into the domain's memory, from this page on.
+    ///
+    /// # Panics
+    /// If the domain has no such page.
+    pub fn load(&self, page: u64, bytes: &[u8]) {
+        let mut state = self.xen().state();
+        let size = usize::try_from(kexen_abi::PAGE_SIZE).unwrap_or(0);
+        for (number, part) in (page..).zip(bytes.chunks(size)) {
+            let mfn = state.backing(self.index(), number);
+            let mfn = mfn.unwrap_or_else(|| panic!("there is no page {number:#x}"));
+            state.bytes_mut(mfn)[..part.len()].copy_from_slice(part);
+        }
+    }
+}
+
+impl Guest {
+    /// The toolstack reads a page of the domain's memory.
+    ///
+    /// # Panics
+    /// If the domain has no such page.
+    #[must_use]
+    pub fn stored(&self, page: u64) -> Vec<u8> {
+        let mut state = self.xen().state();
+        let mfn = state.backing(self.index(), page);
+        let mfn = mfn.unwrap_or_else(|| panic!("there is no page {page:#x}"));
+        state.bytes(mfn).to_vec()
+    }
+}
+
+impl State {
+    /// The frame that is a domain's at a page number, by the M2P if it is PV.
+    fn backing(&mut self, domain: usize, page: u64) -> Option<u64> {
+        if self.domains[domain].kind.translated() {
+            return self.populated(domain, page);
+        }
+        let owner = self.domains[domain].id;
+        let is_it =
+            |frame: &Frame| frame.owner == Some(owner) && !frame.special && frame.m2p == page;
+        let at = self.frames.iter().position(is_it)?;
+        u64::try_from(at).ok()
     }
 }

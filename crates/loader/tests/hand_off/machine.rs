@@ -2,19 +2,32 @@
 //! that domain 0 reads, and a jump that the test gets back.
 
 use std::convert::Infallible;
-use std::panic::panic_any;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::sync::Mutex;
 
 use kexen_abi::PAGE_SIZE;
 use kexen_abi::console::{OUT, OUT_BYTES, OUT_CONS, OUT_PROD};
 use kexen_abi::hypercall::Hypercall;
+use kexen_abi::sched::SCHEDOP_SHUTDOWN;
 use kexen_guest::{Arg, Fault, Machine};
 use kexen_model::Vcpu;
 use kexen_platform::native::{Entry, Native, Ports, VcpuError, VcpuMain};
 
 /// What a jump leaves with: the trampoline's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Jumped(pub(crate) u64);
+struct Jumped(u64);
+
+/// Runs a kernel up to its jump; where the trampoline is.
+pub(crate) fn jumped(m: &OnModel, run: impl FnOnce()) -> u64 {
+    let left = catch_unwind(AssertUnwindSafe(run)).expect_err("a kernel does not come back");
+    match left.downcast::<Jumped>() {
+        Ok(jumped) => jumped.0,
+        Err(other) => {
+            eprintln!("{}", m.said());
+            resume_unwind(other)
+        }
+    }
+}
 
 /// Where the running kernel's own things are.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +55,12 @@ impl OnModel {
     /// For as long as the test runs.
     pub(crate) fn new(vcpu: Vcpu, own: Own, pv: bool) -> &'static Self {
         let said = Mutex::default();
-        Box::leak(Box::new(Self { vcpu, own, pv, said }))
+        Box::leak(Box::new(Self {
+            vcpu,
+            own,
+            pv,
+            said,
+        }))
     }
 
     /// What was written to the console so far.
@@ -64,7 +82,10 @@ impl OnModel {
             at = at.wrapping_add(1);
         }
         self.vcpu.store32(ring + OUT_CONS, end).unwrap();
-        self.said.lock().unwrap().push_str(&String::from_utf8_lossy(&text));
+        self.said
+            .lock()
+            .unwrap()
+            .push_str(&String::from_utf8_lossy(&text));
     }
 }
 
@@ -73,6 +94,9 @@ impl Machine for OnModel {
         let result = self.vcpu.hypercall(call, args);
         if call == Hypercall::EVENT_CHANNEL_OP || call == Hypercall::SCHED_OP {
             self.read_console();
+        }
+        if call == Hypercall::SCHED_OP && matches!(args, [Arg::Value(SCHEDOP_SHUTDOWN), ..]) {
+            panic!("the guest ends");
         }
         result
     }

@@ -4,4 +4,5 @@
 
 mod files;
 mod machine;
+mod pv;
 mod pvh;

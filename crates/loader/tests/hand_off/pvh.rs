@@ -1,7 +1,5 @@
 //! PVH guests.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use kexen_abi::PAGE_SIZE;
 use kexen_abi::hvm::{
     HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN,
@@ -16,7 +14,7 @@ use kexen_platform::pvh_guest::PvhGuest;
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::files;
-use crate::machine::{Jumped, OnModel, Own};
+use crate::machine::{OnModel, Own, jumped};
 
 /// Pages of the guest, the last of which are the rings'.
 const PAGES: u64 = 16_384;
@@ -97,18 +95,10 @@ fn start(module: &[u8], command_line: &str) -> (Guest, &'static OnModel, Start) 
 
 /// Runs the boot stage; where the trampoline is that it jumps to.
 fn boot(m: &'static OnModel, start: Start) -> u64 {
-    let run = || -> () {
+    jumped(m, || {
         let mut guest = PvhGuest::new(m, start).unwrap();
         kexen_loader::run(&mut guest, &mut |_, _, _| {})
-    };
-    let left = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
-    match left.downcast::<Jumped>() {
-        Ok(jumped) => jumped.0,
-        Err(other) => {
-            eprintln!("{}", m.said());
-            resume_unwind(other)
-        }
-    }
+    })
 }
 
 /// What the trampoline's instructions do: its copies; then the entry point and
@@ -130,37 +120,30 @@ fn run_trampoline(m: &Vcpu, page: u64) -> (u64, u64) {
     (word(data + 40), word(data + 44))
 }
 
-fn bytes(m: &Vcpu, at: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    m.read(at, &mut bytes).unwrap();
-    bytes
-}
-
 #[test]
 fn a_kernel_of_the_boot_module_finds_what_a_toolstack_would_give_it() {
     let module = files::module("root=/dev/xvda1");
-    let (guest, m, start) = start(&module, "console=hvc0");
+    let (guest, m, start) = start(&module, "kexen.on-error=crash console=hvc0");
     let trampoline = boot(m, start);
     let (entry, info) = run_trampoline(&m.vcpu, trampoline);
     assert_eq!(entry, files::ENTRY);
     let start = Start::read(&m.vcpu, info, 0).unwrap();
     assert_eq!(start.command_line, "root=/dev/xvda1 console=hvc0");
     let ram = [(0, PAGES - 2)];
-    let map: Vec<_> = start.ram().runs().iter().map(|r| (r.start, r.end())).collect();
+    let map: Vec<_> = start
+        .ram()
+        .runs()
+        .iter()
+        .map(|r| (r.start, r.end()))
+        .collect();
     assert_eq!(map, ram);
     let [initrd] = &start.modules[..] else {
         panic!("{} modules", start.modules.len())
     };
     let want = files::initrd();
     assert_eq!(initrd.size, u64::try_from(want.len()).unwrap());
-    assert_eq!(bytes(&m.vcpu, initrd.paddr, want.len()), want);
-    // The kernel's own bytes, and zeroes behind them.
-    let file = files::kernel();
-    let filled = usize::try_from(files::FILLED * PAGE_SIZE).unwrap();
-    let all = usize::try_from(files::PAGES * PAGE_SIZE).unwrap();
-    let loaded = bytes(&m.vcpu, files::PLACE, all);
-    assert_eq!(loaded[..filled], file[4096..4096 + filled]);
-    assert!(loaded[filled..].iter().all(|byte| *byte == 0));
+    assert_eq!(files::bytes(&m.vcpu, initrd.paddr, want.len()), want);
+    files::check_kernel(&m.vcpu, files::PLACE);
     let found = guest.check(&NewKernel::Translated(ram.to_vec()), &[]);
     assert_eq!(found, []);
     assert!(m.said().contains("starting"), "{}", m.said());
