@@ -19,14 +19,40 @@ mod differential;
 #[cfg(feature = "probe")]
 mod probe;
 
+#[cfg(feature = "omission")]
+use kexen_bootconfig::options::Options;
+#[cfg(feature = "omission")]
+use kexen_guest::Defence;
 use kexen_platform::{Boot, Started, ground::Ground};
 
 kexen_platform::entry!(start);
 
 fn start(boot: Boot) -> ! {
+    #[cfg(feature = "omission")]
+    omit(boot);
     match boot.guest() {
         Started::Pv(mut guest) => run(&mut guest),
         Started::Translated(mut guest) => run(&mut guest),
+    }
+}
+
+/// Has the machine leave a defence out, by `kexen.omit=`.
+#[cfg(feature = "omission")]
+fn omit(boot: Boot) {
+    let m = boot.machine();
+    let line = boot.command_line();
+    let Ok((
+        Options {
+            omit: Some(name), ..
+        },
+        _,
+    )) = Options::parse(&line)
+    else {
+        return;
+    };
+    match Defence::ALL.iter().find(|(known, _)| *known == name) {
+        Some((_, defence)) => m.omit(*defence),
+        None => kexen_platform::give_up(m, format_args!("kexen.omit={name}: no defence")),
     }
 }
 

@@ -63,32 +63,6 @@ pub struct Marker {
     pub checksum: u64,
 }
 
-/// A defence that an omission test leaves out.
-#[cfg(feature = "omission")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Omit {
-    /// The new page tables stay mapped writable.
-    WritableTables,
-    /// The old page tables stay pinned.
-    PinnedTables,
-    /// M2P is not brought in step.
-    M2p,
-    /// Pages of a table pool stay writable while some become tables.
-    WritablePool,
-    /// The tail of a table pool stays read-only when it is given back.
-    ReadOnlyTail,
-    /// Nothing is flushed when a page turns from read-only to writable.
-    Flush,
-    /// Disks are read although no memory is left for what is on them.
-    Room,
-    /// Backends that were too late are not told to let go.
-    Late,
-    /// What backends keep of disks that are given up is forgotten.
-    Kept,
-    /// All of the memory map's RAM is taken for the guest's own.
-    OnDemand,
-}
-
 /// A question to Xen, instead of starting anything.
 #[cfg(feature = "probe")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +136,7 @@ pub struct Options {
     pub module: Option<(u64, u64)>,
     /// `kexen.omit`
     #[cfg(feature = "omission")]
-    pub omit: Option<Omit>,
+    pub omit: Option<String>,
     /// `kexen.probe`
     #[cfg(feature = "probe")]
     pub probe: Option<Probe>,
@@ -364,22 +338,10 @@ impl Options {
             },
             #[cfg(feature = "omission")]
             ("kexen.omit", value) => {
-                self.omit = Some(match value {
-                    Some("writable-tables") => Omit::WritableTables,
-                    Some("pinned-tables") => Omit::PinnedTables,
-                    Some("m2p") => Omit::M2p,
-                    Some("writable-pool") => Omit::WritablePool,
-                    Some("read-only-tail") => Omit::ReadOnlyTail,
-                    Some("flush") => Omit::Flush,
-                    Some("room") => Omit::Room,
-                    Some("late") => Omit::Late,
-                    Some("kept") => Omit::Kept,
-                    Some("on-demand") => Omit::OnDemand,
-                    _ => {
-                        return bad("writable-tables, pinned-tables, m2p, writable-pool, \
-                             read-only-tail, flush, room, late or kept");
-                    }
-                });
+                let Some(value) = value else {
+                    return bad("the name of a defence");
+                };
+                self.omit = Some(value.into());
             }
             #[cfg(feature = "probe")]
             ("kexen.probe", value) => {

@@ -53,4 +53,4 @@ pub mod xenstore;
 
 pub use extents::{Extent, Extents};
 pub use hypercall::HypercallError;
-pub use machine::{Arg, Fault, Machine, MultiCall};
+pub use machine::{Arg, Defence, Fault, Machine, MultiCall};

@@ -50,6 +50,49 @@ impl core::fmt::Display for Fault {
     }
 }
 
+/// A defence of the hand-off that a test can leave out, to see the failure that it
+/// prevents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Defence {
+    /// New page tables are mapped read-only before Xen is shown them.
+    ReadOnlyTables,
+    /// The old L4 is unpinned.
+    OldTables,
+    /// The M2P is brought in step with the p2m list.
+    M2p,
+    /// A pool of tables is read-only before any page of it becomes one.
+    ReadOnlyPool,
+    /// What is left of a pool is writable before it is given back.
+    WritableTail,
+    /// Translations of pages that were read-only are flushed.
+    Flush,
+    /// Reading disks leaves memory for what is read.
+    Room,
+    /// Backends that came too late are told to let go.
+    Late,
+    /// What backends keep is entered in the ledger before they are forgotten.
+    Kept,
+    /// In a guest that is populated on demand, no more is touched than it has.
+    OnDemand,
+}
+
+impl Defence {
+    /// All of them, with their names in an option.
+    pub const ALL: [(&'static str, Self); 10] = [
+        ("writable-tables", Self::ReadOnlyTables),
+        ("pinned-tables", Self::OldTables),
+        ("m2p", Self::M2p),
+        ("writable-pool", Self::ReadOnlyPool),
+        ("read-only-tail", Self::WritableTail),
+        ("flush", Self::Flush),
+        ("room", Self::Room),
+        ("late", Self::Late),
+        ("kept", Self::Kept),
+        ("on-demand", Self::OnDemand),
+    ];
+}
+
 /// The hypervisor and guest memory, as one vCPU sees them.
 pub trait Machine {
     /// Calls the hypervisor; returns what it returned, negative for an error.
@@ -112,6 +155,12 @@ pub trait Machine {
     /// The processor's time stamp counter; always 0 on a machine without one.
     fn tsc(&self) -> u64 {
         0
+    }
+
+    /// Whether a defence is left out, which only a test's machine ever says.
+    fn omits(&self, defence: Defence) -> bool {
+        let _ = defence;
+        false
     }
 
     /// Reads a 64-bit word.

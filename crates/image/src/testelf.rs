@@ -1,5 +1,16 @@
 //! Small ELF files for tests, of either class, written by hand.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::unwrap_used,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        reason = "a test's file that is wrong ends the test"
+    )
+)]
+
 use alloc::vec::Vec;
 
 use crate::{Segment, elf::Class};
@@ -27,6 +38,7 @@ pub struct File {
 
 impl File {
     /// One of 64 bits, for x86-64.
+    #[must_use]
     pub fn new(segments: &[Segment]) -> Self {
         Self {
             class: Class::Elf64,
@@ -41,12 +53,14 @@ impl File {
     }
 
     /// The same with these notes.
+    #[must_use]
     pub fn notes(mut self, notes: &[Vec<u8>]) -> Self {
         self.notes = notes.concat();
         self
     }
 
     /// The same as a file of 32 bits.
+    #[must_use]
     pub fn narrow(mut self, machine: u16) -> Self {
         self.class = Class::Elf32;
         self.machine = machine;
@@ -54,6 +68,7 @@ impl File {
     }
 
     /// The same with one more section.
+    #[must_use]
     pub fn section(mut self, name: &'static str, kind: u32, bytes: &[u8], link: u32) -> Self {
         self.sections.push((name, kind, bytes.to_vec(), link));
         self
@@ -107,6 +122,7 @@ impl File {
 
     /// The file: header, program headers, what the segments leave room for,
     /// notes, sections, section headers.
+    #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let (ehsize, phsize, shsize) = if self.wide() {
             (64_u64, 56_u64, 64_u64)
@@ -196,12 +212,14 @@ impl File {
 }
 
 /// An ELF file with these segments, and notes at the end of the file.
+#[must_use]
 pub fn elf(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
     File::new(segments).notes(&[notes.to_vec()]).bytes()
 }
 
 /// A segment: offset in the file, physical (and virtual) address, bytes in the file
 /// and in memory.
+#[must_use]
 pub fn seg(offset: u64, paddr: u64, filesz: u64, memsz: u64) -> Segment {
     Segment {
         offset,
@@ -214,11 +232,13 @@ pub fn seg(offset: u64, paddr: u64, filesz: u64, memsz: u64) -> Segment {
 }
 
 /// One note of Xen's.
+#[must_use]
 pub fn note(kind: u32, desc: &[u8]) -> Vec<u8> {
     named_note(b"Xen\0", kind, desc)
 }
 
 /// One note of this owner's.
+#[must_use]
 pub fn named_note(name: &[u8], kind: u32, desc: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(u32::try_from(name.len()).unwrap().to_le_bytes());

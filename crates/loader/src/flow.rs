@@ -63,8 +63,6 @@ pub fn run<G: Ground>(guest: &mut G, instead: Instead<'_, G>) -> ! {
             (Options::default(), String::new())
         }
     };
-    #[cfg(feature = "omission")]
-    guest.omit(options.omit);
     instead(guest, &report, &options);
     let mut source = None;
     let mut failed = marker::check(guest, &report, &options).err();
@@ -354,7 +352,7 @@ fn try_disk<G: Ground>(
         let ready = kernel.ready(loaded.initrd, &loaded.command_line);
         go(guest, report, options, &kernel, &ready, Some(&mut disks))
     });
-    if let Err(error) = disk::close(guest, options, &mut disks) {
+    if let Err(error) = disk::close(guest, &mut disks) {
         let why = result.as_ref().err().map(|failure| format!("{failure}"));
         let error = format!("{error}");
         // Mostly it is what the hand-off was refused for.

@@ -1,9 +1,10 @@
 //! The whole machine: frames, their bytes, domains.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 
 use kexen_abi::errno::Errno;
+use kexen_guest::Defence;
 
 use crate::frame::{DomId, Frame, XEN_FRAME};
 use crate::hash::Multiply;
@@ -134,6 +135,8 @@ pub(crate) struct State {
     pub(crate) calls: HashMap<u32, u64>,
     /// Kexen's extension of the interface: revocation of grants.
     pub(crate) revocation: bool,
+    /// Defences that guests' code leaves out.
+    pub(crate) omitted: BTreeSet<Defence>,
 }
 
 impl State {
@@ -154,6 +157,7 @@ impl State {
             log_limit: 4096,
             calls: HashMap::new(),
             revocation,
+            omitted: BTreeSet::new(),
         }
     }
 

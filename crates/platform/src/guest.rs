@@ -336,9 +336,6 @@ pub trait Guest: Sized {
         staged: WhenStaged<'_, Self>,
         at_jump: &mut dyn FnMut(),
     ) -> Result<core::convert::Infallible, HandoffError>;
-    /// Sets what an omission test leaves out.
-    #[cfg(feature = "omission")]
-    fn omit(&mut self, omit: Option<kexen_bootconfig::options::Omit>);
     /// Sets the grant table up; where its first frame is mapped.
     fn grant_table(&mut self) -> Result<u64, String>;
     /// What names a page in a grant: a PV guest's mfn, the page otherwise.

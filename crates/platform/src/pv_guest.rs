@@ -5,7 +5,7 @@ use core::convert::Infallible;
 
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{
-    Extent, Extents,
+    Defence, Extent, Extents,
     console::Console,
     events,
     pv::{AddressSpace, Start, start::PADDING_PAGES},
@@ -13,7 +13,7 @@ use kexen_guest::{
 use kexen_handoff::{
     HandoffError, Ledger,
     ledger::{Claim, Holder, Kind},
-    pv::{self, Omit, Own, Stage},
+    pv::{self, Own, Stage},
 };
 use kexen_image::GuestType;
 
@@ -39,6 +39,9 @@ const GRANT_TABLE: u64 = GLANCE + (2 << 32);
 #[cfg(feature = "probe")]
 const ORPHAN: u64 = GLANCE + (3 << 32);
 
+/// Defences of the pools that tables come from.
+const POOLS: [Defence; 3] = [Defence::ReadOnlyPool, Defence::WritableTail, Defence::Flush];
+
 /// The guest, as the boot image sees it.
 #[derive(Debug)]
 pub struct PvGuest<M: 'static> {
@@ -51,7 +54,6 @@ pub struct PvGuest<M: 'static> {
     module: Option<Module>,
     console: Console,
     ledger: Ledger,
-    omit: Omit,
 }
 
 /// The boot module: its pages, and its bytes.
@@ -156,7 +158,6 @@ impl<M: Native> PvGuest<M> {
             module,
             console,
             ledger,
-            omit: Omit::default(),
         };
         let module = guest.module.as_ref().map_or(0, Module::len);
         guest.grow_heap(lists_for(module))?;
@@ -167,6 +168,10 @@ impl<M: Native> PvGuest<M> {
             let need = AddressSpace::tables_for(pages.count);
             guest.space.reserve_tables(m, &mut guest.stock.free, need)?;
             guest.space.map_window_read_only(m, pages)?;
+        }
+        if POOLS.iter().any(|defence| m.omits(*defence)) {
+            // Padding alone would do for a small guest: a round of free pages.
+            guest.space.reserve_tables(m, &mut guest.stock.free, 160)?;
         }
         Ok(guest)
     }
@@ -440,7 +445,6 @@ impl<M: Native> Guest for PvGuest<M> {
                 stubs: &stubs,
                 kernel_address: &kernel_address,
             },
-            self.omit,
         )?;
         self.stock.areas.push((staged.trampoline(), 1));
         // What the next kernel's start of day uses is not free to it.
@@ -459,28 +463,6 @@ impl<M: Native> Guest for PvGuest<M> {
             at_jump();
             m.jump(page)
         })
-    }
-
-    #[cfg(feature = "omission")]
-    fn omit(&mut self, omit: Option<kexen_bootconfig::options::Omit>) {
-        use kexen_bootconfig::options::Omit as What;
-        self.omit = Omit {
-            read_only_tables: omit == Some(What::WritableTables),
-            unpin_old_tables: omit == Some(What::PinnedTables),
-            m2p: omit == Some(What::M2p),
-        };
-        self.space.omit(kexen_guest::pv::Omit {
-            read_only_pool: omit == Some(What::WritablePool),
-            writable_tail: omit == Some(What::ReadOnlyTail),
-            flush: omit == Some(What::Flush),
-        });
-        if matches!(
-            omit,
-            Some(What::WritablePool | What::ReadOnlyTail | What::Flush)
-        ) {
-            // Padding alone would do for a small guest: a round of free pages.
-            let _ = self.space.reserve_tables(self.m, &mut self.stock.free, 160);
-        }
     }
 
     fn grant_table(&mut self) -> Result<u64, String> {

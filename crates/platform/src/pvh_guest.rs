@@ -9,7 +9,7 @@ use kexen_abi::{
 };
 use kexen_bootconfig::options::Options;
 use kexen_guest::{
-    Extent, Extents,
+    Defence, Extent, Extents,
     console::Console,
     events,
     hvm::{AddressSpace, Start, space::IDENTITY_PAGES},
@@ -95,7 +95,7 @@ impl<M: Native> PvhGuest<M> {
         }
         let ram = start.ram().count();
         // A dom0's memory map is the machine's.
-        let on_demand = if start.is_dom0() {
+        let on_demand = if start.is_dom0() || m.omits(Defence::OnDemand) {
             None
         } else {
             let reservation = hypercall::current_reservation(m)?;
@@ -431,15 +431,6 @@ impl<M: Native> Guest for PvhGuest<M> {
             at_jump();
             m.jump(page)
         })
-    }
-
-    #[cfg(feature = "omission")]
-    fn omit(&mut self, omit: Option<kexen_bootconfig::options::Omit>) {
-        if omit == Some(kexen_bootconfig::options::Omit::OnDemand) {
-            let beyond = core::mem::take(&mut self.beyond);
-            self.stock.free.extend(&beyond);
-            self.on_demand = None;
-        }
     }
 
     fn grant_table(&mut self) -> Result<u64, String> {

@@ -53,6 +53,23 @@ pub enum Started {
 }
 
 impl Boot {
+    /// The guest's own command line; none where the start of day is none.
+    #[cfg(feature = "omission")]
+    #[must_use]
+    pub fn command_line(self) -> alloc::string::String {
+        match self {
+            Self::Pv(m, at) => pv::Start::read(m, at, pv_guest::VIRT_BASE)
+                .map(|start| start.command_line())
+                .unwrap_or_default(),
+            Self::Pvh(m, at) => hvm::Start::read(m, at, m.scratch())
+                .map(|start| start.command_line)
+                .unwrap_or_default(),
+            Self::Hvm(m, at) => hvm::Start::from_boot_params(m, at)
+                .map(|start| start.command_line)
+                .unwrap_or_default(),
+        }
+    }
+
     /// Takes stock of the guest. If the start of day is none, the guest ends,
     /// with the reason on Xen's console.
     #[must_use]

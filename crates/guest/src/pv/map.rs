@@ -16,7 +16,7 @@ use kexen_abi::{
 use super::batch::Batch;
 use super::pool::{OwedFlush, Pool, TablePage};
 use super::space::{AddressSpace, PAGE_BITS, SpaceError, TABLE_BITS, WINDOW, index};
-use crate::{Extent, Extents, Machine, hypercall::mmu_batch};
+use crate::{Defence, Extent, Extents, Machine, hypercall::mmu_batch};
 
 /// Pages of the reserve that become a pool at a time.
 const ROUND: u64 = 16;
@@ -136,7 +136,7 @@ impl AddressSpace {
         }
         if way.replaced {
             let addresses: Vec<u64> = (va..at).step_by(4096).collect();
-            if !self.omit.flush {
+            if !m.omits(Defence::Flush) {
                 way.batch.pay(OwedFlush::of(&addresses));
             }
         }
@@ -233,7 +233,7 @@ impl AddressSpace {
         m: &M,
         pages: &Extents,
     ) -> Result<(), SpaceError> {
-        if !self.omit.read_only_pool {
+        if !m.omits(Defence::ReadOnlyPool) {
             let updates = self.protect_updates(m, pages, false)?;
             mmu_batch(m, "open a table pool", &[], &updates, &[])?;
         }
@@ -266,7 +266,7 @@ impl AddressSpace {
         let more = need + MARGIN - have + Self::tables_for(need);
         let run = free.take_run(more).ok_or(SpaceError::NoTablePage)?;
         // Mapped read-only from the start, by tables of older pools.
-        let mapped = if self.omit.read_only_pool {
+        let mapped = if m.omits(Defence::ReadOnlyPool) {
             let mut pages = Extents::new();
             pages.insert(run);
             self.map_window(m, &pages)
@@ -300,10 +300,10 @@ impl AddressSpace {
                 pages.insert(tail.0);
             }
         }
-        if !self.omit.writable_tail {
+        if !m.omits(Defence::WritableTail) {
             let mut batch = Batch::default();
             batch.extend(self.protect_updates(m, &pages, true)?);
-            batch.pay(self.owed(&pages));
+            batch.pay(self.owed(m, &pages));
             batch.commit(m, "close a table pool")?;
         }
         for run in pages.runs() {

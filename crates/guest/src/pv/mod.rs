@@ -14,5 +14,5 @@ pub mod space;
 pub mod start;
 
 pub use pool::{OwedFlush, Pool, TablePage, Tail};
-pub use space::{AddressSpace, Omit, SpaceError};
+pub use space::{AddressSpace, SpaceError};
 pub use start::Start;

@@ -21,7 +21,7 @@ use kexen_abi::{
 
 use super::pool::{OwedFlush, Pool};
 use crate::{
-    Extent, Extents, HypercallError, Machine,
+    Defence, Extent, Extents, HypercallError, Machine,
     hypercall::{mmu_batch, mmu_update, mmuext_op},
     machine::Fault,
 };
@@ -124,19 +124,6 @@ pub struct AddressSpace {
     pub(super) window: Extents,
     /// Entries of pages written since the start.
     pub(super) mapped: u64,
-    pub(super) omit: Omit,
-}
-
-/// Parts of the discipline that an omission test leaves out. All false but
-/// in such a test.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Omit {
-    /// Leave the pages of a pool writable while some of it become tables.
-    pub read_only_pool: bool,
-    /// Leave the tail of a pool read-only when it is given back.
-    pub writable_tail: bool,
-    /// Leave stale read-only translations in the TLB.
-    pub flush: bool,
 }
 
 impl AddressSpace {
@@ -159,13 +146,7 @@ impl AddressSpace {
             tables: Vec::new(),
             window: Extents::new(),
             mapped: 0,
-            omit: Omit::default(),
         }
-    }
-
-    /// Leaves parts of the discipline out, for an omission test.
-    pub const fn omit(&mut self, omit: Omit) {
-        self.omit = omit;
     }
 
     /// The frame of the page directory.
@@ -387,6 +368,9 @@ impl AddressSpace {
         m: &M,
         pages: &Extents,
     ) -> Result<Sealed, SpaceError> {
+        if m.omits(Defence::ReadOnlyTables) {
+            return Ok(Sealed(Extents::new()));
+        }
         let updates = self.protect_updates(m, pages, false)?;
         mmu_update(m, "make tables read-only", &updates)?;
         for run in pages.runs() {
@@ -416,7 +400,7 @@ impl AddressSpace {
     /// batch. They must be no page tables any more.
     pub fn unseal<M: Machine + ?Sized>(&mut self, m: &M, sealed: Sealed) -> Result<(), SpaceError> {
         let updates = self.protect_updates(m, &sealed.0, true)?;
-        let flush = self.owed(&sealed.0).into_ops();
+        let flush = self.owed(m, &sealed.0).into_ops();
         mmu_batch(m, "make tables writable", &[], &updates, &flush)?;
         for run in sealed.0.runs() {
             self.in_window(*run);
@@ -436,12 +420,12 @@ impl AddressSpace {
         for run in pages.runs() {
             self.in_window(*run);
         }
-        Ok(self.owed(pages))
+        Ok(self.owed(m, pages))
     }
 
     /// The flush for pages that were read-only at their address.
-    pub(super) fn owed(&self, pages: &Extents) -> OwedFlush {
-        if self.omit.flush {
+    pub(super) fn owed<M: Machine + ?Sized>(&self, m: &M, pages: &Extents) -> OwedFlush {
+        if m.omits(Defence::Flush) {
             return OwedFlush::of(&[]);
         }
         let addresses: Vec<u64> = pages.pages().map(|pfn| self.address(pfn)).collect();
@@ -549,11 +533,6 @@ impl Sealed {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.count()
-    }
-
-    /// None: for an omission test, which leaves its tables writable.
-    pub const fn nothing() -> Self {
-        Self(Extents::new())
     }
 }
 

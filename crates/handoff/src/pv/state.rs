@@ -23,12 +23,9 @@ use kexen_abi::{
     start_info::StartInfo,
 };
 use kexen_guest::{
-    Extent, Extents, HypercallError, Machine,
+    Defence, Extent, Extents, HypercallError, Machine,
     hypercall::mmu_update,
-    pv::{
-        AddressSpace, Start,
-        space::{Sealed, WINDOW},
-    },
+    pv::{AddressSpace, Start, space::WINDOW},
 };
 
 use super::{
@@ -81,17 +78,6 @@ pub struct TrampolineData {
 
 /// Offset of [`TrampolineData`] in the trampoline's page.
 pub const TRAMPOLINE_DATA: u64 = 2048;
-
-/// Defences that an omission test leaves out. All false but in such a test.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Omit {
-    /// Leave the new page tables mapped writable.
-    pub read_only_tables: bool,
-    /// Leave the old L4 pinned.
-    pub unpin_old_tables: bool,
-    /// Leave M2P as it was.
-    pub m2p: bool,
-}
 
 /// Addresses of this kernel that the trampoline's must keep clear of.
 #[derive(Clone, Copy, Debug)]
@@ -251,7 +237,6 @@ impl Loaded {
         space: &mut AddressSpace,
         free: &mut Extents,
         with: &Stage<'_>,
-        omit: Omit,
     ) -> Result<Staged, HandoffError> {
         let mut pages = Extents::new();
         pages.insert(self.table_pages);
@@ -281,7 +266,7 @@ impl Loaded {
                 op(kexen_abi::mmu::MMUEXT_NEW_BASEPTR, new_root),
                 op(kexen_abi::mmu::MMUEXT_UNPIN_TABLE, space.root()),
             ],
-            op_count: if omit.unpin_old_tables { 1 } else { 2 },
+            op_count: if m.omits(Defence::OldTables) { 1 } else { 2 },
             done: 0,
             entry: self.kernel.entry,
             stack: self.layout.address(self.layout.stack + 1),
@@ -298,7 +283,6 @@ impl Loaded {
         Ok(Staged {
             loaded: self,
             new_root,
-            omit,
             command_line_at,
         })
     }
@@ -365,7 +349,6 @@ fn check_kernel(kernel: &Kernel, layout: &Layout) -> Result<(), HandoffError> {
 pub struct Staged {
     loaded: Loaded,
     new_root: u64,
-    omit: Omit,
     command_line_at: u64,
 }
 
@@ -409,11 +392,7 @@ impl Quiesced {
         let loaded = &staged.loaded;
         let mut tables = Extents::new();
         tables.insert(loaded.table_pages);
-        let sealed = if staged.omit.read_only_tables {
-            Sealed::nothing()
-        } else {
-            space.seal(m, &tables)?
-        };
+        let sealed = space.seal(m, &tables)?;
         if let Err(error) = space.pin(m, &sealed, staged.new_root) {
             space.unseal(m, sealed)?;
             return Err(error.into());
@@ -427,7 +406,7 @@ impl Quiesced {
             writes: false,
             remedy: "MMUEXT_UNPIN_TABLE",
         });
-        if let Err(error) = commit(m, space, loaded, staged.omit) {
+        if let Err(error) = commit(m, space, loaded) {
             space.unpin(m, staged.new_root)?;
             ledger.strike(pinned);
             space.unseal(m, sealed)?;
@@ -447,7 +426,6 @@ fn commit<M: Machine + ?Sized>(
     m: &M,
     space: &AddressSpace,
     loaded: &Loaded,
-    omit: Omit,
 ) -> Result<(), HandoffError> {
     let exchange = &loaded.exchange;
     let mut frames = Vec::with_capacity(usize::try_from(exchange.count()).unwrap_or(0));
@@ -461,7 +439,7 @@ fn commit<M: Machine + ?Sized>(
             val: pfn(change),
         })
     };
-    if !omit.m2p
+    if !m.omits(Defence::M2p)
         && let Err(error) = update_m2p(m, "M2P", to(|(new, _)| new))
     {
         update_m2p(m, "M2P undone", to(|(_, old)| old))?;

@@ -25,7 +25,7 @@ mod uki;
 use alloc::{string::String, vec::Vec};
 
 use kexen_bootconfig::{compose, entry::Kind, find::spoken, grub::variables, options::Options};
-use kexen_guest::grants::Grants;
+use kexen_guest::{Defence, Machine as _, grants::Grants};
 use kexen_handoff::{HandoffError, Ledger};
 use kexen_platform::{
     disks::Disks,
@@ -93,35 +93,20 @@ pub(crate) fn stop<G: Guest>(guest: &mut G, disks: &mut Disks<G::M>) -> Result<(
 }
 
 /// The same when there will be no hand-off.
-pub(crate) fn close<G: Guest>(
-    guest: &mut G,
-    options: &Options,
-    disks: &mut Disks<G::M>,
-) -> Result<(), Failure> {
+pub(crate) fn close<G: Guest>(guest: &mut G, disks: &mut Disks<G::M>) -> Result<(), Failure> {
     // Whatever else stands in the way of a hand-off.
     let closed = disks.close(guest.ledger());
     let result = closed
         .map_err(HandoffError::Blocked)
         .and_then(|()| stop(guest, disks));
     // What a backend keeps is nobody else's memory.
-    if !forgets_kept(options) {
+    if !guest.machine().omits(Defence::Kept) {
         disks.leave(guest.ledger());
     }
     for page in disks.held() {
         guest.stock().kept.insert(page);
     }
     Ok(result?)
-}
-
-/// Whether what backends keep is not to be entered (a test alone).
-#[cfg(feature = "omission")]
-fn forgets_kept(options: &Options) -> bool {
-    options.omit == Some(kexen_bootconfig::options::Omit::Kept)
-}
-
-#[cfg(not(feature = "omission"))]
-const fn forgets_kept(_: &Options) -> bool {
-    false
 }
 
 /// What to do after a failure: the menu once more, when somebody is there.
@@ -149,8 +134,7 @@ pub(crate) fn load<G: Ground>(
         report.line(m, format_args!("connecting the disks"));
     }
     room::make(guest)?;
-    #[cfg(feature = "omission")]
-    if asked.options.omit == Some(kexen_bootconfig::options::Omit::Room) {
+    if m.omits(Defence::Room) {
         room::leave_nothing();
     }
     let mut waiting = |names: &str| {
@@ -159,8 +143,7 @@ pub(crate) fn load<G: Ground>(
         }
     };
     let mut disks = Disks::connect(guest, &mut waiting).map_err(Failure::Disk)?;
-    #[cfg(feature = "omission")]
-    if asked.options.omit == Some(kexen_bootconfig::options::Omit::Late) {
+    if m.omits(Defence::Late) {
         disks.leave_late(guest.ledger());
     }
     match from(guest, report, asked, tried, &disks) {
@@ -169,7 +152,7 @@ pub(crate) fn load<G: Ground>(
             Ok((loaded, disks))
         }
         Err(failure) => {
-            if let Err(error) = close(guest, asked.options, &mut disks) {
+            if let Err(error) = close(guest, &mut disks) {
                 report.line(guest.machine(), format_args!("error: {error}"));
             }
             Err(failure)

@@ -65,7 +65,6 @@ fn leave_fifths(fifths: u64) {
 }
 
 /// For an omission test: reads take all there is.
-#[cfg(feature = "omission")]
 pub(super) fn leave_nothing() {
     WHOLE.store(0, Relaxed);
     leave_fifths(0);

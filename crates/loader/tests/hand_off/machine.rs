@@ -9,7 +9,7 @@ use kexen_abi::PAGE_SIZE;
 use kexen_abi::console::{OUT, OUT_BYTES, OUT_CONS, OUT_PROD};
 use kexen_abi::hypercall::Hypercall;
 use kexen_abi::sched::SCHEDOP_SHUTDOWN;
-use kexen_guest::{Arg, Fault, Machine};
+use kexen_guest::{Arg, Defence, Fault, Machine};
 use kexen_model::Vcpu;
 use kexen_platform::native::{Entry, Native, Ports, VcpuError, VcpuMain};
 
@@ -123,6 +123,9 @@ impl Machine for OnModel {
     }
     fn invalidate(&self, at: u64) {
         self.vcpu.invalidate(at);
+    }
+    fn omits(&self, defence: Defence) -> bool {
+        self.vcpu.omits(defence)
     }
 }
 

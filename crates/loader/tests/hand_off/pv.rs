@@ -1,10 +1,12 @@
 //! PV guests.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use kexen_abi::PAGE_SIZE;
 use kexen_abi::mmu::{MACH2PHYS_VIRT_START, MmuExtOp};
-use kexen_abi::start_info::{SIF_MOD_START_PFN, StartInfo};
+use kexen_abi::start_info::SIF_MOD_START_PFN;
 use kexen_guest::hypercall::mmuext_op;
-use kexen_guest::{Machine, pv::Start};
+use kexen_guest::{Defence, Machine, pv::Start};
 use kexen_model::check::{NewKernel, Violation};
 use kexen_model::{Build, Config, Guest, PvImage, StartOfDay, Vcpu, Xen};
 use kexen_platform::pv_guest::{PvGuest, VIRT_BASE};
@@ -16,15 +18,22 @@ use crate::machine::{OnModel, Own, jumped};
 const PAGES: u64 = 16_384;
 /// Pages of the running kernel's image; the last of them is its scratch page.
 const IMAGE: u64 = 64;
+/// The guest's own command line, and what of it is for its kernels.
+const LINE: &str = "kexen.on-error=crash console=hvc0";
+const KERNELS: &str = "console=hvc0";
 /// Behind the code of the trampoline: its data.
 const DATA: u64 = 2048;
 
 /// A guest as a toolstack starts it with this boot module and command line.
-fn start(module: &[u8], command_line: &str) -> (Guest, &'static OnModel, Start) {
+fn start(omit: Option<Defence>) -> (Guest, &'static OnModel, Start) {
+    let (module, command_line) = (files::module("root=/dev/xvda1"), LINE);
     let xen = Xen::new(Config {
         frames: 2 * PAGES,
         ..Config::default()
     });
+    if let Some(defence) = omit {
+        xen.omit(defence);
+    }
     let build = Build {
         pages: PAGES,
         ..Build::default()
@@ -43,7 +52,7 @@ fn start(module: &[u8], command_line: &str) -> (Guest, &'static OnModel, Start) 
     info.flags |= SIF_MOD_START_PFN;
     info.cmd_line[..command_line.len()].copy_from_slice(command_line.as_bytes());
     m.write(day.start_info, info.as_bytes()).unwrap();
-    guest.load(info.mod_start, module);
+    guest.load(info.mod_start, &module);
     let own = Own {
         image: (0, 0),
         root: 0,
@@ -77,17 +86,46 @@ fn run_trampoline(m: &Vcpu, at: u64) -> (u64, u64) {
     (words[8], words[10])
 }
 
-#[test]
-fn a_kernel_of_the_boot_module_finds_what_a_toolstack_would_give_it() {
-    let module = files::module("root=/dev/xvda1");
-    let (guest, m, start) = start(&module, "kexen.on-error=crash console=hvc0");
-    let (store, console) = (start.info.store_mfn, start.info.console_mfn);
-    let trampoline = boot(m, start);
+/// The next kernel's start of day, and what the check found.
+fn handed_over(guest: &Guest, m: &OnModel, trampoline: u64, rings: &[u64]) -> (Start, Vec<String>) {
     let (entry, at) = run_trampoline(&m.vcpu, trampoline);
     assert_eq!(entry, files::VIRT_BASE + files::ENTRY);
     let start = Start::read(&m.vcpu, at, files::VIRT_BASE).unwrap();
-    let info: &StartInfo = &start.info;
-    assert_eq!(start.command_line(), "root=/dev/xvda1 console=hvc0");
+    let boot_pages = start.boot_pages() * PAGE_SIZE;
+    let new = StartOfDay {
+        virt_base: files::VIRT_BASE,
+        start_info: at,
+        end: (files::VIRT_BASE + boot_pages + (512 << 10)).next_multiple_of(4 << 20),
+    };
+    let found = guest.check(&NewKernel::Pv(new), rings);
+    (start, found.iter().map(Violation::to_string).collect())
+}
+
+/// What the check finds with a defence left out.
+fn found_without(defence: Defence) -> Vec<String> {
+    let (guest, m, start) = start(Some(defence));
+    let rings = [start.info.store_mfn, start.info.console_mfn];
+    let trampoline = boot(m, start);
+    handed_over(&guest, m, trampoline, &rings).1
+}
+
+/// What the boot stage says where it does not get to the jump.
+fn refused_without(defence: Defence) -> String {
+    let (_, m, start) = start(Some(defence));
+    let run = || boot(m, start);
+    catch_unwind(AssertUnwindSafe(run)).expect_err("it jumped");
+    m.said()
+}
+
+#[test]
+fn a_kernel_of_the_boot_module_finds_what_a_toolstack_would_give_it() {
+    let (guest, m, start) = start(None);
+    let (store, console) = (start.info.store_mfn, start.info.console_mfn);
+    let trampoline = boot(m, start);
+    let (start, found) = handed_over(&guest, m, trampoline, &[store, console]);
+    assert_eq!(found, [""; 0]);
+    let info = &start.info;
+    assert_eq!(start.command_line(), format!("root=/dev/xvda1 {KERNELS}"));
     assert_eq!(
         (info.nr_pages, info.store_mfn, info.console_mfn),
         (PAGES, store, console)
@@ -104,14 +142,31 @@ fn a_kernel_of_the_boot_module_finds_what_a_toolstack_would_give_it() {
         initrd.extend(guest.stored(page));
     }
     assert_eq!(initrd[..want.len()], want);
-    let boot_pages = start.boot_pages() * PAGE_SIZE;
-    let new = StartOfDay {
-        virt_base: files::VIRT_BASE,
-        start_info: at,
-        end: (files::VIRT_BASE + boot_pages + (512 << 10)).next_multiple_of(4 << 20),
-    };
-    let found = guest.check(&NewKernel::Pv(new), &[store, console]);
-    let found: Vec<String> = found.iter().map(Violation::to_string).collect();
-    assert_eq!(found, [""; 0]);
+    assert_eq!(m.vcpu.last_fault(), None);
     assert!(m.said().contains("starting"), "{}", m.said());
+}
+
+#[test]
+fn tables_left_writable_are_refused_and_the_running_kernel_goes_on() {
+    let said = refused_without(Defence::ReadOnlyTables);
+    let line = said.lines().find(|line| line.contains("error:"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        line.contains("pin the new page tables") && line.contains("EINVAL"),
+        "{line}"
+    );
+}
+
+#[test]
+fn old_tables_left_pinned_are_found() {
+    let found = found_without(Defence::OldTables);
+    let pinned = |line: &String| line.contains("pinned as an L4 table");
+    assert!(found.iter().any(pinned), "{found:?}");
+}
+
+#[test]
+fn an_m2p_left_as_it_was_is_found() {
+    let found = found_without(Defence::M2p);
+    let wrong = |line: &String| line.contains("whose M2P entry says page");
+    assert!(found.iter().any(wrong), "{found:?}");
 }

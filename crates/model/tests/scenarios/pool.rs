@@ -3,21 +3,23 @@
 use kexen_abi::errno::Errno;
 use kexen_abi::mmu::{MMUEXT_PIN_L1_TABLE, MmuExtOp, PAGE_PRESENT, PAGE_RW, PAGE_USER};
 use kexen_guest::hypercall::mmuext_op;
-use kexen_guest::pv::{Omit, SpaceError};
-use kexen_guest::{Extent, Extents, Machine};
+use kexen_guest::pv::SpaceError;
+use kexen_guest::{Defence, Extent, Extents, Machine};
 use kexen_model::{Build, TypeLayout};
 
 use crate::{Pv, pv_guest};
 
 /// A guest that maps more memory than its padding has tables for: a second
 /// round of the pool, out of free pages.
-fn rounds(omit: Omit, layout: TypeLayout) -> (Pv, Result<Extents, SpaceError>) {
+fn rounds(omit: Option<Defence>, layout: TypeLayout) -> (Pv, Result<Extents, SpaceError>) {
     let build = Build {
         pages: 12_000,
         ..Build::default()
     };
     let mut pv = pv_guest(layout, build);
-    pv.space.omit(omit);
+    if let Some(defence) = omit {
+        pv.m.xen().omit(defence);
+    }
     let mut free = Extents::new();
     free.insert(Extent::new(4000, 1000));
     let result = two_rounds(&mut pv, &mut free);
@@ -48,7 +50,7 @@ fn use_all(pv: &mut Pv, free: &Extents) -> Result<(), SpaceError> {
 
 #[test]
 fn both_rounds_build_and_give_their_tail_back() {
-    let (mut pv, free) = rounds(Omit::default(), TypeLayout::Current);
+    let (mut pv, free) = rounds(None, TypeLayout::Current);
     let free = free.unwrap();
     // Some became tables for good; the rest is free, and can be used.
     assert!(
@@ -62,10 +64,7 @@ fn both_rounds_build_and_give_their_tail_back() {
 
 #[test]
 fn a_tail_that_is_mapped_writable_when_it_is_hooked_in_is_a_bad_type() {
-    let omit = Omit {
-        read_only_pool: true,
-        ..Omit::default()
-    };
+    let omit = Some(Defence::ReadOnlyPool);
     for (layout, line) in [
         (
             TypeLayout::Xen40,
@@ -122,10 +121,7 @@ fn a_table_with_a_writable_mapping_cannot_be_pinned() {
 
 #[test]
 fn a_tail_that_stays_read_only_gives_its_next_user_a_write_fault() {
-    let omit = Omit {
-        writable_tail: true,
-        ..Omit::default()
-    };
+    let omit = Some(Defence::WritableTail);
     let (mut pv, free) = rounds(omit, TypeLayout::Current);
     let error = use_all(&mut pv, &free.unwrap()).unwrap_err();
     assert!(matches!(error, SpaceError::Fault(_)), "{error}");

@@ -3,15 +3,14 @@
 use kexen_abi::mmu::{MMUEXT_TLB_FLUSH_LOCAL, MmuExtOp, PAGE_RW};
 use kexen_abi::{PAGE_SHIFT, PAGE_SIZE};
 use kexen_guest::hypercall::mmuext_op;
-use kexen_guest::pv::Omit;
-use kexen_guest::{Extent, Extents, Machine};
+use kexen_guest::{Defence, Extent, Extents, Machine};
 use kexen_model::{Build, TypeLayout};
 
 use crate::{Pv, pv_guest};
 
 /// Xen's start-of-day L4 is replaced by a copy, and let go; then its page is
 /// made writable and cleared. Returns what the clearing came to.
-fn recycle_start_of_day_table(omit: Omit) -> (Pv, Result<(), kexen_guest::Fault>) {
+fn recycle_start_of_day_table(omit: Option<Defence>) -> (Pv, Result<(), kexen_guest::Fault>) {
     let mut pv = pv_guest(TypeLayout::Current, Build::default());
     let m = pv.m.clone();
     let old_pfn = (pv.start.info.pt_base - pv.start.virt_base) / PAGE_SIZE;
@@ -39,7 +38,9 @@ fn recycle_start_of_day_table(omit: Omit) -> (Pv, Result<(), kexen_guest::Fault>
     };
     mmuext_op(&m, "flush", &[flush]).unwrap();
     m.read(old_at, &mut bytes).unwrap();
-    pv.space.omit(omit);
+    if let Some(defence) = omit {
+        pv.m.xen().omit(defence);
+    }
     pv.space.unseal(&m, recycled).unwrap();
     let cleared = m.fill(old_at, PAGE_SIZE, 0);
     (pv, cleared)
@@ -47,17 +48,14 @@ fn recycle_start_of_day_table(omit: Omit) -> (Pv, Result<(), kexen_guest::Fault>
 
 #[test]
 fn a_recycled_table_is_cleared_after_the_flush() {
-    let (pv, cleared) = recycle_start_of_day_table(Omit::default());
+    let (pv, cleared) = recycle_start_of_day_table(None);
     cleared.unwrap();
     assert_eq!(pv.m.last_fault(), None);
 }
 
 #[test]
 fn without_the_flush_the_write_faults_though_the_entry_says_writable() {
-    let omit = Omit {
-        flush: true,
-        ..Omit::default()
-    };
+    let omit = Some(Defence::Flush);
     let (pv, cleared) = recycle_start_of_day_table(omit);
     let error = cleared.unwrap_err();
     assert!(error.why.contains("error code 3"), "{error}");

@@ -15,6 +15,8 @@ use core::{
 };
 
 use kexen_abi::hypercall::{HYPERCALL_COUNT, Hypercall};
+#[cfg(feature = "omission")]
+use kexen_guest::Defence;
 use kexen_guest::{Arg, Fault, Machine, MultiCall};
 use spin::Mutex;
 use zerocopy::{FromZeros as _, IntoBytes as _};
@@ -108,6 +110,17 @@ static XEN: Xen = Xen {
     zeroed: AtomicU64::new(0),
 };
 
+/// Defences that are left out, by their place among all.
+#[cfg(feature = "omission")]
+static OMITTED: AtomicU32 = AtomicU32::new(0);
+
+#[cfg(feature = "omission")]
+fn bit(defence: Defence) -> u32 {
+    let mut all = Defence::ALL.iter();
+    let place = all.position(|(_, known)| *known == defence);
+    place.map_or(0, |place| 1 << place)
+}
+
 /// The machine, for a panic alone; everybody else is handed it.
 #[must_use]
 pub fn in_panic() -> &'static Xen {
@@ -143,6 +156,12 @@ impl Xen {
         }
         super::heap::start();
         &XEN
+    }
+
+    /// Leaves a defence out.
+    #[cfg(feature = "omission")]
+    pub fn omit(&self, defence: Defence) {
+        OMITTED.fetch_or(bit(defence), Ordering::Relaxed);
     }
 
     /// Whether this is a PV guest.
@@ -554,6 +573,11 @@ impl Machine for Xen {
         Ok(match result {
             Ok(was) | Err(was) => was,
         })
+    }
+
+    #[cfg(feature = "omission")]
+    fn omits(&self, defence: Defence) -> bool {
+        OMITTED.load(Ordering::Relaxed) & bit(defence) != 0
     }
 
     fn tsc(&self) -> u64 {

@@ -418,7 +418,6 @@ impl<M: Native> Disks<M> {
 
     /// Forgets those whose backends were too late, which are not told to let go
     /// then (a test alone).
-    #[cfg(feature = "omission")]
     pub fn leave_late(&mut self, ledger: &mut Ledger) {
         for one in core::mem::take(&mut self.late) {
             enter(ledger, &one.device, &one.held, one.port);
