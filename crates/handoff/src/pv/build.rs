@@ -208,6 +208,7 @@ mod tests {
         kernel: Extent::new(0x100, 0x300),
         initrd_len: 5 << 20,
         unmapped_initrd: true,
+        initrd_at: None,
         p2m_base: Some(0x80_0000_0000),
         nr_pages: 0x8000,
         rings: true,
@@ -242,6 +243,7 @@ mod tests {
             Request {
                 p2m_base: None,
                 unmapped_initrd: false,
+                initrd_at: None,
                 ..REQUEST
             },
             Request {
@@ -301,6 +303,7 @@ mod tests {
         let mapped = Layout::plan(
             &Request {
                 unmapped_initrd: false,
+                initrd_at: None,
                 p2m_base: None,
                 ..REQUEST
             },

@@ -8,7 +8,9 @@
 //! kernel, (initrd), (p2m list), `start_info`, (xenstore ring), (console
 //! ring), page tables, boot stack, padding to a 4 MiB boundary; then the
 //! initrd if the kernel wants it unmapped, then the p2m list with tables
-//! of its own if the kernel names an address for it.
+//! of its own if the kernel names an address for it. An unmapped initrd that
+//! lies in order behind the padding already stays where it is: its pfn is all
+//! that the kernel is told.
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
@@ -36,6 +38,8 @@ pub struct Request {
     pub initrd_len: u64,
     /// The kernel takes its initrd unmapped (note `MOD_START_PFN`).
     pub unmapped_initrd: bool,
+    /// The first pfn of the initrd, if its pages are in order.
+    pub initrd_at: Option<u64>,
     /// Where the kernel wants the p2m list (note `INIT_P2M`).
     pub p2m_base: Option<u64>,
     /// Pages of the guest.
@@ -116,6 +120,20 @@ const fn count(slots: &[TableSlot]) -> u64 {
     slots.len() as u64
 }
 
+/// Where so many pages fit from `mapped` on beside an initrd that stays where it
+/// is, if it can.
+const fn beside(initrd: Extent, mapped: u64, pages: u64, nr_pages: u64) -> Option<u64> {
+    if initrd.start < mapped || initrd.end() > nr_pages {
+        None
+    } else if pages <= initrd.start - mapped {
+        Some(mapped)
+    } else if pages <= nr_pages - initrd.end() {
+        Some(initrd.end())
+    } else {
+        None
+    }
+}
+
 const fn bad(field: &'static str, value: u64, why: &'static str) -> HandoffError {
     HandoffError::Kernel { field, value, why }
 }
@@ -182,28 +200,41 @@ impl Layout {
         let stack = tables.end();
 
         // Behind the mapped region.
-        next = mapped;
-        let mut take = |pages: u64| {
-            let run = Extent::new(next, pages);
-            next = next.saturating_add(pages);
-            run
-        };
-        if initrd_pages > 0 && r.unmapped_initrd {
-            initrd = Some(take(initrd_pages));
-        }
-        let mut p2m_tables = Extent::default();
         let mut table_slots = slots;
+        let mut more = Vec::new();
         if let Some(base) = p2m_base {
             let end = base + p2m_pages * PAGE_SIZE;
             if base < HYPERVISOR_VIRT_END && end > MACH2PHYS_VIRT_START {
                 return Err(bad("INIT_P2M", base, "overlaps Xen's own range"));
             }
-            p2m = take(p2m_pages);
             let have = table_slots.iter().map(|s| (s.level, s.base)).collect();
-            let more = tables_for(base, end, &have);
+            more = tables_for(base, end, &have);
+        }
+        let list = if p2m_base.is_some() { p2m_pages } else { 0 };
+        let behind = list + count(&more);
+        next = mapped;
+        if initrd_pages > 0 && r.unmapped_initrd {
+            let at = r.initrd_at.map(|at| Extent::new(at, initrd_pages));
+            let stays = at.and_then(|run| Some((run, beside(run, mapped, behind, r.nr_pages)?)));
+            let (run, from) = stays.unwrap_or_else(|| {
+                let run = Extent::new(mapped, initrd_pages);
+                (run, run.end())
+            });
+            initrd = Some(run);
+            next = from;
+        }
+        let mut take = |pages: u64| {
+            let run = Extent::new(next, pages);
+            next = next.saturating_add(pages);
+            run
+        };
+        let mut p2m_tables = Extent::default();
+        if p2m_base.is_some() {
+            p2m = take(p2m_pages);
             p2m_tables = take(count(&more));
             table_slots.extend(more);
         }
+        let next = next.max(initrd.map_or(0, |run| run.end()));
         if next > r.nr_pages {
             return Err(HandoffError::Memory {
                 what: "the kernel, its initrd and its page tables",
@@ -278,10 +309,62 @@ mod tests {
         kernel: Extent::new(0x1000, 0x3a00),
         initrd_len: 20 << 20,
         unmapped_initrd: true,
+        initrd_at: None,
         p2m_base: Some(0x80_0000_0000),
         nr_pages: 0x1_0000,
         rings: true,
     };
+
+    #[test]
+    fn an_initrd_in_order_stays_where_it_is() {
+        let whole = Layout::plan(&LINUX, 0).unwrap();
+        let behind = whole.p2m.count + whole.p2m_tables.count;
+        // The last page, the first behind what is mapped and the p2m list, just
+        // behind what is mapped.
+        for (at, p2m) in [
+            (0xec00, whole.mapped),
+            (whole.mapped + behind, whole.mapped),
+            (whole.mapped, whole.mapped + 0x1400),
+        ] {
+            let initrd_at = Some(at);
+            let l = Layout::plan(&Request { initrd_at, ..LINUX }, 0).unwrap();
+            assert_eq!(l.initrd, Some(Extent::new(at, 0x1400)));
+            assert_eq!((l.p2m.start, l.mapped), (p2m, whole.mapped));
+            assert!(l.end() <= LINUX.nr_pages);
+        }
+        // In the mapped region, or beyond memory: as if it were not in order.
+        for at in [whole.mapped - 1, 0xec01, u64::MAX] {
+            let initrd_at = Some(at);
+            assert_eq!(
+                Layout::plan(&Request { initrd_at, ..LINUX }, 0).unwrap(),
+                whole
+            );
+        }
+        // Neither before nor behind it is there room for the list, by a page.
+        let mut nr_pages = LINUX.nr_pages;
+        for _ in 0..4 {
+            nr_pages = Layout::plan(&Request { nr_pages, ..LINUX }, 0)
+                .unwrap()
+                .end();
+        }
+        for (at, start) in [
+            (whole.mapped + 1, whole.mapped),
+            (whole.mapped, whole.mapped),
+        ] {
+            let initrd_at = Some(at);
+            let l = Layout::plan(
+                &Request {
+                    initrd_at,
+                    nr_pages,
+                    ..LINUX
+                },
+                0,
+            )
+            .unwrap();
+            assert_eq!(l.initrd, Some(Extent::new(start, 0x1400)));
+            assert_eq!(l.end(), nr_pages);
+        }
+    }
 
     #[test]
     fn linux_is_laid_out_as_by_the_toolstack() {

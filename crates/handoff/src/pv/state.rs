@@ -153,6 +153,7 @@ impl Loaded {
             kernel: input.placement.kernel,
             initrd_len,
             unmapped_initrd: input.kernel.unmapped_initrd,
+            initrd_at: in_order(initrd_pages),
             p2m_base: input.kernel.p2m_base,
             nr_pages: start.info.nr_pages,
             rings: !start.is_dom0(),
@@ -419,6 +420,12 @@ impl Quiesced {
             trampoline: loaded.layout.address(loaded.trampoline_pfn),
         })
     }
+}
+
+/// The first of these pages, if they are in order.
+fn in_order(pages: &[u64]) -> Option<u64> {
+    let ordered = pages.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    pages.first().copied().filter(|_| ordered)
 }
 
 /// Makes the exchange in M2P and p2m list. Undone on an error.
