@@ -21,7 +21,7 @@
 //! |---|---|
 //! | make a machine and guests | [`Xen`], [`Config`], [`Build`], [`PvImage`] |
 //! | act as a guest | [`Vcpu`], which is a [`Machine`] |
-//! | act as a backend | [`Guest::map_grant`], [`Mapping`] |
+//! | act as a backend | [`Guest::map_grant`], [`Mapping`]; whole ones: [`dom0`] |
 //! | have Xen and the world act | [`Guest::xen_schedules`], [`Guest::timer_fires`], [`Guest::pirq_fires`] |
 //! | find what outlives a hand-off | [`Guest::check`], [`check`] |
 //! | explore orders | [`explore`] |
@@ -37,6 +37,7 @@ mod access;
 mod builder;
 mod call;
 pub mod check;
+pub mod dom0;
 mod domain;
 mod events;
 #[cfg(feature = "explore")]

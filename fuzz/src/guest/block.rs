@@ -15,12 +15,10 @@ use kexen_guest::{
     xenbus::Device,
 };
 use kexen_model::Machine;
+use kexen_model::dom0::BlockFault as Fault;
 use zerocopy::IntoBytes as _;
 
-use super::{
-    peers::{backend::Fault, world::World},
-    say_produced, set_back,
-};
+use super::{peers::world::World, say_produced, set_back};
 use crate::bytes::Bytes;
 
 /// Bytes of an entry of the ring, for 64-bit guests.

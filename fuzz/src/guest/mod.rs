@@ -6,14 +6,10 @@ mod flat;
 mod start;
 mod store;
 
-/// The peers of the model's own tests: an honest xenstored and block backend,
-/// whose faults an input chooses.
+/// The world of the model's own tests: an honest xenstored and block backend, whose
+/// faults an input chooses.
 #[path = "../../../crates/model/tests/devices"]
 mod peers {
-    #[expect(dead_code, reason = "the model's tests use all of it")]
-    pub(super) mod backend;
-    #[expect(dead_code, reason = "the model's tests use all of it")]
-    pub(super) mod daemon;
     #[expect(dead_code, reason = "the model's tests use all of it")]
     pub(super) mod world;
 }
@@ -26,11 +22,9 @@ use kexen_abi::io::ring::RSP_PROD;
 use kexen_abi::io::xs_wire::{self, MessageType};
 use kexen_guest::wait::{TimeOver, Wait};
 
-use self::peers::{
-    backend::Fault as BackendFault,
-    daemon::Fault as DaemonFault,
-    world::{BACK, FRONT, Peers, World},
-};
+use kexen_model::dom0::{BlockFault as BackendFault, StoreFault as DaemonFault};
+
+use self::peers::world::{BACK, FRONT, Peers, World};
 use crate::bytes::Bytes;
 
 /// Keys of the store that a peer writes, or a toolstack.

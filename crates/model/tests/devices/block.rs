@@ -10,7 +10,9 @@ use kexen_model::check::NewKernel;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::backend::{Fault, SECTORS};
+use kexen_model::dom0::BlockFault as Fault;
+
+use super::world::SECTORS;
 use super::world::{BACK, FRONT, World};
 
 struct Disk<'a> {

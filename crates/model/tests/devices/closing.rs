@@ -5,9 +5,9 @@ use kexen_guest::grants::End;
 use kexen_guest::xenbus::Closed;
 use kexen_model::Machine;
 
-use super::backend::Fault;
 use super::connecting::{Connected, NUMBERS, PATIENCE, set_faults};
 use super::world::World;
+use kexen_model::dom0::BlockFault as Fault;
 
 /// All devices connected, and what there was when the backends had these faults.
 struct Open<'a> {

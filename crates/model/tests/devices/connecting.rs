@@ -8,9 +8,8 @@ use kexen_guest::xenbus::{self, Closed, Device, XenbusState};
 use kexen_guest::xenstore::{Session, Store, Why};
 use kexen_model::{Machine, Vcpu};
 
-use super::backend::Fault;
-use super::daemon;
 use super::world::{World, ends};
+use kexen_model::dom0::BlockFault as Fault;
 
 /// The numbers of six devices, the first of which is there in any world.
 pub(super) const NUMBERS: [u32; 6] = [51712, 51728, 51744, 51760, 51776, 51792];
@@ -306,7 +305,7 @@ fn a_store_that_falls_silent_is_named_and_ends() {
     let mut s = store.on(&world.m, &mut time);
     let rings = [world.page(20), world.page(21)];
     let devices = open(&mut s, &NUMBERS[..2], &rings);
-    world.peers().daemon.fault = Some(daemon::Fault::Silent);
+    world.peers().daemon.fault = Some(kexen_model::dom0::StoreFault::Silent);
     let failed = Connecting::new(devices).finish(&mut s, &mut references);
     assert_eq!(failed.len(), 2);
     for failed in failed {

@@ -2,11 +2,9 @@
 //! a block backend in domain 0 that map the guest's grants: honest ones and
 //! others.
 
-mod backend;
 mod block;
 mod closing;
 mod connecting;
-mod daemon;
 mod wire;
 mod world;
 mod xenbus;

@@ -3,20 +3,15 @@
 use std::cell::{Cell, RefCell, RefMut};
 
 use kexen_abi::PAGE_SIZE;
-use kexen_abi::event_channel::{EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_CLOSE, EvtchnBindInterdomain};
 use kexen_abi::grant_table::GTF_PERMIT_ACCESS;
-use kexen_abi::hypercall::Hypercall;
 use kexen_guest::block::Page;
 use kexen_guest::grants::Grants;
 use kexen_guest::hypercall;
 use kexen_guest::references::References;
 use kexen_guest::wait::{TimeOver, Wait};
 use kexen_guest::xenstore::Store;
-use kexen_model::{Arg, Build, Guest, Kind, Machine, Vcpu, Xen};
-use zerocopy::IntoBytes;
-
-use super::backend::Backend;
-use super::daemon::Daemon;
+use kexen_model::dom0::{BlockBackend, Xenstored, bind};
+use kexen_model::{Build, Guest, Kind, Machine, Vcpu, Xen};
 
 pub(crate) const STORE_PAGE: u64 = 5;
 const RING_PAGE: u64 = 6;
@@ -25,8 +20,8 @@ pub(crate) const FRONT: &str = "/local/domain/1/device/vbd/51712";
 pub(crate) const BACK: &str = "/local/domain/0/backend/vbd/1/51712";
 
 pub(crate) struct Peers {
-    pub(crate) daemon: Daemon,
-    pub(crate) backend: Backend,
+    pub(crate) daemon: Xenstored,
+    pub(crate) backend: BlockBackend,
 }
 
 pub(crate) struct World {
@@ -36,9 +31,17 @@ pub(crate) struct World {
     pub(crate) port: u32,
     peers: RefCell<Peers>,
     /// Further devices, whose backends have their turns after the first one's.
-    others: RefCell<Vec<Backend>>,
+    others: RefCell<Vec<BlockBackend>>,
     /// Turns that the peers have had.
     pub(crate) turned: Cell<u32>,
+}
+
+pub(crate) const SECTORS: usize = 1024;
+
+/// Sectors that can be told apart.
+fn disk() -> Vec<u8> {
+    let byte = |n: usize| u8::try_from((n / 512 + n) % 251).unwrap();
+    (0..SECTORS * 512).map(byte).collect()
 }
 
 /// The directories of a further device's ends.
@@ -47,33 +50,6 @@ pub(crate) fn ends(number: u32) -> [String; 2] {
         format!("/local/domain/1/device/vbd/{number}"),
         format!("/local/domain/0/backend/vbd/1/{number}"),
     ]
-}
-
-/// Domain 0 binds to a guest's port.
-pub(crate) fn bind(dom0: &Guest, remote_port: u32) -> u32 {
-    let mut arg = EvtchnBindInterdomain {
-        remote_dom: 1,
-        remote_port,
-        ..EvtchnBindInterdomain::default()
-    };
-    let mut args = [
-        Arg::Value(EVTCHNOP_BIND_INTERDOMAIN),
-        Arg::InOut(arg.as_mut_bytes()),
-    ];
-    let result = dom0
-        .vcpu(0)
-        .hypercall(Hypercall::EVENT_CHANNEL_OP, &mut args);
-    assert_eq!(result, 0, "bind to port {remote_port}");
-    arg.local_port
-}
-
-pub(crate) fn unbind(dom0: &Guest, port: u32) {
-    let port = port.to_le_bytes();
-    let mut args = [Arg::Value(EVTCHNOP_CLOSE), Arg::In(&port)];
-    let result = dom0
-        .vcpu(0)
-        .hypercall(Hypercall::EVENT_CHANNEL_OP, &mut args);
-    assert_eq!(result, 0);
 }
 
 impl World {
@@ -99,7 +75,7 @@ impl World {
             .unwrap();
         m.store32(table + 8, u32::from(GTF_PERMIT_ACCESS)).unwrap();
         let (port, _) = guest.store_and_console();
-        let mut daemon = Daemon::new(dom0.map_grant(1, 1, true).unwrap());
+        let mut daemon = Xenstored::new(dom0.map_grant(1, 1, true).unwrap());
         daemon.set("/local/domain/1/domid", "1");
         let mut device = |front: &str, back: &str, number: u32| {
             for (path, value) in [
@@ -112,7 +88,7 @@ impl World {
             ] {
                 daemon.set(&path, &value);
             }
-            Backend::new(dom0.clone(), front, back)
+            BlockBackend::new(dom0.clone(), front, back, disk())
         };
         let backend = device(FRONT, BACK, 51712);
         let others = numbers.iter().map(|number| {
@@ -120,7 +96,7 @@ impl World {
             device(&front, &back, *number)
         });
         let others = RefCell::new(others.collect());
-        bind(&dom0, port);
+        let _store = bind(&dom0, port);
         Self {
             m,
             guest,
@@ -144,7 +120,7 @@ impl World {
         self.peers.borrow_mut()
     }
 
-    pub(crate) fn others(&self) -> RefMut<'_, Vec<Backend>> {
+    pub(crate) fn others(&self) -> RefMut<'_, Vec<BlockBackend>> {
         self.others.borrow_mut()
     }
 

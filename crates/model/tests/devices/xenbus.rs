@@ -5,8 +5,8 @@ use kexen_guest::xenbus::{
     Closed, Device, DeviceError, Problem, XenbusState, classes, close, numbers, reset,
 };
 
-use super::backend::Fault;
 use super::world::{BACK, FRONT, World};
+use kexen_model::dom0::BlockFault as Fault;
 
 fn open(world: &World) -> Result<Device, DeviceError> {
     let (mut store, mut time) = (world.store(), world.time(500));

@@ -7,8 +7,8 @@ use kexen_guest::xenstore::wire::encode;
 use kexen_guest::xenstore::{Ask, StoreError, Why, if_present};
 use kexen_model::Machine;
 
-use super::daemon::Fault;
 use super::world::{STORE_PAGE, World};
+use kexen_model::dom0::StoreFault as Fault;
 
 fn read_domid(world: &World) -> Result<u16, StoreError> {
     let mut time = world.time(500);

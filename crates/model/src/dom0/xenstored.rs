@@ -1,19 +1,19 @@
-//! A xenstored with as much as the tests need, and its faults.
+//! A xenstored with as much as frontends need of one, and its faults.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::Mapping;
 use kexen_abi::io::xs_wire::{
     CONNECTION, ERROR, Header, MessageType, REQ_CONS, REQ_PROD, RSP, RSP_CONS, RSP_PROD,
     SERVER_FEATURES,
 };
-use kexen_model::Mapping;
 use zerocopy::{FromBytes, IntoBytes};
 
 type Tree = BTreeMap<String, Vec<u8>>;
 
 /// What is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum StoreFault {
     /// It takes requests and does not answer.
     Silent,
     /// It does not look at the ring at all.
@@ -34,24 +34,30 @@ pub(crate) enum Fault {
     Old,
 }
 
+#[derive(Debug)]
 struct Transaction {
     tree: Tree,
     generation: u64,
     touched: Vec<String>,
 }
 
-pub(crate) struct Daemon {
+/// A xenstored, as domain 1 sees it.
+#[derive(Debug)]
+pub struct Xenstored {
     page: Mapping,
     tree: Tree,
     generation: u64,
-    pub(crate) watches: Vec<(String, String)>,
+    /// The guest's watches: path, token.
+    pub watches: Vec<(String, String)>,
     transactions: BTreeMap<u32, Transaction>,
     input: Vec<u8>,
     output: VecDeque<u8>,
-    pub(crate) fault: Option<Fault>,
+    /// What is wrong with it.
+    pub fault: Option<StoreFault>,
     /// Requests that it has understood.
-    pub(crate) asked: Vec<(MessageType, String)>,
-    pub(crate) reconnected: u32,
+    pub asked: Vec<(MessageType, String)>,
+    /// How often the guest has begun anew.
+    pub reconnected: u32,
 }
 
 fn absolute(path: &str) -> String {
@@ -69,8 +75,10 @@ fn below(path: &str, root: &str) -> bool {
             .is_some_and(|rest| rest.starts_with('/'))
 }
 
-impl Daemon {
-    pub(crate) fn new(page: Mapping) -> Self {
+impl Xenstored {
+    /// On the store's page, granted by the guest.
+    #[must_use]
+    pub fn new(page: Mapping) -> Self {
         Self {
             page,
             tree: Tree::new(),
@@ -85,39 +93,45 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn word(&self, at: u64) -> u32 {
+    /// A word of the page.
+    #[must_use]
+    pub fn word(&self, at: u64) -> u32 {
         let mut bytes = [0; 4];
         self.page.read(at, &mut bytes).unwrap();
         u32::from_le_bytes(bytes)
     }
 
-    pub(crate) fn set_word(&self, at: u64, value: u32) {
+    /// Writes a word of the page.
+    pub fn set_word(&self, at: u64, value: u32) {
         self.page.write(at, &value.to_le_bytes()).unwrap();
     }
 
     /// It can begin anew.
-    pub(crate) fn offer_reconnection(&self) {
+    pub fn offer_reconnection(&self) {
         self.set_word(SERVER_FEATURES, 1);
     }
 
     /// It gives the connection up.
-    pub(crate) fn disconnect(&self, code: u32) {
+    pub fn disconnect(&self, code: u32) {
         self.set_word(SERVER_FEATURES, 2);
         self.set_word(ERROR, code);
     }
 
     /// The store's content, for backends and toolstack.
-    pub(crate) fn get(&self, path: &str) -> Option<String> {
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<String> {
         let value = self.tree.get(path)?;
         Some(String::from_utf8(value.clone()).unwrap())
     }
 
-    pub(crate) fn set(&mut self, path: &str, value: &str) {
+    /// The toolstack or a backend writes.
+    pub fn set(&mut self, path: &str, value: &str) {
         self.tree.insert(path.into(), value.into());
         self.changed(path);
     }
 
-    pub(crate) fn remove(&mut self, path: &str) {
+    /// The same removes, with what is below.
+    pub fn remove(&mut self, path: &str) {
         self.tree.retain(|one, _| !below(one, path));
         self.changed(path);
     }
@@ -138,12 +152,14 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn event(&mut self, path: &str, token: &str) {
+    /// A watch fires.
+    pub fn event(&mut self, path: &str, token: &str) {
         let payload = format!("{path}\0{token}\0");
         self.send(MessageType::WATCH_EVENT, 0, 0, payload.as_bytes());
     }
 
-    pub(crate) fn send(&mut self, kind: MessageType, req_id: u32, tx_id: u32, payload: &[u8]) {
+    /// Sends a message.
+    pub fn send(&mut self, kind: MessageType, req_id: u32, tx_id: u32, payload: &[u8]) {
         let header = Header {
             kind,
             req_id,
@@ -154,13 +170,14 @@ impl Daemon {
         self.send_bytes(payload);
     }
 
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+    /// Sends bytes, which need be no message.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.output.extend(bytes);
     }
 
     /// Takes, answers, and puts what there is room for.
-    pub(crate) fn turn(&mut self) {
-        if self.fault == Some(Fault::Dead) {
+    pub fn turn(&mut self) {
+        if self.fault == Some(StoreFault::Dead) {
             return;
         }
         if self.word(SERVER_FEATURES) & 1 != 0 && self.word(CONNECTION) == 1 {
@@ -209,20 +226,20 @@ impl Daemon {
         self.asked.push((header.kind, path));
         let (kind, id, tx) = (header.kind, header.req_id, header.tx_id);
         match self.fault.clone() {
-            Some(Fault::Silent) => return,
-            Some(Fault::Kind(kind)) => return self.send(kind, id, tx, b"OK\0"),
-            Some(Fault::Payload(payload)) => return self.send(kind, id, tx, &payload),
-            Some(Fault::Len(len)) => {
+            Some(StoreFault::Silent) => return,
+            Some(StoreFault::Kind(kind)) => return self.send(kind, id, tx, b"OK\0"),
+            Some(StoreFault::Payload(payload)) => return self.send(kind, id, tx, &payload),
+            Some(StoreFault::Len(len)) => {
                 let header = Header { len, ..*header };
                 return self.send_bytes(header.as_bytes());
             }
-            Some(Fault::Events) => {
+            Some(StoreFault::Events) => {
                 for n in 0..10_000 {
                     self.event(&format!("a/{n}"), "nobody");
                 }
                 return;
             }
-            Some(Fault::Strangers) => {
+            Some(StoreFault::Strangers) => {
                 self.send(kind, id ^ 0x55, tx, b"stranger");
                 self.send(MessageType::ERROR, id ^ 0x77, tx, b"EIO\0");
             }
@@ -325,7 +342,7 @@ impl Daemon {
                 self.watches.push(watch);
                 done()
             }
-            MessageType::RESET_WATCHES if self.fault == Some(Fault::Old) => Err("EINVAL"),
+            MessageType::RESET_WATCHES if self.fault == Some(StoreFault::Old) => Err("EINVAL"),
             MessageType::RESET_WATCHES => {
                 self.watches.clear();
                 self.transactions.clear();
@@ -348,7 +365,7 @@ impl Daemon {
 
     fn end(&mut self, tx: u32, commit: bool) -> Result<Vec<u8>, &'static str> {
         let transaction = self.transactions.remove(&tx).ok_or("ENOENT")?;
-        if let Some(Fault::Disturbed(left)) = &mut self.fault
+        if let Some(StoreFault::Disturbed(left)) = &mut self.fault
             && commit
             && *left > 0
         {
@@ -368,7 +385,8 @@ impl Daemon {
     }
 
     /// How many transactions are open.
-    pub(crate) fn open(&self) -> usize {
+    #[must_use]
+    pub fn open(&self) -> usize {
         self.transactions.len()
     }
 }

@@ -1,21 +1,19 @@
-//! A block backend of a few sectors, and its faults.
+//! A block backend, and its faults.
 
 use kexen_abi::io::blkif::{
     BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_INDIRECT, BLKIF_OP_READ, BLKIF_OP_WRITE, BlkifRequest,
     BlkifRequestIndirect, BlkifResponse, BlkifSegment,
 };
 use kexen_abi::io::ring::{ENTRIES, REQ_PROD, RSP_PROD, entries};
-use kexen_model::{Guest, Mapping};
+
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::daemon::Daemon;
-use super::world::{bind, unbind};
-
-pub(crate) const SECTORS: usize = 1024;
+use super::{Xenstored, bind, unbind};
+use crate::{Guest, Mapping};
 
 /// What is wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum BlockFault {
     /// It does not leave its state.
     Still,
     /// It goes to this one instead.
@@ -50,25 +48,30 @@ pub(crate) enum Fault {
     KeepsRing,
 }
 
-pub(crate) struct Backend {
+/// A block backend of domain 0's.
+#[derive(Debug)]
+pub struct BlockBackend {
     dom0: Guest,
     /// The two ends' directories.
     front: String,
     back: String,
-    pub(crate) disk: Vec<u8>,
+    /// Its sectors.
+    pub disk: Vec<u8>,
     ring: Option<Vec<Mapping>>,
     port: u32,
     req_cons: u32,
     rsp_prod: u32,
-    pub(crate) kept: Vec<Mapping>,
-    pub(crate) fault: Option<Fault>,
+    /// Pages that it has kept.
+    pub kept: Vec<Mapping>,
+    /// What is wrong with it.
+    pub fault: Option<BlockFault>,
     late: u32,
     /// Most requests that it has found in the ring at once.
-    pub(crate) most: u32,
+    pub most: u32,
     /// Whether it answers large requests as such, not as what they are to do.
-    pub(crate) echoes: bool,
+    pub echoes: bool,
     /// Most segments that it has found in a request.
-    pub(crate) segments: usize,
+    pub segments: usize,
 }
 
 /// Reads from or writes to a ring of several pages.
@@ -99,15 +102,15 @@ fn write(ring: &[Mapping], at: u64, bytes: &[u8]) {
     }
 }
 
-impl Backend {
-    pub(crate) fn new(dom0: Guest, front: &str, back: &str) -> Self {
+impl BlockBackend {
+    /// A device by its two ends' directories in the store.
+    #[must_use]
+    pub fn new(dom0: Guest, front: &str, back: &str, disk: Vec<u8>) -> Self {
         Self {
             dom0,
             front: front.into(),
             back: back.into(),
-            disk: (0..SECTORS * 512)
-                .map(|n| u8::try_from((n / 512 + n) % 251).unwrap())
-                .collect(),
+            disk,
             ring: None,
             port: 0,
             req_cons: 0,
@@ -121,15 +124,16 @@ impl Backend {
         }
     }
 
-    pub(crate) fn turn(&mut self, daemon: &mut Daemon) {
-        if let Some(Fault::Late(turns)) = self.fault {
+    /// Goes one state further, if it can, and carries out what is asked.
+    pub fn turn(&mut self, store: &mut Xenstored) {
+        if let Some(BlockFault::Late(turns)) = self.fault {
             self.late += 1;
             if !self.late.is_multiple_of(turns) {
                 return;
             }
         }
         let state = |path: &str| {
-            let state = daemon.get(&format!("{path}/state"));
+            let state = store.get(&format!("{path}/state"));
             state.and_then(|state| state.parse::<u32>().ok())
         };
         let (Some(front), Some(back)) = (state(&self.front), state(&self.back)) else {
@@ -144,45 +148,46 @@ impl Backend {
         };
         if next != 0 {
             match self.fault {
-                Some(Fault::Still) => return,
-                Some(Fault::Goes(other)) => {
+                Some(BlockFault::Still) => return,
+                Some(BlockFault::Goes(other)) => {
                     if back != other {
-                        daemon.set(&format!("{}/state", self.back), &other.to_string());
+                        store.set(&format!("{}/state", self.back), &other.to_string());
                     }
                     return;
                 }
-                Some(Fault::Vanishes) if next == 5 => {
+                Some(BlockFault::Vanishes) if next == 5 => {
                     self.disconnect();
-                    return daemon.remove(&self.back);
+                    return store.remove(&self.back);
                 }
-                Some(Fault::Leaves) if next == 4 => return daemon.remove(&self.back),
-                Some(Fault::Mute) if next == 4 => {
+                Some(BlockFault::Leaves) if next == 4 => return store.remove(&self.back),
+                Some(BlockFault::Mute) if next == 4 => {
                     if self.ring.is_none() {
-                        self.connect(daemon);
+                        self.connect(store);
                     }
                     return;
                 }
                 _ => {}
             }
             match next {
-                4 => self.connect(daemon),
+                4 => self.connect(store),
                 6 => self.disconnect(),
                 _ => {}
             }
-            daemon.set(&format!("{}/state", self.back), &next.to_string());
+            store.set(&format!("{}/state", self.back), &next.to_string());
         }
         self.serve();
     }
 
-    pub(crate) fn connect(&mut self, daemon: &mut Daemon) {
+    /// Maps the ring and binds to the port that the frontend has named.
+    pub fn connect(&mut self, store: &mut Xenstored) {
         let number = |name: &str| -> u32 {
-            let value = daemon.get(&format!("{}/{name}", self.front)).unwrap();
+            let value = store.get(&format!("{}/{name}", self.front)).unwrap();
             value.parse().unwrap()
         };
-        let protocol = daemon.get(&format!("{}/protocol", self.front));
+        let protocol = store.get(&format!("{}/protocol", self.front));
         assert_eq!(protocol.as_deref(), Some("x86_64-abi"));
         let map = |reference| self.dom0.map_grant(1, reference, true).unwrap();
-        let order = daemon.get(&format!("{}/ring-page-order", self.front));
+        let order = store.get(&format!("{}/ring-page-order", self.front));
         self.ring = Some(match order {
             None => vec![map(number("ring-ref"))],
             Some(order) => {
@@ -194,15 +199,15 @@ impl Backend {
         self.port = bind(&self.dom0, number("event-channel"));
         (self.req_cons, self.rsp_prod) = (0, 0);
         for (name, value) in [
-            ("sectors", SECTORS.to_string()),
+            ("sectors", (self.disk.len() / 512).to_string()),
             ("sector-size", "512".into()),
             ("info", "0".into()),
             ("feature-flush-cache", "1".into()),
             ("max-ring-page-order", "4".into()),
         ] {
             let path = format!("{}/{name}", self.back);
-            if daemon.get(&path).is_none() {
-                daemon.set(&path, &value);
+            if store.get(&path).is_none() {
+                store.set(&path, &value);
             }
         }
     }
@@ -212,7 +217,7 @@ impl Backend {
             return;
         };
         unbind(&self.dom0, self.port);
-        if self.fault == Some(Fault::KeepsRing) {
+        if self.fault == Some(BlockFault::KeepsRing) {
             self.kept.extend(ring);
         } else {
             ring.into_iter().for_each(|page| page.unmap().unwrap());
@@ -229,15 +234,15 @@ impl Backend {
         read(&ring, REQ_PROD, &mut word);
         let prod = u32::from_le_bytes(word);
         self.most = self.most.max(prod.wrapping_sub(self.req_cons));
-        while self.req_cons != prod && self.fault != Some(Fault::NoAnswer) {
+        while self.req_cons != prod && self.fault != Some(BlockFault::NoAnswer) {
             let mut request = BlkifRequest::new_zeroed();
             let at = entry(self.req_cons);
             read(&ring, at, request.as_mut_bytes());
             self.req_cons = self.req_cons.wrapping_add(1);
-            if let Some(Fault::Unanswered(left)) = &mut self.fault {
+            if let Some(BlockFault::Unanswered(left)) = &mut self.fault {
                 *left -= 1;
                 if *left == 0 {
-                    self.fault = Some(Fault::NoAnswer);
+                    self.fault = Some(BlockFault::NoAnswer);
                     break;
                 }
             }
@@ -253,19 +258,19 @@ impl Backend {
                 ..BlkifResponse::default()
             };
             match self.fault {
-                Some(Fault::Id(id)) => response.id = id,
-                Some(Fault::Operation) => response.operation ^= 1,
-                Some(Fault::Status(status)) => response.status = status,
+                Some(BlockFault::Id(id)) => response.id = id,
+                Some(BlockFault::Operation) => response.operation ^= 1,
+                Some(BlockFault::Status(status)) => response.status = status,
                 _ => {}
             }
-            let times = 1 + u32::from(self.fault == Some(Fault::Twice));
+            let times = 1 + u32::from(self.fault == Some(BlockFault::Twice));
             for _ in 0..times {
                 write(&ring, entry(self.rsp_prod), response.as_bytes());
                 self.rsp_prod = self.rsp_prod.wrapping_add(1);
             }
         }
         let mut said = self.rsp_prod;
-        if let Some(Fault::Producer(more)) = self.fault {
+        if let Some(BlockFault::Producer(more)) = self.fault {
             said = said.wrapping_add(more);
         }
         write(&ring, RSP_PROD, &said.to_le_bytes());
@@ -273,7 +278,7 @@ impl Backend {
     }
 
     /// Writes what it likes into the ring's page.
-    pub(crate) fn scribble(&self, at: u64, bytes: &[u8]) {
+    pub fn scribble(&self, at: u64, bytes: &[u8]) {
         write(self.ring.as_ref().unwrap(), at, bytes);
     }
 
@@ -294,7 +299,7 @@ impl Backend {
         }
         let page = self.dom0.map_grant(1, list, false).unwrap();
         page.read(0, segments.as_mut_bytes()).unwrap();
-        if self.fault == Some(Fault::KeepsList) {
+        if self.fault == Some(BlockFault::KeepsList) {
             self.kept.push(page);
         } else {
             page.unmap().unwrap();
@@ -324,7 +329,7 @@ impl Backend {
                 other => panic!("operation {other} has segments"),
             }
             at += len;
-            if self.fault == Some(Fault::KeepsPages) {
+            if self.fault == Some(BlockFault::KeepsPages) {
                 self.kept.push(page);
             } else {
                 page.unmap().unwrap();
