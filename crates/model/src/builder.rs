@@ -115,6 +115,12 @@ impl Guest {
 }
 
 impl Guest {
+    /// The frame behind a page of the domain's.
+    #[must_use]
+    pub fn frame(&self, page: u64) -> Option<u64> {
+        self.xen().state().backing(self.index(), page)
+    }
+
     /// The toolstack reads a page of the domain's memory.
     ///
     /// # Panics

@@ -1,5 +1,8 @@
 //! A kernel that starts in guests of every type, and a boot module with it.
 
+use std::fs;
+use std::process::Command;
+
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::Machine;
 use kexen_image::testelf::{File, note, seg};
@@ -94,4 +97,27 @@ pub(crate) fn module(cmdline: &str) -> Vec<u8> {
     member(&mut out, "cmdline", cmdline.as_bytes());
     member(&mut out, "TRAILER!!!", &[]);
     out
+}
+
+/// A disk with an ext4 file system, whose grub.cfg boots the kernel.
+pub(crate) fn disk() -> Vec<u8> {
+    const CONFIG: &str = "set timeout=0\n\
+        menuentry Test {\n  linux /boot/kernel root=/dev/xvda1\n  initrd /boot/initrd\n}\n";
+    let dir = tempfile::tempdir().unwrap();
+    let boot = dir.path().join("root/boot");
+    fs::create_dir_all(boot.join("grub")).unwrap();
+    fs::write(boot.join("grub/grub.cfg"), CONFIG).unwrap();
+    fs::write(boot.join("kernel"), kernel()).unwrap();
+    fs::write(boot.join("initrd"), initrd()).unwrap();
+    let image = dir.path().join("image");
+    let made = Command::new("mke2fs")
+        .args(["-q", "-t", "ext4", "-d"])
+        .arg(dir.path().join("root"))
+        .arg(&image)
+        .arg("8M")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    fs::read(image).unwrap()
 }

@@ -10,8 +10,12 @@ use kexen_abi::console::{OUT, OUT_BYTES, OUT_CONS, OUT_PROD};
 use kexen_abi::hypercall::Hypercall;
 use kexen_abi::sched::SCHEDOP_SHUTDOWN;
 use kexen_guest::{Arg, Defence, Fault, Machine};
-use kexen_model::Vcpu;
+use kexen_model::dom0::{BlockBackend, Xenstored};
+use kexen_model::{Guest, Vcpu};
 use kexen_platform::native::{Entry, Native, Ports, VcpuError, VcpuMain};
+
+/// Nanoseconds that domain 0 has the processor for.
+const MOMENT: u64 = 5_000_000;
 
 /// What a jump leaves with: the trampoline's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,23 +53,47 @@ pub(crate) struct OnModel {
     pub(crate) own: Own,
     pv: bool,
     said: Mutex<String>,
+    peers: Mutex<Option<Peers>>,
+}
+
+/// What runs in domain 0 for the guest.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    pub(crate) guest: Guest,
+    pub(crate) store: Xenstored,
+    pub(crate) disk: BlockBackend,
 }
 
 impl OnModel {
     /// For as long as the test runs.
     pub(crate) fn new(vcpu: Vcpu, own: Own, pv: bool) -> &'static Self {
-        let said = Mutex::default();
         Box::leak(Box::new(Self {
             vcpu,
             own,
             pv,
-            said,
+            said: Mutex::default(),
+            peers: Mutex::default(),
         }))
     }
 
     /// What was written to the console so far.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
+    }
+
+    /// Has a store and a disk.
+    pub(crate) fn with_peers(&self, peers: Peers) {
+        *self.peers.lock().unwrap() = Some(peers);
+    }
+
+    /// Domain 0 has the processor for a moment.
+    fn turn(&self) {
+        if let Some(Peers { guest, store, disk }) = &mut *self.peers.lock().unwrap() {
+            disk.turn(store);
+            store.turn();
+            guest.time_passes(MOMENT);
+            guest.xen_tells_time(0);
+        }
     }
 
     /// Domain 0 reads the console.
@@ -97,6 +125,9 @@ impl Machine for OnModel {
         }
         if call == Hypercall::SCHED_OP && matches!(args, [Arg::Value(SCHEDOP_SHUTDOWN), ..]) {
             panic!("the guest ends");
+        }
+        if call == Hypercall::SCHED_OP {
+            self.turn();
         }
         result
     }
