@@ -30,7 +30,9 @@ pub mod on_demand;
 pub mod placement;
 pub mod pv;
 pub mod pvh;
+mod released;
 
 pub use error::HandoffError;
 pub use ledger::{Claim, Ledger};
 pub use on_demand::OnDemand;
+pub use released::Released;

@@ -6,7 +6,7 @@
 //! says how it goes on; the way back is there until the jump.
 
 use alloc::{format, string::String};
-use core::{cell::Cell, convert::Infallible};
+use core::convert::Infallible;
 
 use kexen_abi::{PAGE_SIZE, sched};
 use kexen_bootconfig::{
@@ -22,7 +22,7 @@ use kexen_platform::{
     disks::Disks,
     failure::Failure,
     ground::Ground,
-    guest::{Guest, Ready},
+    guest::{Guest, Ready, Staged},
     kernel::{self, Kernel},
     loan::{lent, offset_len},
     module,
@@ -370,7 +370,7 @@ fn go<G: Ground>(
     options: &Options,
     kernel: &Kernel,
     ready: &Ready<'_>,
-    mut disks: Option<&mut Disks<G::M>>,
+    disks: Option<&mut Disks<G::M>>,
 ) -> Result<Infallible, Failure> {
     let m = guest.machine();
     if !options.quiet {
@@ -379,33 +379,25 @@ fn go<G: Ground>(
             format_args!("starting {} with \"{}\"", kernel.what, ready.command_line),
         );
     }
-    let moved = Cell::new(0);
-    let mapped = Cell::new(0);
-    let waits = Cell::new(None);
-    let never = guest.hand_off(
-        ready,
-        &mut |guest, outcome| {
-            moved.set(outcome.moved);
-            mapped.set(guest.mapped());
-            tell_on_demand(guest, report, options.quiet);
-            if let Some(disks) = &mut disks {
-                disk::stop(guest, disks)?;
-                waits.set(Some(disks.waits()));
-            }
-            if options.verify_memory {
-                let line = ready.command_line;
-                marker::leave(guest, options, line, outcome.command_line_at)?;
-            }
-            report.console().drain(m);
-            Ok(())
-        },
-        &mut || {
-            if options.stats {
-                let pages = (moved.get(), mapped.get());
-                stats::print(m, report, kernel, pages, waits.get());
-                report.console().drain(m);
-            }
-        },
-    )?;
-    Ok(never)
+    let mut staged = Staged::new(guest, ready)?;
+    let guest = staged.guest();
+    let mapped = guest.mapped();
+    tell_on_demand(guest, report, options.quiet);
+    let mut waits = None;
+    if let Some(disks) = disks {
+        disk::stop(guest, disks)?;
+        waits = Some(disks.waits());
+    }
+    let outcome = staged.outcome();
+    if options.verify_memory {
+        let (line, at) = (ready.command_line, outcome.command_line_at);
+        marker::leave(staged.guest(), options, line, at)?;
+    }
+    report.console().drain(m);
+    let released = staged.release()?;
+    if options.stats {
+        stats::print(m, report, kernel, (outcome.moved, mapped), waits);
+        report.console().drain(m);
+    }
+    released.jump()
 }

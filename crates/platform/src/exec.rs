@@ -3,7 +3,7 @@
 //! Order of steps:
 //! 1. [`check`]: what will stand in the way for certain. Nothing is changed.
 //!    Ballooned pages get their memory back, or are left out of the memory map.
-//! 2. The next kernel is loaded and staged ([`Guest::hand_off`]); a second
+//! 2. The next kernel is loaded and staged ([`Guest::stage`]); a second
 //!    look at the ledger finds what came up meanwhile.
 //! 3. Quiesce: [`Swing::quiesce`] stops what the kernel does, so that it can
 //!    go on: other vCPUs are parked, frontends closed.
@@ -29,7 +29,7 @@ use kexen_handoff::{
 };
 
 use crate::{
-    guest::{Guest, Outcome, Ready},
+    guest::{Guest, Ready, Staged},
     native::Native,
 };
 
@@ -147,29 +147,24 @@ pub fn exec<G: Guest>(
     };
     check(guest, swing)?;
     fill_holes(guest, swing);
-    let mut line = 0;
-    let cell = RefCell::new((&mut *swing, &mut times, &mut line));
-    guest.hand_off(
-        kernel,
-        &mut |guest: &mut G, outcome: Outcome| {
-            let mut borrowed = cell.borrow_mut();
-            let (swing, times, line) = &mut *borrowed;
-            **line = outcome.command_line_at;
-            swing.staged(m, guest.free());
-            times.staged = m.tsc();
-            let result = stop(guest, *swing, times);
-            if result.is_err() {
-                let ledger = guest.ledger();
-                swing.resume(m, ledger);
-            }
-            result
-        },
-        &mut || {
-            let mut borrowed = cell.borrow_mut();
-            let (swing, times, line) = &mut *borrowed;
-            swing.at_jump(m, times, **line);
-        },
-    )
+    let mut staged = Staged::new(guest, kernel)?;
+    swing.staged(m, staged.guest().free());
+    times.staged = m.tsc();
+    let stopped = stop(staged.guest(), swing, &mut times);
+    let released = match stopped {
+        Ok(()) => {
+            let line = staged.outcome().command_line_at;
+            staged.release().map(|released| (released, line))
+        }
+        Err(error) => {
+            let ledger = staged.guest().ledger();
+            swing.resume(m, ledger);
+            return Err(error);
+        }
+    };
+    let (released, line) = released?;
+    swing.at_jump(m, &times, line);
+    released.jump()
 }
 
 /// Gives ballooned pages their memory back, while the next kernel's memory map

@@ -1,6 +1,7 @@
 //! What the way from the module to the jump needs of a guest, of any type.
 
 use alloc::{string::String, vec::Vec};
+use core::fmt::Debug;
 
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{Extent, Extents, console::Console};
@@ -149,7 +150,7 @@ impl Stock {
     }
 }
 
-/// What [`Guest::hand_off`] tells when all is staged.
+/// What is known of a hand-off that is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// Pages that changed their place (PV), or are copied last (PVH).
@@ -158,8 +159,65 @@ pub struct Outcome {
     pub command_line_at: u64,
 }
 
-/// Runs when all is staged and only the release is left.
-pub type WhenStaged<'a, G> = &'a mut dyn FnMut(&mut G, Outcome) -> Result<(), HandoffError>;
+/// A hand-off that is written, with the guest that it is of: whoever has it stops
+/// its devices now, and gives up its claims. To drop it is to go on.
+#[derive(Debug)]
+pub struct Staged<'g, G: Guest> {
+    guest: &'g mut G,
+    staged: G::Staged,
+    outcome: Outcome,
+}
+
+impl<'g, G: Guest> Staged<'g, G> {
+    /// Writes the next kernel's start of day and the trampoline.
+    ///
+    /// # Errors
+    /// See [`Guest::stage`].
+    pub fn new(guest: &'g mut G, kernel: &Ready<'_>) -> Result<Self, HandoffError> {
+        let (staged, outcome) = guest.stage(kernel)?;
+        Ok(Self {
+            guest,
+            staged,
+            outcome,
+        })
+    }
+
+    /// The guest.
+    pub const fn guest(&mut self) -> &mut G {
+        self.guest
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Gives up what only the hand-off itself can.
+    ///
+    /// # Errors
+    /// What still stands in the way; this kernel goes on.
+    pub fn release(self) -> Result<Released<G::M>, HandoffError> {
+        let m = self.guest.machine();
+        let released = self.guest.release(self.staged)?;
+        Ok(Released { m, released })
+    }
+}
+
+/// A hand-off of which only the jump is left.
+#[derive(Debug)]
+#[must_use = "nothing can be put back: this kernel can only jump now"]
+pub struct Released<M: 'static> {
+    m: &'static M,
+    released: kexen_handoff::Released,
+}
+
+impl<M: Native> Released<M> {
+    /// Jumps to the trampoline.
+    pub fn jump(self) -> ! {
+        self.released.jump(|trampoline| self.m.jump(trampoline))
+    }
+}
 
 /// Takes pages for the heap, and gives it them.
 fn give_to_heap<G: Guest>(guest: &mut G, bytes: u64, to: HeapFor) -> Result<Extent, HandoffError> {
@@ -327,15 +385,19 @@ pub trait Guest: Sized {
         let _ = (start, end, how);
         None
     }
-    /// Hands over; comes back only with an error. `staged` runs when all is
-    /// written and only the release is left, `at_jump` right before the last
-    /// hypercall.
-    fn hand_off(
-        &mut self,
-        kernel: &Ready<'_>,
-        staged: WhenStaged<'_, Self>,
-        at_jump: &mut dyn FnMut(),
-    ) -> Result<core::convert::Infallible, HandoffError>;
+    /// A hand-off of this guest's that is written.
+    type Staged: Debug;
+    /// Writes the next kernel's start of day and the trampoline. Until then
+    /// nothing has happened that cannot be undone, nor by it.
+    ///
+    /// # Errors
+    /// If there is too little memory, or the kernel cannot be placed.
+    fn stage(&mut self, kernel: &Ready<'_>) -> Result<(Self::Staged, Outcome), HandoffError>;
+    /// Gives up what only the hand-off itself can, when all else is given up.
+    ///
+    /// # Errors
+    /// What still stands in the way; this kernel goes on.
+    fn release(&mut self, staged: Self::Staged) -> Result<kexen_handoff::Released, HandoffError>;
     /// Sets the grant table up; where its first frame is mapped.
     fn grant_table(&mut self) -> Result<u64, String>;
     /// What names a page in a grant: a PV guest's mfn, the page otherwise.

@@ -1,7 +1,6 @@
 //! A PV guest: its pages, its mappings, its hand-off.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
-use core::convert::Infallible;
 
 use kexen_abi::PAGE_SIZE;
 use kexen_guest::{
@@ -11,7 +10,7 @@ use kexen_guest::{
     pv::{AddressSpace, Start, start::PADDING_PAGES},
 };
 use kexen_handoff::{
-    HandoffError, Ledger,
+    HandoffError, Ledger, Released,
     ledger::{Claim, Holder, Kind},
     pv::{self, Own, Stage},
 };
@@ -20,7 +19,7 @@ use kexen_image::GuestType;
 use crate::{
     guest::{
         BUFFER, GLANCE, Guest, HeapFor, HeapPieces, INITRD_COPY, MODULE_BUFFER, Outcome, Ready,
-        Stock, WhenStaged, lists_for,
+        Stock, lists_for,
     },
     native::{Entry, Native, VcpuMain},
 };
@@ -372,12 +371,9 @@ impl<M: Native> Guest for PvGuest<M> {
         Ok(())
     }
 
-    fn hand_off(
-        &mut self,
-        kernel: &Ready<'_>,
-        when_staged: WhenStaged<'_, Self>,
-        at_jump: &mut dyn FnMut(),
-    ) -> Result<Infallible, HandoffError> {
+    type Staged = pv::Staged;
+
+    fn stage(&mut self, kernel: &Ready<'_>) -> Result<(pv::Staged, Outcome), HandoffError> {
         if let Some(run) = self.stock.aside.take() {
             self.stock.free.insert(run);
         }
@@ -418,7 +414,7 @@ impl<M: Native> Guest for PvGuest<M> {
         };
         let loaded = pv::Loaded::load(m, &self.space, &self.start, &mut self.stock.free, &input)?;
         let end = loaded.layout().mapped;
-        let exchanged = loaded.exchanged();
+        let moved = loaded.exchanged();
         let mut stubs = Box::new([0; 4096]);
         m.hypercall_stubs(&mut stubs);
         if let Some(value) = plan.hypercall_page
@@ -449,20 +445,17 @@ impl<M: Native> Guest for PvGuest<M> {
         self.stock.areas.push((staged.trampoline(), 1));
         // What the next kernel's start of day uses is not free to it.
         self.stock.free.remove(Extent::new(0, end));
-        when_staged(
-            self,
-            Outcome {
-                moved: exchanged,
-                command_line_at: staged.command_line_at(),
-            },
-        )?;
+        let outcome = Outcome {
+            moved,
+            command_line_at: staged.command_line_at(),
+        };
+        Ok((staged, outcome))
+    }
+
+    fn release(&mut self, staged: pv::Staged) -> Result<Released, HandoffError> {
         self.with_shared_info(&mut |guest, at| Ok(events::reset(guest.m, at, true)?))?;
         let quiesced = staged.quiesce(&self.space, &self.ledger)?;
-        let released = quiesced.release(m, &mut self.space, &mut self.ledger)?;
-        released.jump(|page| {
-            at_jump();
-            m.jump(page)
-        })
+        quiesced.release(self.m, &mut self.space, &mut self.ledger)
     }
 
     fn grant_table(&mut self) -> Result<u64, String> {

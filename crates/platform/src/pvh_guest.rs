@@ -1,7 +1,6 @@
 //! A PVH guest: its pages, its mappings, its hand-off.
 
 use alloc::{string::String, vec::Vec};
-use core::convert::Infallible;
 
 use kexen_abi::{
     PAGE_SIZE,
@@ -16,7 +15,7 @@ use kexen_guest::{
     hypercall,
 };
 use kexen_handoff::{
-    HandoffError, Ledger, OnDemand,
+    HandoffError, Ledger, OnDemand, Released,
     ledger::{Claim, Holder, Kind},
     placement::{self, Chosen, Placement},
     pvh,
@@ -24,10 +23,7 @@ use kexen_handoff::{
 use kexen_image::{GuestType, start::Relocation};
 
 use crate::{
-    guest::{
-        GLANCE, Guest, HeapFor, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, WhenStaged,
-        lists_for,
-    },
+    guest::{GLANCE, Guest, HeapFor, HeapPieces, MODULE_BUFFER, Outcome, Ready, Stock, lists_for},
     native::{Entry, Native, VcpuMain},
     pci,
 };
@@ -385,12 +381,9 @@ impl<M: Native> Guest for PvhGuest<M> {
         placement::elsewhere(&ram, kernel, how.align?.into(), limits)
     }
 
-    fn hand_off(
-        &mut self,
-        kernel: &Ready<'_>,
-        when_staged: WhenStaged<'_, Self>,
-        at_jump: &mut dyn FnMut(),
-    ) -> Result<Infallible, HandoffError> {
+    type Staged = pvh::Staged;
+
+    fn stage(&mut self, kernel: &Ready<'_>) -> Result<(pvh::Staged, Outcome), HandoffError> {
         let m = self.m;
         let (protocol, code) = if self.hvm {
             let setup_header = kernel.setup_header;
@@ -418,19 +411,15 @@ impl<M: Native> Guest for PvhGuest<M> {
         let loaded = pvh::Loaded::load(&self.start, &mut self.stock.free, &input)?;
         let late = loaded.copied_late();
         let staged = loaded.stage(m, code)?;
-        when_staged(
-            self,
-            Outcome {
-                moved: late,
-                command_line_at: staged.command_line_at(),
-            },
-        )?;
-        let quiesced = staged.quiesce(&self.ledger)?;
-        let released = quiesced.release(&self.ledger)?;
-        released.jump(|page| {
-            at_jump();
-            m.jump(page)
-        })
+        let outcome = Outcome {
+            moved: late,
+            command_line_at: staged.command_line_at(),
+        };
+        Ok((staged, outcome))
+    }
+
+    fn release(&mut self, staged: pvh::Staged) -> Result<Released, HandoffError> {
+        staged.quiesce(&self.ledger)?.release(&self.ledger)
     }
 
     fn grant_table(&mut self) -> Result<u64, String> {

@@ -12,4 +12,4 @@ pub mod exchange;
 pub mod layout;
 pub mod state;
 
-pub use state::{Input, Kernel, Loaded, Own, Stage};
+pub use state::{Input, Kernel, Loaded, Own, Stage, Staged};

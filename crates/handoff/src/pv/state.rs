@@ -34,7 +34,7 @@ use super::{
     layout::{Layout, Request},
 };
 use crate::{
-    HandoffError, Ledger,
+    HandoffError, Ledger, Released,
     ledger::{Claim, Holder, Kind},
     placement::{Chosen, Placement, holder},
 };
@@ -416,9 +416,7 @@ impl Quiesced {
         // From here on the pinned tables are the next kernel's, and the
         // current ones go with the jump.
         ledger.strike(pinned);
-        Ok(Released {
-            trampoline: loaded.layout.address(loaded.trampoline_pfn),
-        })
+        Ok(Released::new(loaded.layout.address(loaded.trampoline_pfn)))
     }
 }
 
@@ -476,19 +474,5 @@ fn update_m2p<M: Machine + ?Sized>(
             return Ok(());
         }
         mmu_update(m, what, &batch)?;
-    }
-}
-
-/// A hand-off of which only the jump is left.
-#[derive(Debug)]
-#[must_use = "the exchange is made: this kernel can only jump now"]
-pub struct Released {
-    trampoline: u64,
-}
-
-impl Released {
-    /// Jumps: `to` gets the trampoline's address and does not return.
-    pub fn jump(self, to: impl FnOnce(u64) -> core::convert::Infallible) -> ! {
-        match to(self.trampoline) {}
     }
 }

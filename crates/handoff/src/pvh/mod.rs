@@ -13,4 +13,4 @@
 pub mod state;
 pub mod trampoline;
 
-pub use state::{Input, Loaded, Protocol, take_below};
+pub use state::{Input, Loaded, Protocol, Staged, take_below};

@@ -29,7 +29,7 @@ use kexen_guest::{Extent, Extents, Machine, hvm::Start, hvm::space::IDENTITY_PAG
 use zerocopy::IntoBytes;
 
 use crate::{
-    HandoffError, Ledger,
+    HandoffError, Ledger, Released,
     linux::BootParams,
     placement::{Chosen, Placement},
     pvh::trampoline::{
@@ -445,22 +445,7 @@ impl Quiesced {
     /// Gives up what is left; a second look at the ledger, the last one.
     pub fn release(self, ledger: &Ledger) -> Result<Released, HandoffError> {
         let Self(staged) = self.0.quiesce(ledger)?;
-        Ok(Released {
-            trampoline: staged.trampoline,
-        })
-    }
-}
-
-/// A hand-off of which only the jump is left.
-#[derive(Debug)]
-pub struct Released {
-    trampoline: u64,
-}
-
-impl Released {
-    /// Jumps: `to` gets the trampoline's address and does not return.
-    pub fn jump(self, to: impl FnOnce(u64) -> core::convert::Infallible) -> ! {
-        match to(self.trampoline) {}
+        Ok(Released::new(staged.trampoline))
     }
 }
 
