@@ -5,25 +5,26 @@
 //! crate's `kexen.ld`, and finds itself in 64-bit mode with a stack and a
 //! heap, whichever way it was started:
 //!
-//! | started as | by | [`Boot`] |
+//! | started as | by | `Boot` |
 //! |---|---|---|
-//! | PV | a toolstack, or Xen (dom0) | [`Boot::Pv`] |
-//! | PVH | a toolstack, or Xen (dom0) | [`Boot::Pvh`] |
-//! | HVM | the device model, as a Linux kernel (`kernel=`) | [`Boot::Hvm`] |
+//! | PV | a toolstack, or Xen (dom0) | `Boot::Pv` |
+//! | PVH | a toolstack, or Xen (dom0) | `Boot::Pvh` |
+//! | HVM | the device model, as a Linux kernel (`kernel=`) | `Boot::Hvm` |
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`arch`] | entry code, hypercalls, heap, trampolines: all `unsafe` |
+//! | `arch` | entry code, hypercalls, heap, trampolines: all `unsafe` |
 //! | [`guest`] | what a guest of any type offers; [`pv_guest`], [`pvh_guest`] |
 //! | [`module`], [`kernel`] | the boot module; a kernel from file to memory |
+//! | [`native`] | the machine underneath; in tests one on the model |
 //! | [`ground`] | what frontends stand on: pages, grants, the store |
 //! | [`loan`], [`report`] | guest memory as slices; lines for the console |
-//! | [`crash`] | the hand-off from a panic |
+//! | `crash` | the hand-off from a panic |
 //! | [`wait`] | waiting for another domain, with an end |
 //! | [`pci`] | the devices of an HVM guest |
 //! | [`disks`] | block devices as sources of bytes |
 //! | [`exec`] | the hand-off of a kernel in full swing |
-//! | [`vcpus`], [`lapic`] | further vCPUs: started, parked, made as new |
+//! | `vcpus`, [`lapic`] | further vCPUs: started, parked, made as new |
 //! | [`failure`] | why something could not be started |
 
 #![no_std]
