@@ -27,7 +27,7 @@ use kexen_handoff::{
 use kexen_image::Kernel;
 
 use crate::{
-    arch::{Xen, machine, vcpu},
+    arch::{Xen, jump, machine, vcpu},
     failure::Failure,
     guest::Guest as _,
     lapic,
@@ -187,6 +187,6 @@ pub fn take(m: &Xen) {
             let _ = release::vcpu_down(m, own);
             machine::halt()
         }
-        m.jump(trampoline);
+        jump::run(trampoline);
     }
 }

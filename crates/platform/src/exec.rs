@@ -150,19 +150,12 @@ pub fn exec<G: Guest>(
     let mut staged = Staged::new(guest, kernel)?;
     swing.staged(m, staged.guest().free());
     times.staged = m.tsc();
-    let stopped = stop(staged.guest(), swing, &mut times);
-    let released = match stopped {
-        Ok(()) => {
-            let line = staged.outcome().command_line_at;
-            staged.release().map(|released| (released, line))
-        }
-        Err(error) => {
-            let ledger = staged.guest().ledger();
-            swing.resume(m, ledger);
-            return Err(error);
-        }
-    };
-    let (released, line) = released?;
+    if let Err(error) = stop(staged.guest(), swing, &mut times) {
+        swing.resume(m, staged.guest().ledger());
+        return Err(error);
+    }
+    let line = staged.outcome().command_line_at;
+    let released = staged.release()?;
     swing.at_jump(m, &times, line);
     released.jump()
 }

@@ -215,7 +215,7 @@ pub struct Released<M: 'static> {
 impl<M: Native> Released<M> {
     /// Jumps to the trampoline.
     pub fn jump(self) -> ! {
-        self.released.jump(|trampoline| self.m.jump(trampoline))
+        self.m.jump(self.released)
     }
 }
 

@@ -4,13 +4,11 @@
 //! The real one is `arch::Xen`. Everything else in this crate is generic over
 //! it, so that a test on a host can bring a machine on the model of Xen.
 
-use core::{
-    convert::Infallible,
-    fmt::{self, Debug, Display},
-};
+use core::fmt::{self, Debug, Display};
 
 use kexen_abi::hypercall::Hypercall;
 use kexen_guest::{Fault, HypercallError, Machine};
+use kexen_handoff::Released;
 
 /// How the next kernel is entered: which trampoline goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +79,8 @@ pub trait Native: Machine + Ports + Sized + 'static {
     /// The code of a trampoline.
     fn trampoline(&self, entry: Entry) -> &'static [u8];
 
-    /// Jumps to the trampoline at this address. All that a hand-off has to do
-    /// has to be done.
-    fn jump(&self, trampoline: u64) -> Infallible;
+    /// Jumps to the trampoline of a hand-off of which nothing else is left.
+    fn jump(&self, released: Released) -> !;
 
     /// Writes a byte to the port that Xen logs for a translated guest.
     fn debug_port(&self, byte: u8);

@@ -1,7 +1,6 @@
 //! The model's vCPU as the machine of a running kernel: with an image, a console
 //! that domain 0 reads, and a jump that the test gets back.
 
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::sync::Mutex;
 
@@ -10,6 +9,7 @@ use kexen_abi::console::{OUT, OUT_BYTES, OUT_CONS, OUT_PROD};
 use kexen_abi::hypercall::Hypercall;
 use kexen_abi::sched::SCHEDOP_SHUTDOWN;
 use kexen_guest::{Arg, Defence, Fault, Machine};
+use kexen_handoff::Released;
 use kexen_model::dom0::{BlockBackend, Xenstored};
 use kexen_model::{Guest, Vcpu};
 use kexen_platform::native::{Entry, Native, Ports, VcpuError, VcpuMain};
@@ -211,8 +211,8 @@ impl Native for OnModel {
             Entry::Linux => b"linux",
         }
     }
-    fn jump(&self, trampoline: u64) -> Infallible {
-        panic_any(Jumped(trampoline))
+    fn jump(&self, released: Released) -> ! {
+        released.jump(|trampoline| panic_any(Jumped(trampoline)))
     }
     fn debug_port(&self, _: u8) {}
     fn start_vcpu(

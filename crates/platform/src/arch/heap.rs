@@ -31,7 +31,7 @@ pub(super) fn add(address: u64, len: u64) -> bool {
         return false;
     };
     let base = core::ptr::with_exposed_provenance_mut::<u8>(address);
-    // SAFETY: `Xen::give_to_heap`, the only caller, mapped these pages for
+    // SAFETY: `Xen::add_to_heap`, the only caller, mapped these pages for
     // this purpose and made them Rust's own.
     unsafe { HEAP.lock().claim(base, len) }.is_some()
 }
@@ -44,7 +44,7 @@ pub(super) fn cut(address: u64, len: u64, spare: u64) -> u64 {
         return len;
     };
     let mut heap = HEAP.lock();
-    // SAFETY: the piece ends there: `Xen::cut_heap`, the only caller, keeps
+    // SAFETY: the piece ends there: `Xen::cut`, the only caller, keeps
     // count of its length.
     let used = unsafe { heap.reserved(end) }.up_to;
     let used = u64::try_from(used.addr().get()).unwrap_or(u64::MAX);
@@ -71,7 +71,7 @@ pub(super) fn lengthen(address: u64, len: u64, new: u64) -> bool {
         return false;
     };
     // SAFETY: the piece ends there, and the pages behind it are for this alone:
-    // `Xen::lengthen_heap`, the only caller, sees to both.
+    // `Xen::lengthen`, the only caller, sees to both.
     unsafe { HEAP.lock().extend(end, new_end.as_ptr()) == new_end }
 }
 

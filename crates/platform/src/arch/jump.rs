@@ -233,8 +233,9 @@ fn between(start: *const u8, end: *const u8) -> &'static [u8] {
 
 /// Runs the trampoline that a `Released` hand-off put at `page`.
 pub(crate) fn run(page: u64) -> Infallible {
-    // SAFETY: only `Released::jump` calls this, with the address of the page
-    // into which the matching code was copied; it is mapped and executable.
+    // SAFETY: the address is that of a `Released` hand-off's trampoline, or of the
+    // crash hand-off's, into which the matching code was copied; it is mapped and
+    // executable.
     unsafe {
         core::arch::asm!("jmp {0}", in(reg) page, in("rdi") page, options(noreturn));
     }

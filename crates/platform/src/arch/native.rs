@@ -1,8 +1,7 @@
 //! The real machine as the rest of this crate sees it.
 
-use core::convert::Infallible;
-
 use kexen_abi::hypercall::Hypercall;
+use kexen_handoff::Released;
 
 use super::{Xen, heap, io, jump, machine};
 use crate::{
@@ -75,8 +74,8 @@ impl Native for Xen {
         }
     }
 
-    fn jump(&self, trampoline: u64) -> Infallible {
-        jump::run(trampoline)
+    fn jump(&self, released: Released) -> ! {
+        released.jump(jump::run)
     }
 
     fn debug_port(&self, byte: u8) {
